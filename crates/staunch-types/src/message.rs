@@ -1,0 +1,210 @@
+//! A message: where it was published, its properties as they came, and its body.
+//!
+//! The bytes live in one shared buffer and are never copied while a message is passed on. Two
+//! layouts of that buffer exist: the frames of a publish as the socket delivered them, and the
+//! stored form below, which the log keeps and delivery slices from.
+//!
+//! Stored form, version 1 (all integers big-endian):
+//!
+//! ```text
+//! 0      1        2      4                8          8+e    8+e+r  8+e+r+p
+//! ┌──────┬────────┬──────┬────────────────┬──────────┬──────┬──────┬──────┐
+//! │ e u8 │  r u8  │ 0 u16│ p u32          │ exchange │ r.key│ prop.│ body │
+//! └──────┴────────┴──────┴────────────────┴──────────┴──────┴──────┴──────┘
+//! ```
+
+use bytes::{BufMut, Bytes};
+
+/// Size of the fixed part of the stored form, in bytes.
+pub const STORED_HEADER_SIZE_BYTES: usize = 8;
+
+/// Largest body accepted by default, in bytes (RabbitMQ `max_message_size`).
+pub const BODY_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A published message. A clone costs a counter.
+#[derive(Clone, Debug)]
+pub struct Message {
+    buffer: Bytes,
+    exchange: Span,
+    routing_key: Span,
+    properties: Span,
+    body: Span,
+}
+
+/// A slice of the buffer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: u32,
+    size: u32,
+}
+
+/// Bytes that should hold a stored message do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stored message of {size_bytes} bytes is shorter than its header says")]
+pub struct StoredMessageTooShort {
+    /// Bytes that were there.
+    pub size_bytes: usize,
+}
+
+impl Message {
+    /// A message whose parts are slices of `buffer`: the zero-copy way in from the socket.
+    ///
+    /// # Panics
+    /// If a part is no slice of `buffer`, or a name is longer than 255 bytes.
+    pub fn from_parts(
+        buffer: Bytes,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        body: &[u8],
+    ) -> Self {
+        assert!(exchange.len() <= 255 && routing_key.len() <= 255, "names are short strings");
+        let span = |part: &[u8]| Span::within(&buffer, part);
+        let (exchange, routing_key) = (span(exchange), span(routing_key));
+        let (properties, body) = (span(properties), span(body));
+        Self { buffer, exchange, routing_key, properties, body }
+    }
+
+    /// A message with a buffer of its own, copied from its parts.
+    ///
+    /// # Panics
+    /// If a name is longer than 255 bytes or the whole is 4 GiB or more.
+    pub fn copied(exchange: &[u8], routing_key: &[u8], properties: &[u8], body: &[u8]) -> Self {
+        let size = exchange.len() + routing_key.len() + properties.len() + body.len();
+        let mut stored = Vec::with_capacity(STORED_HEADER_SIZE_BYTES + size);
+        put_stored_header(&mut stored, exchange, routing_key, properties);
+        stored.extend_from_slice(body);
+        Self::from_stored(Bytes::from(stored)).expect("the header was written from the parts")
+    }
+
+    /// A message read back in its stored form.
+    ///
+    /// # Errors
+    /// [`StoredMessageTooShort`] when the lengths in the header exceed the buffer.
+    pub fn from_stored(buffer: Bytes) -> Result<Self, StoredMessageTooShort> {
+        let too_short = StoredMessageTooShort { size_bytes: buffer.len() };
+        let Some(header) = buffer.first_chunk::<STORED_HEADER_SIZE_BYTES>() else {
+            return Err(too_short);
+        };
+        let properties_size = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let exchange = Span { start: 8, size: u32::from(header[0]) };
+        let routing_key = Span { start: exchange.end(), size: u32::from(header[1]) };
+        let properties = Span { start: routing_key.end(), size: properties_size };
+        let end = u64::from(properties.start) + u64::from(properties_size);
+        let total = u32::try_from(buffer.len()).map_err(|_| too_short)?;
+        if end > u64::from(total) {
+            return Err(too_short);
+        }
+        let body = Span { start: properties.end(), size: total - properties.end() };
+        Ok(Self { buffer, exchange, routing_key, properties, body })
+    }
+
+    /// Name of the exchange it was published to.
+    pub fn exchange(&self) -> &[u8] {
+        self.exchange.of(&self.buffer)
+    }
+
+    /// Routing key it was published with.
+    pub fn routing_key(&self) -> &[u8] {
+        self.routing_key.of(&self.buffer)
+    }
+
+    /// Property flags and property list exactly as the publisher sent them (AMQP 0-9-1, section
+    /// 4.2.6.1); read through [`crate::properties`].
+    pub fn properties(&self) -> &[u8] {
+        self.properties.of(&self.buffer)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        self.body.of(&self.buffer)
+    }
+
+    /// Size of the stored form, in bytes.
+    pub fn stored_size_bytes(&self) -> usize {
+        let parts = [self.exchange, self.routing_key, self.properties, self.body];
+        STORED_HEADER_SIZE_BYTES + parts.iter().map(|part| part.size as usize).sum::<usize>()
+    }
+
+    /// Appends the stored form to `out`.
+    pub fn put_stored(&self, out: &mut impl BufMut) {
+        put_stored_header(out, self.exchange(), self.routing_key(), self.properties());
+        out.put_slice(self.body());
+    }
+}
+
+impl Span {
+    fn within(buffer: &[u8], part: &[u8]) -> Self {
+        if part.is_empty() {
+            return Self::default();
+        }
+        let start = (part.as_ptr() as usize).wrapping_sub(buffer.as_ptr() as usize);
+        let end = start.checked_add(part.len());
+        assert!(end.is_some_and(|end| end <= buffer.len()), "a part must be a slice of the buffer");
+        let narrow = |n: usize| u32::try_from(n).expect("a message buffer is below 4 GiB");
+        Self { start: narrow(start), size: narrow(part.len()) }
+    }
+
+    fn of(self, buffer: &Bytes) -> &[u8] {
+        &buffer[self.start as usize..][..self.size as usize]
+    }
+
+    fn end(self) -> u32 {
+        self.start + self.size
+    }
+}
+
+fn put_stored_header(out: &mut impl BufMut, exchange: &[u8], routing_key: &[u8], props: &[u8]) {
+    out.put_u8(u8::try_from(exchange.len()).expect("an exchange name is a short string"));
+    out.put_u8(u8::try_from(routing_key.len()).expect("a routing key is a short string"));
+    out.put_u16(0);
+    out.put_u32(u32::try_from(props.len()).expect("properties fit in a frame"));
+    out.put_slice(exchange);
+    out.put_slice(routing_key);
+    out.put_slice(props);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_form_gives_back_every_part() {
+        let message = Message::copied(b"logs", b"a.b", b"\x10\x00\x02", b"hello");
+        let mut stored = Vec::new();
+        message.put_stored(&mut stored);
+        assert_eq!(stored.len(), message.stored_size_bytes());
+        let read = Message::from_stored(stored.into()).unwrap();
+        assert_eq!(read.exchange(), b"logs");
+        assert_eq!(read.routing_key(), b"a.b");
+        assert_eq!(read.properties(), b"\x10\x00\x02");
+        assert_eq!(read.body(), b"hello");
+    }
+
+    #[test]
+    fn parts_are_slices_of_the_socket_buffer() {
+        let buffer = Bytes::from_static(b"..ex.key..props..body");
+        let message = Message::from_parts(
+            buffer.clone(),
+            &buffer[2..4],
+            &buffer[5..8],
+            &buffer[10..15],
+            &buffer[17..],
+        );
+        assert_eq!(message.exchange(), b"ex");
+        assert_eq!(message.body(), b"body");
+        assert_eq!(message.body().as_ptr(), buffer[17..].as_ptr());
+    }
+
+    #[test]
+    fn short_bytes_are_refused_never_a_panic() {
+        let message = Message::copied(b"x", b"y", b"\0\0", b"");
+        let mut stored = Vec::new();
+        message.put_stored(&mut stored);
+        for size in 0..stored.len() {
+            let cut = Bytes::copy_from_slice(&stored[..size]);
+            assert!(Message::from_stored(cut).is_err(), "cut at {size}");
+        }
+        assert!(Message::from_stored(Bytes::from_static(&[255; 64])).is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! Protocol → node: everything a connection may ask for.
+//!
+//! A request marked *answered* gets exactly one [`Event::Reply`](crate::Event::Reply),
+//! [`Event::Refused`](crate::Event::Refused) or the event named, in request order per
+//! connection. The others are one-way; when one of them is refused, `Refused` names it. After
+//! the node has refused anything on a channel it ignores that channel, without answers, until
+//! `CloseChannel`.
+
+use crate::{
+    ChannelNumber, ConsumerKey, ExchangeOptions, FieldTable, Message, MessageIndex, Name,
+    PublishSeq, QueueId, QueueOptions,
+};
+
+/// What a connection asks of its node.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Credentials from SASL. Answered by `LoginAccepted` or `LoginRefused`.
+    Login(Login),
+    /// `connection.open`. Answered by `VhostOpened` or `VhostRefused`.
+    OpenVhost {
+        /// Name of the virtual host.
+        vhost: Name,
+    },
+    /// A channel came to be. One-way.
+    OpenChannel {
+        /// Its number.
+        channel: ChannelNumber,
+    },
+    /// `basic.publish` with its content. One-way; confirmed later if it carries a number.
+    Publish(Publish),
+    /// `basic.ack`, `basic.nack`, `basic.reject`, `basic.recover`. One-way.
+    Settle(Settle),
+    /// `exchange.declare`. Answered by `Reply::ExchangeDeclared`.
+    DeclareExchange(DeclareExchange),
+    /// `exchange.delete`. Answered by `Reply::ExchangeDeleted`.
+    DeleteExchange {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+        /// Exchange to delete; a missing one is no error.
+        exchange: Name,
+        /// Refuse while it has bindings.
+        if_unused: bool,
+    },
+    /// `exchange.bind`, `queue.bind`. Answered by `Reply::Bound`.
+    Bind(Binding),
+    /// `exchange.unbind`, `queue.unbind`. Answered by `Reply::Unbound`.
+    Unbind(Binding),
+    /// `queue.declare`. Answered by `Reply::QueueDeclared`.
+    DeclareQueue(DeclareQueue),
+    /// `queue.purge`. Answered by `Reply::QueuePurged`.
+    PurgeQueue {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+        /// Queue to purge.
+        queue: Name,
+    },
+    /// `queue.delete`. Answered by `Reply::QueueDeleted`.
+    DeleteQueue {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+        /// Queue to delete; a missing one is no error.
+        queue: Name,
+        /// Refuse while it has consumers.
+        if_unused: bool,
+        /// Refuse while it has ready messages.
+        if_empty: bool,
+    },
+    /// `basic.consume`. Answered by `Reply::Consuming`; deliveries follow it.
+    Consume(Consume),
+    /// `basic.cancel`. Answered by `Reply::Cancelled`, after the last delivery.
+    Cancel {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+        /// The consumer.
+        consumer: ConsumerKey,
+    },
+    /// `basic.get`. Answered by `Reply::Got` or `Reply::GotNothing`.
+    Get {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+        /// Queue to take from.
+        queue: Name,
+        /// Settled as it is sent.
+        no_ack: bool,
+    },
+    /// `basic.qos` with `global`: a limit shared by the consumers of a channel; 0 is no limit.
+    /// One-way.
+    LimitChannel {
+        /// The channel.
+        channel: ChannelNumber,
+        /// Deliveries that may be unsettled on it.
+        prefetch: u16,
+    },
+    /// The channel is over: its consumers go and its unsettled deliveries return. Answered by
+    /// `ChannelClosed` once the settlements sent before are persisted (contract C9).
+    CloseChannel {
+        /// The channel.
+        channel: ChannelNumber,
+    },
+    /// The connection is over: as `CloseChannel` for every channel, and its exclusive queues
+    /// go. Answered by `ConnectionClosed`, the last event it gets.
+    CloseConnection,
+    /// `size_bytes` of deliveries have left for the socket: the node may send as many more.
+    /// One-way.
+    Drained {
+        /// Sum of [`crate::Delivery::outbound_size_bytes`] over deliveries written out.
+        size_bytes: u64,
+    },
+}
+
+/// Credentials (SASL PLAIN, AMQPLAIN).
+#[derive(Clone)]
+pub struct Login {
+    /// User name.
+    pub user: Name,
+    /// Password; never printed.
+    pub password: Vec<u8>,
+    /// Whether the peer's socket address is loopback.
+    pub loopback: bool,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A publish (AMQP 0-9-1, basic.publish).
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Channel it came on.
+    pub channel: ChannelNumber,
+    /// Its number, if the channel is in confirm mode.
+    pub seq: Option<PublishSeq>,
+    /// Return it if no queue takes it.
+    pub mandatory: bool,
+    /// What was published.
+    pub message: Message,
+}
+
+/// What becomes of settled deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: the message leaves the queue.
+    Ack,
+    /// Refused: the message leaves the queue, dead-lettered if the queue says so.
+    Discard,
+    /// Back to its place in the queue, marked redelivered.
+    Requeue,
+}
+
+/// Settles `count` deliveries with consecutive indexes of one consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// Channel the settlement came on.
+    pub channel: ChannelNumber,
+    /// Consumer the deliveries went to.
+    pub consumer: ConsumerKey,
+    /// Queue they came from.
+    pub queue: QueueId,
+    /// First of them.
+    pub first: MessageIndex,
+    /// How many; at least 1.
+    pub count: u32,
+    /// What becomes of them.
+    pub outcome: Outcome,
+}
+
+/// `exchange.declare`.
+#[derive(Clone, Debug)]
+pub struct DeclareExchange {
+    /// Channel to answer on.
+    pub channel: ChannelNumber,
+    /// Its name.
+    pub exchange: Name,
+    /// Only ask whether it is there.
+    pub passive: bool,
+    /// What it shall be.
+    pub options: ExchangeOptions,
+}
+
+/// `queue.declare`.
+#[derive(Clone, Debug)]
+pub struct DeclareQueue {
+    /// Channel to answer on.
+    pub channel: ChannelNumber,
+    /// Its name; the connection has already made one up for a server-named queue.
+    pub queue: Name,
+    /// The name was made up by the server, so the reserved prefix is allowed.
+    pub server_named: bool,
+    /// Only ask whether it is there.
+    pub passive: bool,
+    /// What it shall be.
+    pub options: QueueOptions,
+}
+
+/// What a binding leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination {
+    /// A queue, by name.
+    Queue(Name),
+    /// An exchange, by name.
+    Exchange(Name),
+}
+
+/// A binding to add or remove (AMQP 0-9-1, queue.bind; RabbitMQ, exchange.bind).
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Channel to answer on.
+    pub channel: ChannelNumber,
+    /// Exchange messages come from.
+    pub source: Name,
+    /// Where they go.
+    pub destination: Destination,
+    /// Binding key.
+    pub routing_key: Name,
+    /// Arguments; a headers exchange matches on them.
+    pub arguments: FieldTable,
+}
+
+/// `basic.consume`.
+#[derive(Clone, Debug)]
+pub struct Consume {
+    /// Channel to answer on.
+    pub channel: ChannelNumber,
+    /// Queue to consume from.
+    pub queue: Name,
+    /// Deliveries are settled as they are sent.
+    pub no_ack: bool,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// Deliveries that may be unsettled; 0 is no limit.
+    pub prefetch: u16,
+    /// `x-priority` and the like.
+    pub arguments: FieldTable,
+}
