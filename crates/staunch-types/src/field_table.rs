@@ -7,7 +7,7 @@
 //! into a map up front was rejected: it costs about half a microsecond a message for fields that
 //! almost nobody reads.
 //!
-//! Layout (AMQP 0-9-1, 4.2.5.5, with the types that RabbitMQ understands): a table is a sequence
+//! Layout (AMQP 0-9-1, 4.2.5.5, with the types that `RabbitMQ` understands): a table is a sequence
 //! of fields without separators, a field is `key length: u8, key, type: u8, value`. The four
 //! length bytes that stand before a table on the wire belong to whatever contains it.
 
@@ -15,6 +15,10 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use bytes::Bytes;
+
+mod builder;
+
+pub use builder::{ArrayBuilder, TableBuilder};
 
 /// How deep tables and arrays may be nested, the outermost table included.
 ///
@@ -33,7 +37,7 @@ pub enum TableError {
     /// The bytes end inside a field.
     #[error("field table is truncated")]
     Truncated,
-    /// A value has a type octet that neither AMQP nor RabbitMQ defines.
+    /// A value has a type octet that neither AMQP nor `RabbitMQ` defines.
     #[error("field table has a value of unknown type {0}")]
     UnknownType(u8),
     /// Tables and arrays are nested deeper than [`TABLE_NESTING_MAX`].
@@ -49,7 +53,7 @@ pub enum TableError {
 
 /// An owned field table: the encoded fields, without the length prefix. Cheap to clone.
 ///
-/// Tables compare by meaning, as RabbitMQ compares arguments: order does not matter, integers of
+/// Tables compare by meaning, as `RabbitMQ` compares arguments: order does not matter, integers of
 /// different width are equal when their values are, and of a repeated key the first counts.
 #[derive(Clone, Default)]
 pub struct FieldTable(Bytes);
@@ -305,7 +309,7 @@ pub enum Value<'a> {
     I32(i32),
     /// `i`
     U32(u32),
-    /// `l`; `L` is read as signed too, as RabbitMQ does.
+    /// `l`; `L` is read as signed too, as `RabbitMQ` does.
     I64(i64),
     /// `f`
     F32(f32),
@@ -392,7 +396,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What RabbitMQ calls the type in its error texts (`rabbit_binary_parser`).
+    /// What `RabbitMQ` calls the type in its error texts (`rabbit_binary_parser`).
     pub fn amqp_type_name(self) -> &'static str {
         match self {
             Self::Bool(_) => "bool",
@@ -438,10 +442,13 @@ impl<'a> Value<'a> {
     }
 
     fn as_f64(self) -> Option<f64> {
-        match self {
-            Self::F32(value) => Some(f64::from(value)),
-            Self::F64(value) => Some(value),
-            _ => None,
+        if let Self::F32(value) = self {
+            return Some(f64::from(value));
+        }
+        if let Self::F64(value) = self {
+            Some(value)
+        } else {
+            None
         }
     }
 
@@ -569,156 +576,6 @@ impl<'a> Iterator for ArrayIter<'a> {
     }
 }
 
-/// Builds a [`FieldTable`].
-///
-/// The limits on size, depth and number of fields bound what peers may send; they are not
-/// applied here, so that adding `x-death` to a table with 1,024 headers cannot fail.
-///
-/// # Panics
-/// Every method with a key panics if it is longer than [`TABLE_KEY_BYTES_MAX`]; for keys from
-/// outside use [`TableBuilder::try_value`].
-#[derive(Clone, Debug, Default)]
-pub struct TableBuilder {
-    out: Vec<u8>,
-}
-
-impl TableBuilder {
-    /// An empty table.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends any value.
-    #[must_use]
-    pub fn value(mut self, key: &str, value: Value<'_>) -> Self {
-        self.try_value(key.as_bytes(), value)
-            .expect("keys of the program are short");
-        self
-    }
-
-    /// Appends any value under a key from outside.
-    ///
-    /// # Errors
-    /// [`TableError::KeyTooLong`].
-    pub fn try_value(&mut self, key: &[u8], value: Value<'_>) -> Result<(), TableError> {
-        let key_size = u8::try_from(key.len()).map_err(|_| TableError::KeyTooLong)?;
-        self.out.push(key_size);
-        self.out.extend_from_slice(key);
-        value.encode(&mut self.out);
-        Ok(())
-    }
-
-    /// Appends every field of `table` whose key is not among `keys`, byte for byte.
-    #[must_use]
-    pub fn copy_except(mut self, table: TableRef<'_>, keys: &[&str]) -> Self {
-        let mut fields = table.iter();
-        loop {
-            let before = fields.rest;
-            let Some((key, _)) = fields.next() else {
-                return self;
-            };
-            if !keys.iter().any(|k| k.as_bytes() == key) {
-                self.out
-                    .extend_from_slice(&before[..before.len() - fields.rest.len()]);
-            }
-        }
-    }
-
-    /// Appends a string (`S`).
-    #[must_use]
-    pub fn longstr(self, key: &str, value: impl AsRef<[u8]>) -> Self {
-        self.value(key, Value::LongStr(value.as_ref()))
-    }
-
-    /// Appends a truth value (`t`).
-    #[must_use]
-    pub fn bool(self, key: &str, value: bool) -> Self {
-        self.value(key, Value::Bool(value))
-    }
-
-    /// Appends a 32-bit integer (`I`).
-    #[must_use]
-    pub fn int(self, key: &str, value: i32) -> Self {
-        self.value(key, Value::I32(value))
-    }
-
-    /// Appends a 64-bit integer (`l`).
-    #[must_use]
-    pub fn long(self, key: &str, value: i64) -> Self {
-        self.value(key, Value::I64(value))
-    }
-
-    /// Appends a time in seconds since 1970 (`T`).
-    #[must_use]
-    pub fn timestamp(self, key: &str, seconds: u64) -> Self {
-        self.value(key, Value::Timestamp(seconds))
-    }
-
-    /// Appends a nested table (`F`).
-    #[must_use]
-    pub fn table(self, key: &str, value: &FieldTable) -> Self {
-        self.value(key, Value::Table(value.as_table_ref()))
-    }
-
-    /// Appends an array (`A`).
-    #[must_use]
-    pub fn array(self, key: &str, value: &ArrayBuilder) -> Self {
-        self.value(key, Value::Array(value.as_array_ref()))
-    }
-
-    /// The table.
-    #[must_use]
-    pub fn build(self) -> FieldTable {
-        FieldTable(Bytes::from(self.out))
-    }
-}
-
-/// Builds an array for [`TableBuilder::array`].
-#[derive(Clone, Debug, Default)]
-pub struct ArrayBuilder {
-    out: Vec<u8>,
-}
-
-impl ArrayBuilder {
-    /// An empty array.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends any value.
-    #[must_use]
-    pub fn value(mut self, value: Value<'_>) -> Self {
-        value.encode(&mut self.out);
-        self
-    }
-
-    /// Appends a string (`S`).
-    #[must_use]
-    pub fn longstr(self, value: impl AsRef<[u8]>) -> Self {
-        self.value(Value::LongStr(value.as_ref()))
-    }
-
-    /// Appends a 64-bit integer (`l`).
-    #[must_use]
-    pub fn long(self, value: i64) -> Self {
-        self.value(Value::I64(value))
-    }
-
-    /// Appends a table (`F`).
-    #[must_use]
-    pub fn table(self, value: &FieldTable) -> Self {
-        self.value(Value::Table(value.as_table_ref()))
-    }
-
-    /// The array so far, borrowed.
-    #[must_use]
-    pub fn as_array_ref(&self) -> ArrayRef<'_> {
-        ArrayRef(&self.out)
-    }
-}
-
 /// Bytes as text, for `Debug`.
 struct Text<'a>(&'a [u8]);
 
@@ -776,10 +633,10 @@ fn validate_array(mut rest: &[u8], depth: usize) -> Result<(), TableError> {
 
 fn validate_value(input: &[u8], depth: usize) -> Result<&[u8], TableError> {
     let (value, rest) = read_value(input)?;
-    match value {
-        Value::Table(table) => validate_table(table.0, depth + 1)?,
-        Value::Array(array) => validate_array(array.0, depth + 1)?,
-        _ => {}
+    if let Value::Table(table) = value {
+        validate_table(table.0, depth + 1)?;
+    } else if let Value::Array(array) = value {
+        validate_array(array.0, depth + 1)?;
     }
     Ok(rest)
 }
@@ -837,124 +694,4 @@ fn read_long(input: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn built_table_reads_back() {
-        let inner = TableBuilder::new().bool("basic.nack", true).build();
-        let array = ArrayBuilder::new().longstr("a").long(7).table(&inner);
-        let table = TableBuilder::new()
-            .longstr("x-queue-type", "quorum")
-            .int("x-max-length", 5)
-            .value("n", Value::F64(1.5))
-            .table("capabilities", &inner)
-            .array("list", &array)
-            .build();
-        let table = FieldTable::parse(table.as_bytes().clone()).unwrap();
-        assert_eq!(
-            table.get("x-queue-type").and_then(Value::as_str),
-            Some("quorum")
-        );
-        assert_eq!(table.get("x-max-length").and_then(Value::as_i64), Some(5));
-        assert_eq!(table.get("absent"), None);
-        assert_eq!(
-            format!("{table:?}"),
-            r#"{"x-queue-type": "quorum", "x-max-length": 5i32, "n": 1.5f64, "capabilities": {"basic.nack": true}, "list": ["a", 7i64, {"basic.nack": true}]}"#
-        );
-    }
-
-    #[test]
-    fn equality_is_by_meaning() {
-        let a = TableBuilder::new().int("n", 5).longstr("s", "x").build();
-        let b = TableBuilder::new()
-            .longstr("s", "x")
-            .long("n", 5)
-            .int("n", 6)
-            .build();
-        assert_eq!(a, b);
-        assert_ne!(
-            a,
-            TableBuilder::new()
-                .longstr("s", "x")
-                .longstr("n", "5")
-                .build()
-        );
-        assert_ne!(a, FieldTable::default());
-        let nan = TableBuilder::new()
-            .value("f", Value::F64(f64::NAN))
-            .bool("b", true)
-            .build();
-        let nan_reordered = TableBuilder::new()
-            .bool("b", true)
-            .value("f", Value::F64(f64::NAN))
-            .build();
-        assert_eq!(nan, nan_reordered);
-    }
-
-    #[test]
-    fn limits_hold() {
-        let mut table = FieldTable::default();
-        for _ in 1..TABLE_NESTING_MAX {
-            table = TableBuilder::new().table("t", &table).build();
-        }
-        assert!(TableRef::parse(table.as_bytes()).is_ok());
-        table = TableBuilder::new().table("t", &table).build();
-        assert_eq!(TableRef::parse(table.as_bytes()), Err(TableError::TooDeep));
-
-        let wide = vec![0, b'V'].repeat(TABLE_FIELDS_MAX);
-        assert!(TableRef::parse(&wide).is_ok());
-        let too_wide = [0, b'V'].repeat(TABLE_FIELDS_MAX + 1);
-        assert_eq!(TableRef::parse(&too_wide), Err(TableError::TooManyFields));
-        let mut builder = TableBuilder::new();
-        assert_eq!(
-            builder.try_value(&[b'k'; 256], Value::Void),
-            Err(TableError::KeyTooLong)
-        );
-    }
-
-    #[test]
-    fn malformed_tables_are_refused() {
-        for (bytes, error) in [
-            (&b"\x05ab"[..], TableError::Truncated),
-            (b"\x01a", TableError::Truncated),
-            (b"\x01aI\0\0", TableError::Truncated),
-            (b"\x01aS\0\0\0\x05abc", TableError::Truncated),
-            (b"\x01aU\0\0", TableError::UnknownType(b'U')),
-            (b"\x01aF\0\0\0\x02\x05x", TableError::Truncated),
-            (b"\x01aA\0\0\0\x01q", TableError::UnknownType(b'q')),
-        ] {
-            assert_eq!(
-                TableRef::parse(bytes),
-                Err(error),
-                "{}",
-                bytes.escape_ascii()
-            );
-        }
-    }
-
-    #[test]
-    fn copies_all_but_some_fields() {
-        let table = TableBuilder::new()
-            .int("a", 1)
-            .int("b", 2)
-            .int("c", 3)
-            .build();
-        let copy = TableBuilder::new()
-            .copy_except(table.as_table_ref(), &["b"])
-            .build();
-        assert_eq!(copy, TableBuilder::new().int("a", 1).int("c", 3).build());
-    }
-
-    #[test]
-    fn slices_share_their_owner() {
-        let owner = Bytes::from_static(b"....\x01aV..");
-        let shared = TableRef::parse(&owner[4..7]).unwrap().slice_of(&owner);
-        assert_eq!(shared.as_bytes().as_ptr(), owner[4..].as_ptr());
-        let elsewhere = b"\x01aV".to_vec();
-        assert_eq!(
-            TableRef::parse(&elsewhere).unwrap().slice_of(&owner),
-            shared
-        );
-    }
-}
+mod tests;

@@ -149,7 +149,7 @@ impl fmt::Debug for PropertyList {
     }
 }
 
-/// A borrowed property list. Strings are bytes: neither AMQP nor RabbitMQ insists on UTF-8.
+/// A borrowed property list. Strings are bytes: neither AMQP nor `RabbitMQ` insists on UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Properties<'a> {
     flags: u16,
@@ -255,7 +255,7 @@ impl<'a> Properties<'a> {
         self.short_string(Property::Type)
     }
 
-    /// The publishing user, which RabbitMQ compares with the authenticated one.
+    /// The publishing user, which `RabbitMQ` compares with the authenticated one.
     pub fn user_id(self) -> Option<&'a [u8]> {
         self.short_string(Property::UserId)
     }
