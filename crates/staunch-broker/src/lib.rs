@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The pure broker model: what exists, where a message goes, and what state a queue is in.
+//!
+//! Two machines live here and never call each other. The [`Catalog`] knows virtual hosts,
+//! exchanges, bindings and queues by name; it changes by [`CatalogCommand`]s and answers where a
+//! message goes. A [`Queue`] knows its messages by [`MessageIndex`](staunch_types::MessageIndex)
+//! and its consumers, and decides who gets what; what it must remember across a restart it says
+//! in [`QueueCommand`]s. Neither knows AMQP bytes, disks, clocks or threads; both are functions
+//! of their state and input.
+
+pub mod catalog;
+mod encoding;
+mod exchange;
+pub mod queue;
+
+pub use catalog::{
+    Applied, Binding, Catalog, CatalogCommand, CatalogLimits, Change, QueueEntry, QueueKind, Routed,
+};
+pub use encoding::DecodeError;
+pub use queue::{
+    Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Durability, Got, MESSAGES_PER_QUEUE_MAX,
+    Queue, QueueCommand, Refused, Released, Restored, UnknownDelivery,
+};

@@ -1,0 +1,51 @@
+//! What a connection offers and allows.
+
+use std::time::Duration;
+
+use staunch_types::message::BODY_SIZE_BYTES_MAX;
+
+/// Shared by all connections of a listener.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `product` in the server properties; some clients choose their dialect by it.
+    pub product: String,
+    /// `version` in the server properties.
+    pub version: String,
+    /// `cluster_name` in the server properties.
+    pub cluster_name: String,
+    /// `platform` in the server properties.
+    pub platform: String,
+    /// `copyright` in the server properties.
+    pub copyright: String,
+    /// `information` in the server properties.
+    pub information: String,
+    /// Largest frame offered, its 8 bytes of overhead included; 0 is no limit.
+    pub frame_max: u32,
+    /// Most channels offered; 0 is no limit.
+    pub channel_max: u16,
+    /// Heartbeat interval offered, in whole seconds; zero is none. The client decides.
+    pub heartbeat: Duration,
+    /// From accept to `connection.open-ok`.
+    pub handshake_timeout: Duration,
+    /// Largest message body accepted.
+    pub body_size_bytes_max: usize,
+}
+
+impl Default for Config {
+    /// RabbitMQ's values (reference 1.3).
+    fn default() -> Self {
+        Self {
+            product: "RabbitMQ".to_owned(),
+            version: "4.3.5".to_owned(),
+            cluster_name: "staunch".to_owned(),
+            platform: "Staunch".to_owned(),
+            copyright: "Copyright the Staunch authors".to_owned(),
+            information: "Licensed under the Apache License 2.0".to_owned(),
+            frame_max: 131_072,
+            channel_max: 2_047,
+            heartbeat: Duration::from_mins(1),
+            handshake_timeout: Duration::from_secs(10),
+            body_size_bytes_max: BODY_SIZE_BYTES_MAX,
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! What the node says, written to the client.
+
+use staunch_amqp_codec::{
+    content::{encode_ack, encode_nack},
+    methods::{
+        BasicAck, BasicCancel, BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicGetOk, BasicNack,
+        ChannelClose, ChannelCloseOk, ConnectionBlocked, ConnectionUnblocked, ExchangeBindOk,
+        ExchangeDeclareOk, ExchangeDeleteOk, ExchangeUnbindOk, QueueBindOk, QueueDeclareOk,
+        QueueDeleteOk, QueuePurgeOk, QueueUnbindOk,
+    },
+    wire::ShortStr,
+};
+use staunch_types::{
+    ChannelNumber, ConsumerKey, Delivery, Event, Operation, PublishSeq, Refusal, Reply, Request,
+    Timestamp,
+};
+
+use crate::{
+    channel::ChannelState,
+    confirms::{Confirm, Verdict},
+    connection::{Connection, PublishStall},
+    error::{Fault, Scope},
+    output::short,
+    pending::{Awaited, Pending, WriteReply},
+    refusal,
+    unacked::UNACKED_PER_CHANNEL_MAX,
+};
+
+impl Connection {
+    /// Takes what the node says. After the connection is over, only `ConnectionClosed` counts.
+    ///
+    /// # Panics
+    /// If the node breaks the contract of [`Event`]: an answer nobody asked for, a publish
+    /// confirmed twice.
+    pub fn handle_event(&mut self, event: Event, now: Timestamp) {
+        self.now = now;
+        if self.is_released() {
+            if let Event::ConnectionClosed = event {
+                self.handle_connection_closed();
+            }
+            return;
+        }
+        match event {
+            Event::Delivery(delivery) => self.deliver(&delivery),
+            Event::Confirmed {
+                channel,
+                first,
+                last,
+            } => {
+                self.resolve(channel, first, last, Verdict::Confirmed);
+            }
+            Event::Nacked {
+                channel,
+                first,
+                last,
+            } => {
+                self.resolve(channel, first, last, Verdict::Nacked);
+            }
+            Event::Returned {
+                channel,
+                reason: _,
+                message,
+            } => {
+                if self.channels.get_open(channel).is_some() {
+                    self.output.returned(channel.0, &message, self.frame_max);
+                }
+            }
+            Event::Reply { channel, reply } => self.handle_reply(channel, reply),
+            Event::Refused {
+                channel,
+                operation,
+                refusal,
+            } => {
+                self.handle_refused(channel, operation, &refusal);
+            }
+            Event::ConsumerCancelled { channel, consumer } => {
+                self.handle_consumer_cancelled(channel, consumer);
+            }
+            Event::ChannelClosed { channel } => self.handle_channel_closed(channel),
+            Event::LoginAccepted { user } => self.handle_login_accepted(user),
+            Event::LoginRefused => self.handle_login_refused(),
+            Event::VhostOpened => self.handle_vhost_opened(),
+            Event::VhostRefused(refusal) => self.handle_vhost_refused(&refusal),
+            Event::ConnectionClosed => self.handle_connection_closed(),
+            Event::Alarm { memory, disk } => self.handle_alarm(memory, disk),
+            Event::Shutdown => self.handle_shutdown(),
+        }
+    }
+
+    #[inline]
+    fn deliver(&mut self, delivery: &Delivery) {
+        let next = self
+            .channels
+            .get_open(delivery.channel)
+            .and_then(|channel| channel.next_delivery(delivery));
+        match next {
+            Some((consumer, tag)) => {
+                self.output
+                    .deliver(&consumer.frame, tag, delivery, self.frame_max);
+            }
+            // The channel is closing: the node requeues what is unsettled.
+            None => self.output.drop_delivery(delivery),
+        }
+    }
+
+    /// Whether drained bytes are kept from the node, so that it stops delivering to a client
+    /// that settles nothing.
+    pub(crate) fn is_node_held_back(&self) -> bool {
+        self.channels
+            .iter()
+            .any(|channel| channel.unacked.count() >= UNACKED_PER_CHANNEL_MAX)
+    }
+
+    fn resolve(
+        &mut self,
+        number: ChannelNumber,
+        first: PublishSeq,
+        last: PublishSeq,
+        verdict: Verdict,
+    ) {
+        let Some(channel) = self.channels.get_open(number) else {
+            return;
+        };
+        let confirms = channel
+            .confirms
+            .as_mut()
+            .expect("only numbered publishes are confirmed");
+        if !confirms.has_unsent() {
+            self.confirms_unsent.push(number.0);
+        }
+        confirms.resolve(first, last, verdict);
+        if self.publish_stall == Some(PublishStall::Confirms(number)) && !confirms.is_full() {
+            self.publish_stall = None;
+        }
+    }
+
+    /// Writes the confirms that have gathered. Returned messages were written when they came, so
+    /// they stand before their confirms (contract C3).
+    pub(crate) fn flush_confirms(&mut self) {
+        let mut unsent = std::mem::take(&mut self.confirms_unsent);
+        for number in unsent.drain(..) {
+            let confirms = self.channels.get(number).and_then(|c| c.confirms.as_mut());
+            let Some(confirms) = confirms else { continue };
+            let out = self.output.buffer();
+            confirms.take_unsent(|confirm| match confirm {
+                Confirm::Ack(seq) => {
+                    encode_ack(
+                        out,
+                        number,
+                        BasicAck {
+                            delivery_tag: seq,
+                            multiple: false,
+                        },
+                    );
+                }
+                Confirm::AckUpTo(seq) => {
+                    encode_ack(
+                        out,
+                        number,
+                        BasicAck {
+                            delivery_tag: seq,
+                            multiple: true,
+                        },
+                    );
+                }
+                Confirm::Nack(seq) => {
+                    let nack = BasicNack {
+                        delivery_tag: seq,
+                        multiple: false,
+                        requeue: false,
+                    };
+                    encode_nack(out, number, nack);
+                }
+            });
+        }
+        // Its capacity serves the next batch.
+        self.confirms_unsent = unsent;
+    }
+
+    fn handle_reply(&mut self, number: ChannelNumber, reply: Reply) {
+        // An answer that crossed with the refusal of something earlier on the channel.
+        if self.channels.get_open(number).is_none() {
+            return;
+        }
+        let pending = self
+            .pending
+            .take()
+            .expect("the node answers what was asked");
+        assert_eq!(
+            pending.channel, number,
+            "the node answers on the channel it was asked on"
+        );
+        let Pending { write, awaited, .. } = *pending;
+        match (awaited, reply) {
+            (
+                Awaited::QueueDeclared { queue },
+                Reply::QueueDeclared {
+                    ready_count,
+                    consumer_count,
+                },
+            ) => {
+                let method = QueueDeclareOk {
+                    queue: short(&queue),
+                    message_count: saturated(ready_count),
+                    consumer_count,
+                };
+                self.write_if(write, number, method);
+                self.open_channel(number).queue_declared_last = Some(queue);
+            }
+            (Awaited::Consuming { tag }, Reply::Consuming { consumer }) => {
+                self.write_if(
+                    write,
+                    number,
+                    BasicConsumeOk {
+                        consumer_tag: short(&tag),
+                    },
+                );
+                self.open_channel(number).add_consumer(consumer, tag);
+            }
+            (Awaited::Cancelled { tag }, Reply::Cancelled { consumer }) => {
+                self.open_channel(number).remove_consumer(consumer);
+                self.write_if(
+                    write,
+                    number,
+                    BasicCancelOk {
+                        consumer_tag: short(&tag),
+                    },
+                );
+            }
+            (
+                Awaited::Got,
+                Reply::Got {
+                    delivery,
+                    ready_count,
+                },
+            ) => {
+                self.write_got(number, &delivery, ready_count);
+            }
+            (Awaited::Got, Reply::GotNothing) => {
+                self.output.method(
+                    number.0,
+                    BasicGetEmpty {
+                        cluster_id: ShortStr::EMPTY,
+                    },
+                );
+            }
+            (awaited, reply) => self.write_plain_reply(number, write, &awaited, &reply),
+        }
+    }
+
+    /// Answers that carry at most a number.
+    fn write_plain_reply(
+        &mut self,
+        number: ChannelNumber,
+        write: WriteReply,
+        awaited: &Awaited,
+        reply: &Reply,
+    ) {
+        match (awaited, reply) {
+            (Awaited::ExchangeDeclared, Reply::ExchangeDeclared) => {
+                self.write_if(write, number, ExchangeDeclareOk);
+            }
+            (Awaited::ExchangeDeleted, Reply::ExchangeDeleted) => {
+                self.write_if(write, number, ExchangeDeleteOk);
+            }
+            (Awaited::ExchangeBound, Reply::Bound) => self.write_if(write, number, ExchangeBindOk),
+            (Awaited::ExchangeUnbound, Reply::Unbound) => {
+                self.write_if(write, number, ExchangeUnbindOk);
+            }
+            (Awaited::QueueBound, Reply::Bound) => self.write_if(write, number, QueueBindOk),
+            (Awaited::QueueUnbound, Reply::Unbound) => self.write_if(write, number, QueueUnbindOk),
+            (Awaited::QueuePurged, Reply::QueuePurged { count }) => {
+                let message_count = saturated(*count);
+                self.write_if(write, number, QueuePurgeOk { message_count });
+            }
+            (Awaited::QueueDeleted, Reply::QueueDeleted { count }) => {
+                let message_count = saturated(*count);
+                self.write_if(write, number, QueueDeleteOk { message_count });
+            }
+            _ => panic!("the node answered {awaited:?} with {reply:?}"),
+        }
+    }
+
+    fn write_if<'a>(
+        &mut self,
+        write: WriteReply,
+        number: ChannelNumber,
+        method: impl Into<staunch_amqp_codec::methods::Method<'a>>,
+    ) {
+        if write == WriteReply::Yes {
+            self.output.method(number.0, method);
+        }
+    }
+
+    fn write_got(&mut self, number: ChannelNumber, delivery: &Delivery, ready_count: u64) {
+        let delivery_tag = self.open_channel(number).next_tag(delivery);
+        let message = &delivery.message;
+        let method = BasicGetOk {
+            delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: short(message.exchange()),
+            routing_key: short(message.routing_key()),
+            message_count: saturated(ready_count),
+        };
+        self.output.got(method, delivery, self.frame_max);
+    }
+
+    fn handle_refused(&mut self, number: ChannelNumber, operation: Operation, refusal: &Refusal) {
+        // Closing already: the node's word crossed with ours.
+        if self.channels.get_open(number).is_none() {
+            return;
+        }
+        let fault = refusal::fault(operation, refusal);
+        match fault.code.scope() {
+            Scope::Channel => self.fail_channel(number, &fault),
+            Scope::Connection => self.fail_connection(&fault),
+        }
+    }
+
+    fn handle_consumer_cancelled(&mut self, number: ChannelNumber, consumer: ConsumerKey) {
+        let Some(channel) = self.channels.get_open(number) else {
+            return;
+        };
+        let Some(consumer) = channel.remove_consumer(consumer) else {
+            return;
+        };
+        if self.client.knows_cancel {
+            let consumer_tag = short(&consumer.tag);
+            self.output.method(
+                number.0,
+                BasicCancel {
+                    consumer_tag,
+                    nowait: true,
+                },
+            );
+        }
+    }
+
+    /// Sends `channel.close` and lets the node know.
+    pub(crate) fn fail_channel(&mut self, number: ChannelNumber, fault: &Fault) {
+        self.release_channel(number, ChannelState::ClosedByServer);
+        self.output.method(
+            number.0,
+            ChannelClose {
+                reply_code: fault.code.code(),
+                reply_text: ShortStr::truncated(&fault.to_string()),
+                class_id: fault.method.0,
+                method_id: fault.method.1,
+            },
+        );
+    }
+
+    pub(crate) fn close_channel_for_client(&mut self, number: ChannelNumber) {
+        self.release_channel(number, ChannelState::ClosedByClient);
+    }
+
+    /// Tells the node that the channel is over; reading stops until it has answered.
+    fn release_channel(&mut self, number: ChannelNumber, state: ChannelState) {
+        self.flush_confirms();
+        let channel = self.open_channel(number);
+        let assembling = channel
+            .assembly
+            .as_ref()
+            .map_or(0, |assembly| assembly.size_bytes());
+        channel.close(state);
+        self.assembling_size_bytes -= assembling;
+        self.channels_closing_count += 1;
+        if self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.channel == number)
+        {
+            // The node answers nothing more on a channel it has refused something on.
+            self.pending = None;
+        }
+        if self.publish_stall == Some(PublishStall::Confirms(number)) {
+            self.publish_stall = None;
+        }
+        self.requests
+            .push(Request::CloseChannel { channel: number });
+    }
+
+    fn handle_channel_closed(&mut self, number: ChannelNumber) {
+        let channel = self
+            .channels
+            .get(number.0)
+            .expect("the node closes channels that exist");
+        match channel.state {
+            ChannelState::ClosedByClient => {
+                self.channels.remove(number.0);
+                self.output.method(number.0, ChannelCloseOk);
+            }
+            ChannelState::ClosedByServer => channel.state = ChannelState::AwaitingCloseOk,
+            ChannelState::Open | ChannelState::AwaitingCloseOk => {
+                panic!("the node closed channel {number} unasked")
+            }
+        }
+        self.channels_closing_count -= 1;
+    }
+
+    fn handle_alarm(&mut self, memory: bool, disk: bool) {
+        self.alarms.set(memory, disk);
+        if self.alarms.any() {
+            self.announce_alarm();
+            return;
+        }
+        if self.publish_stall == Some(PublishStall::Alarm) {
+            self.publish_stall = None;
+        }
+        if self.alarms.retract() && self.client.knows_blocked {
+            self.output.method(0, ConnectionUnblocked);
+        }
+    }
+
+    /// Tells a client that publishes why it has to wait, once.
+    pub(crate) fn announce_alarm(&mut self) {
+        if let Some(reason) = self.alarms.announce()
+            && self.client.knows_blocked
+        {
+            self.output.method(
+                0,
+                ConnectionBlocked {
+                    reason: ShortStr::from_static(reason),
+                },
+            );
+        }
+    }
+}
+
+/// Counts on the wire have 32 bits.
+fn saturated(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,41 @@
+//! The one request of a connection that reading waits for.
+
+use staunch_types::{ChannelNumber, Name};
+
+/// A request that was sent and how its answer is to be written.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) channel: ChannelNumber,
+    pub(crate) write: WriteReply,
+    pub(crate) awaited: Awaited,
+}
+
+/// Whether the client wants the answer (AMQP 0-9-1, no-wait).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteReply {
+    Yes,
+    No,
+}
+
+impl WriteReply {
+    pub(crate) fn unless(nowait: bool) -> Self {
+        if nowait { Self::No } else { Self::Yes }
+    }
+}
+
+/// Which answer is awaited, with what it needs from the question.
+#[derive(Debug)]
+pub(crate) enum Awaited {
+    ExchangeDeclared,
+    ExchangeDeleted,
+    ExchangeBound,
+    ExchangeUnbound,
+    QueueDeclared { queue: Name },
+    QueueBound,
+    QueueUnbound,
+    QueuePurged,
+    QueueDeleted,
+    Consuming { tag: Name },
+    Cancelled { tag: Name },
+    Got,
+}

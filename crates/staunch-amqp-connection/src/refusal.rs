@@ -1,0 +1,180 @@
+//! How the node's refusals read on the wire.
+//!
+//! The node says why; this file alone knows code and text (RabbitMQ 4.3, reference 1.4).
+
+use staunch_types::{Operation, Refusal, refusal::ArgumentSide};
+
+use crate::error::{Fault, MethodId, ReplyCode};
+
+/// The reply to `refusal` of `operation`. The code decides whether channel or connection closes.
+pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
+    let code = match refusal {
+        Refusal::NotFound { .. } => ReplyCode::NotFound,
+        Refusal::VhostNotFound { .. } => ReplyCode::NotAllowed,
+        Refusal::Inequivalent { .. }
+        | Refusal::InvalidArgument { .. }
+        | Refusal::UnknownExchangeType { .. }
+        | Refusal::InUse { .. }
+        | Refusal::NotEmpty { .. }
+        | Refusal::InvalidName { .. }
+        | Refusal::LimitReached(_) => ReplyCode::PreconditionFailed,
+        Refusal::QueueLocked { .. } => ReplyCode::ResourceLocked,
+        Refusal::QueueInExclusiveUse { .. }
+        | Refusal::ReservedName { .. }
+        | Refusal::DefaultExchange
+        | Refusal::SystemResource { .. }
+        | Refusal::InternalExchange { .. } => ReplyCode::AccessRefused,
+    };
+    let text = match refusal {
+        Refusal::Inequivalent {
+            received, current, ..
+        } => {
+            format!(
+                "{refusal}: received {} but current is {}",
+                side(received),
+                side(current)
+            )
+        }
+        Refusal::NotFound { .. }
+        | Refusal::VhostNotFound { .. }
+        | Refusal::InvalidArgument { .. }
+        | Refusal::UnknownExchangeType { .. }
+        | Refusal::InUse { .. }
+        | Refusal::NotEmpty { .. }
+        | Refusal::InvalidName { .. }
+        | Refusal::LimitReached(_)
+        | Refusal::QueueLocked { .. }
+        | Refusal::QueueInExclusiveUse { .. }
+        | Refusal::ReservedName { .. }
+        | Refusal::DefaultExchange
+        | Refusal::SystemResource { .. }
+        | Refusal::InternalExchange { .. } => refusal.to_string(),
+    };
+    Fault {
+        code,
+        text,
+        method: method_id(operation),
+    }
+}
+
+/// Class and method of an operation.
+fn method_id(operation: Operation) -> MethodId {
+    match operation {
+        Operation::OpenVhost => MethodId(10, 40),
+        Operation::DeclareExchange => MethodId(40, 10),
+        Operation::DeleteExchange => MethodId(40, 20),
+        Operation::BindExchange => MethodId(40, 30),
+        Operation::UnbindExchange => MethodId(40, 40),
+        Operation::DeclareQueue => MethodId(50, 10),
+        Operation::BindQueue => MethodId(50, 20),
+        Operation::PurgeQueue => MethodId(50, 30),
+        Operation::DeleteQueue => MethodId(50, 40),
+        Operation::UnbindQueue => MethodId(50, 50),
+        Operation::LimitChannel => MethodId(60, 10),
+        Operation::Consume => MethodId(60, 20),
+        Operation::Cancel => MethodId(60, 30),
+        Operation::Publish => MethodId(60, 40),
+        Operation::Get => MethodId(60, 70),
+        // The node does not know whether an ack, nack or reject settled; ack stands for all.
+        Operation::Settle => MethodId(60, 80),
+    }
+}
+
+fn side(side: &ArgumentSide) -> String {
+    match side {
+        ArgumentSide::None => "none".to_owned(),
+        ArgumentSide::Plain(value) => format!("'{value}'"),
+        ArgumentSide::Typed { value, type_name } => {
+            format!("the value '{value}' of type '{type_name}'")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use staunch_types::{Name, Resource};
+
+    use super::*;
+
+    fn check(refusal: &Refusal, code: u16, text: &str) {
+        let fault = fault(Operation::DeclareQueue, refusal);
+        assert_eq!(
+            (fault.code.code(), fault.to_string().as_str()),
+            (code, text)
+        );
+        assert_eq!(fault.method, MethodId(50, 10));
+    }
+
+    fn inequivalent(argument: &str, received: ArgumentSide, current: ArgumentSide) -> Refusal {
+        Refusal::Inequivalent {
+            argument: argument.to_owned(),
+            resource: Resource::Queue,
+            name: Name::from_static("q"),
+            vhost: Name::from_static("/"),
+            received,
+            current,
+        }
+    }
+
+    #[test]
+    fn texts_are_rabbitmqs() {
+        let (name, vhost) = (Name::from_static("q"), Name::from_static("/"));
+        check(
+            &Refusal::NotFound {
+                resource: Resource::Queue,
+                name,
+                vhost: vhost.clone(),
+            },
+            404,
+            "NOT_FOUND - no queue 'q' in vhost '/'",
+        );
+        check(
+            &Refusal::VhostNotFound { vhost },
+            530,
+            "NOT_ALLOWED - vhost / not found",
+        );
+        check(
+            &Refusal::UnknownExchangeType {
+                kind: Name::from_static("x"),
+            },
+            406,
+            "PRECONDITION_FAILED - unknown exchange type 'x'",
+        );
+        check(
+            &Refusal::DefaultExchange,
+            403,
+            "ACCESS_REFUSED - operation not permitted on the default exchange",
+        );
+    }
+
+    #[test]
+    fn inequivalent_arguments_print_each_side_in_its_form() {
+        let plain = |value: &str| ArgumentSide::Plain(value.to_owned());
+        let typed = |value: &str, type_name| ArgumentSide::Typed {
+            value: value.to_owned(),
+            type_name,
+        };
+        check(
+            &inequivalent("durable", plain("false"), plain("true")),
+            406,
+            "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': \
+             received 'false' but current is 'true'",
+        );
+        check(
+            &inequivalent(
+                "x-queue-type",
+                ArgumentSide::None,
+                typed("quorum", "longstr"),
+            ),
+            406,
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': \
+             received none but current is the value 'quorum' of type 'longstr'",
+        );
+        check(
+            &inequivalent("x-max-length", typed("10", "signedint"), ArgumentSide::None),
+            406,
+            "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': \
+             received the value '10' of type 'signedint' but current is none",
+        );
+    }
+}

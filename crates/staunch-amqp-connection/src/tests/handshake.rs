@@ -1,0 +1,318 @@
+use staunch_amqp_codec::methods::{ConnectionClose, ConnectionCloseOk, ConnectionUpdateSecret};
+use staunch_types::Refusal;
+
+use super::*;
+use crate::{CLOSE_TIMEOUT, CloseReason, LOGIN_REFUSED_DELAY};
+
+const LOGIN: &str = "Login(Login { user: \"guest\", .. })";
+
+/// A machine that waits for `connection.start-ok`.
+fn started() -> Bench {
+    let mut bench = Bench::new(Config::default());
+    bench.bytes(b"AMQP\0\0\x09\x01");
+    bench.check("0 connection.start", "");
+    bench
+}
+
+/// A machine that waits for `connection.tune-ok`.
+fn tuning() -> Bench {
+    let mut bench = started();
+    bench.method(
+        0,
+        start_ok(&client_properties(), "PLAIN", b"\0guest\0guest"),
+    );
+    assert!(bench.connection.is_stalled());
+    bench.check("", LOGIN);
+    bench.event(Event::LoginAccepted {
+        user: Name::from_static("guest"),
+    });
+    bench.check("0 connection.tune 2047 131072 60", "");
+    bench
+}
+
+#[test]
+fn opens_and_closes() {
+    let mut bench = tuning();
+    bench.method(
+        0,
+        ConnectionTuneOk {
+            channel_max: 10,
+            frame_max: 8192,
+            heartbeat: 0,
+        },
+    );
+    bench.method(0, open_vhost());
+    bench.check("", "OpenVhost { vhost: \"/\" }");
+    assert!(
+        bench.connection.poll_timeout().is_some(),
+        "the handshake is not over"
+    );
+    bench.event(Event::VhostOpened);
+    bench.check("0 connection.open-ok", "");
+    assert_eq!(bench.connection.poll_timeout(), None);
+    assert_eq!(bench.connection.user().unwrap().as_bytes(), b"guest");
+    let new_secret = ConnectionUpdateSecret {
+        new_secret: b"s",
+        reason: text("r"),
+    };
+    bench.method(0, new_secret);
+    bench.check("0 connection.update-secret-ok", "");
+    let close = ConnectionClose {
+        reply_code: 200,
+        reply_text: text("bye"),
+        class_id: 0,
+        method_id: 0,
+    };
+    bench.method(0, close);
+    bench.check("", "CloseConnection");
+    assert!(!bench.connection.is_closed());
+    bench.event(Event::ConnectionClosed);
+    bench.check("0 connection.close-ok", "");
+    assert!(bench.connection.is_closed() && bench.connection.is_node_done());
+}
+
+#[test]
+fn amqplain_is_a_table_without_its_length() {
+    let mut bench = started();
+    let table = TableBuilder::new()
+        .longstr("LOGIN", "guest")
+        .longstr("PASSWORD", "pw")
+        .build();
+    bench.method(
+        0,
+        start_ok(&client_properties(), "AMQPLAIN", table.as_bytes()),
+    );
+    bench.check("", LOGIN);
+}
+
+#[test]
+fn a_foreign_header_is_answered_and_closed() {
+    for header in [b"AMQP\x03\x01\0\0", b"GET / HT", b"AMQP\x01\x01\x08\0"] {
+        let mut bench = Bench::new(Config::default());
+        bench.bytes(header);
+        bench.check("AMQP\\x00\\x00\\t\\x01", "CloseConnection");
+        assert!(bench.connection.is_closed());
+    }
+}
+
+#[test]
+fn a_refused_login_is_told_to_those_who_understand() {
+    let mut bench = started();
+    bench.method(
+        0,
+        start_ok(&client_properties(), "PLAIN", b"\0guest\0wrong"),
+    );
+    bench.event(Event::LoginRefused);
+    bench.check(
+        "0 connection.close 403 ACCESS_REFUSED - Login was refused using authentication mechanism \
+         PLAIN. For details see the broker logfile. (0.0)",
+        &format!("{LOGIN}\nCloseConnection"),
+    );
+    bench.method(0, ConnectionCloseOk);
+    assert!(bench.connection.is_closed());
+
+    let mut bench = started();
+    bench.method(
+        0,
+        start_ok(&FieldTable::default(), "PLAIN", b"\0guest\0wrong"),
+    );
+    bench.event(Event::LoginRefused);
+    bench.check("", &format!("{LOGIN}\nCloseConnection"));
+    assert!(!bench.connection.is_closed());
+    bench.pass(LOGIN_REFUSED_DELAY.as_secs());
+    assert!(bench.connection.is_closed());
+    assert_eq!(
+        bench.connection.close_reason(),
+        Some(&CloseReason::LoginRefused)
+    );
+}
+
+#[test]
+fn bad_start_ok() {
+    let check = |mechanism: &str, response: &[u8], output: &str| {
+        let mut bench = started();
+        bench.method(0, start_ok(&client_properties(), mechanism, response));
+        bench.check(output, "CloseConnection");
+    };
+    check(
+        "EXTERNAL",
+        b"",
+        "0 connection.close 503 COMMAND_INVALID - unknown authentication mechanism 'EXTERNAL' \
+         (10.11)",
+    );
+    for response in [&b"guest"[..], b"\0guest", b"\0a\0b\0c"] {
+        check(
+            "PLAIN",
+            response,
+            "0 connection.close 502 SYNTAX_ERROR - response of the authentication mechanism is \
+             malformed (10.11)",
+        );
+    }
+}
+
+#[test]
+fn tuning_stays_within_the_limits() {
+    let check = |channel_max, frame_max, text: &str| {
+        let mut bench = tuning();
+        bench.method(
+            0,
+            ConnectionTuneOk {
+                channel_max,
+                frame_max,
+                heartbeat: 0,
+            },
+        );
+        bench.check(
+            &format!("0 connection.close 530 NOT_ALLOWED - negotiated {text} (10.30)"),
+            "CloseConnection",
+        );
+    };
+    check(
+        1,
+        4096,
+        "frame_max = 4096 is lower than the minimum allowed value (8192)",
+    );
+    check(
+        1,
+        0,
+        "frame_max = 0 is higher than the maximum allowed value (131072)",
+    );
+    check(
+        0,
+        8192,
+        "channel_max = 0 (no limit) is higher than the maximum allowed value (2047)",
+    );
+    check(
+        2048,
+        8192,
+        "channel_max = 2048 is higher than the maximum allowed value (2047)",
+    );
+}
+
+#[test]
+fn an_unknown_vhost_is_530() {
+    let mut bench = tuning();
+    bench.method(
+        0,
+        ConnectionTuneOk {
+            channel_max: 1,
+            frame_max: 8192,
+            heartbeat: 0,
+        },
+    );
+    bench.method(0, open_vhost());
+    let vhost = Name::from_static("/");
+    bench.event(Event::VhostRefused(Refusal::VhostNotFound { vhost }));
+    bench.check(
+        "0 connection.close 530 NOT_ALLOWED - vhost / not found (10.40)",
+        "OpenVhost { vhost: \"/\" }\nCloseConnection",
+    );
+    assert!(!bench.connection.is_closed());
+    bench.pass(CLOSE_TIMEOUT.as_secs());
+    assert!(
+        bench.connection.is_closed(),
+        "a peer may not keep the socket for ever"
+    );
+}
+
+#[test]
+fn methods_out_of_turn_are_504_and_channels_505() {
+    let mut bench = started();
+    bench.method(0, open_vhost());
+    bench.check(
+        "0 connection.close 504 CHANNEL_ERROR - unexpected method in connection state starting \
+         (10.40)",
+        "CloseConnection",
+    );
+    let mut bench = started();
+    bench.method(
+        1,
+        ChannelOpen {
+            out_of_band: ShortStr::EMPTY,
+        },
+    );
+    bench.check(
+        "0 connection.close 505 UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>> (0.0)",
+        "CloseConnection",
+    );
+}
+
+#[test]
+fn frames_before_tuning_are_small() {
+    let mut bench = started();
+    bench.bytes(&[1, 0, 0, 0, 0, 0x20, 1]);
+    bench.check(
+        "0 connection.close 501 FRAME_ERROR - type 1, all octets = <<>>: \
+         {frame_too_large,8193,8184} (0.0)",
+        "CloseConnection",
+    );
+    bench.bytes(&[0; 10_000]);
+    assert!(
+        bench.unread.is_empty(),
+        "after lost framing everything is discarded"
+    );
+}
+
+#[test]
+fn a_slow_handshake_and_a_lost_peer_end_it() {
+    let mut bench = started();
+    bench.pass(9);
+    assert!(!bench.connection.is_closed());
+    bench.pass(1);
+    bench.check("", "CloseConnection");
+    assert_eq!(
+        bench.connection.close_reason(),
+        Some(&CloseReason::HandshakeTimeout)
+    );
+
+    let mut bench = tuning();
+    bench.connection.handle_peer_gone(bench.now);
+    bench.connection.handle_peer_gone(bench.now);
+    bench.check("", "CloseConnection");
+    bench.event(Event::ConnectionClosed);
+    assert!(bench.connection.is_closed() && bench.connection.is_node_done());
+}
+
+#[test]
+fn heartbeats_go_both_ways() {
+    let mut bench = tuning();
+    bench.method(
+        0,
+        ConnectionTuneOk {
+            channel_max: 1,
+            frame_max: 8192,
+            heartbeat: 10,
+        },
+    );
+    bench.method(0, open_vhost());
+    bench.event(Event::VhostOpened);
+    bench.check("0 connection.open-ok", "OpenVhost { vhost: \"/\" }");
+    bench.pass(5);
+    bench.pass(5);
+    bench.check("heartbeat", "");
+    bench.bytes(&[8, 0, 0, 0, 0, 0, 0, 0xce]);
+    for _ in 0..4 {
+        bench.pass(5);
+        assert!(!bench.connection.is_closed());
+    }
+    bench.pass(5);
+    bench.check("heartbeat", "CloseConnection");
+    assert_eq!(
+        bench.connection.close_reason(),
+        Some(&CloseReason::HeartbeatTimeout)
+    );
+}
+
+#[test]
+fn a_stopping_node_says_so() {
+    let mut bench = Bench::open();
+    bench.event(Event::Shutdown);
+    bench.check(
+        "0 connection.close 320 CONNECTION_FORCED - broker forced connection closure with reason \
+         'shutdown' (0.0)",
+        "CloseConnection",
+    );
+    bench.event(Event::Shutdown);
+    bench.deliver(0);
+    bench.check("", "");
+}

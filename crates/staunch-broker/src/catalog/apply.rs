@@ -1,0 +1,507 @@
+//! Commands and what they do.
+
+use std::sync::Arc;
+
+use staunch_types::request::Destination;
+use staunch_types::{
+    ConnectionId, ExchangeKind, ExchangeOptions, Name, QueueId, QueueOptions, Refusal, Resource,
+};
+
+use super::arguments::{self, Subject};
+use super::exchange::{Exchange, is_reserved};
+use super::{Applied, Binding, Catalog, CatalogCommand, Change, QueueEntry, Vhost, locked};
+use crate::exchange::{MatchKind, Target};
+
+/// Whether an auto-delete exchange goes with its last binding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cascade {
+    Yes,
+    /// In replay: if it went, that was persisted as a command.
+    No,
+}
+
+/// The parts of [`CatalogCommand::DeclareQueue`].
+struct NewQueue<'a> {
+    name: &'a Name,
+    id: QueueId,
+    server_named: bool,
+    options: &'a QueueOptions,
+    owner: Option<ConnectionId>,
+}
+
+impl Applied {
+    fn new(change: Change, durable: bool) -> Self {
+        Self {
+            change,
+            durable: durable && change != Change::Unchanged,
+            consequences: Vec::new(),
+            queue: None,
+            queues_deleted: Vec::new(),
+            exchanges_deleted: Vec::new(),
+            bindings_removed: 0,
+        }
+    }
+
+    fn unchanged() -> Self {
+        Self::new(Change::Unchanged, false)
+    }
+}
+
+impl Catalog {
+    /// Applies a command.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it cannot be; then nothing has changed.
+    pub fn apply(&mut self, command: &CatalogCommand) -> Result<Applied, Refusal> {
+        self.run(command, Cascade::Yes)
+    }
+
+    /// Applies a command that was persisted, after a restart. Replaying commands that a snapshot
+    /// already contains does no harm, if all that followed them are replayed too.
+    ///
+    /// # Errors
+    /// As [`Catalog::apply`].
+    pub fn replay(&mut self, command: &CatalogCommand) -> Result<Applied, Refusal> {
+        self.run(command, Cascade::No)
+    }
+
+    fn run(&mut self, command: &CatalogCommand, cascade: Cascade) -> Result<Applied, Refusal> {
+        let applied = match command {
+            CatalogCommand::CreateVhost { vhost } => self.create_vhost(vhost),
+            CatalogCommand::DeleteVhost { vhost } => Ok(self.delete_vhost(vhost)),
+            CatalogCommand::DeclareExchange {
+                vhost,
+                name,
+                options,
+            } => self.declare_exchange(vhost, name, options),
+            CatalogCommand::DeleteExchange {
+                vhost,
+                name,
+                if_unused,
+            } => self.delete_exchange(vhost, name, *if_unused, cascade),
+            CatalogCommand::Bind { vhost, binding } => self.bind(vhost, binding),
+            CatalogCommand::Unbind { vhost, binding } => self.unbind(vhost, binding, cascade),
+            CatalogCommand::DeclareQueue {
+                vhost,
+                name,
+                id,
+                server_named,
+                options,
+                owner,
+            } => {
+                let (id, server_named, owner) = (*id, *server_named, *owner);
+                self.declare_queue(
+                    vhost,
+                    &NewQueue {
+                        name,
+                        id,
+                        server_named,
+                        options,
+                        owner,
+                    },
+                )
+            }
+            CatalogCommand::DeleteQueue { vhost, name } => self.delete_queue(vhost, name, cascade),
+        }?;
+        if applied.change != Change::Unchanged {
+            self.version += 1;
+        }
+        Ok(applied)
+    }
+
+    fn create_vhost(&mut self, vhost: &Name) -> Result<Applied, Refusal> {
+        if self.vhosts.contains_key(vhost) {
+            return Ok(Applied::unchanged());
+        }
+        if self.vhosts.len() >= self.limits.vhosts_max {
+            let limit = self.limits.vhosts_max;
+            let text = format!("cannot create vhost '{vhost}': vhost limit of {limit} is reached");
+            return Err(Refusal::LimitReached(text));
+        }
+        self.vhosts.insert(vhost.clone(), Vhost::new(self.hasher));
+        Ok(Applied::new(Change::Created, true))
+    }
+
+    fn delete_vhost(&mut self, vhost: &Name) -> Applied {
+        let Some(inside) = self.vhosts.remove(vhost) else {
+            return Applied::unchanged();
+        };
+        let mut applied = Applied::new(Change::Deleted, true);
+        applied.bindings_removed = inside.bindings.len() as u64;
+        let names = self
+            .queues
+            .sorted()
+            .into_iter()
+            .filter(|queue| queue.vhost == *vhost);
+        let names: Vec<Name> = names.map(|queue| queue.name.clone()).collect();
+        let removed = names
+            .iter()
+            .filter_map(|name| self.queues.remove(vhost, name));
+        applied.queues_deleted = removed.collect();
+        applied
+    }
+
+    fn declare_exchange(
+        &mut self,
+        vhost: &Name,
+        name: &Name,
+        options: &ExchangeOptions,
+    ) -> Result<Applied, Refusal> {
+        let (hasher, limit) = (self.hasher, self.limits.exchanges_max);
+        let inside = self.vhost_mut(vhost)?;
+        let kind =
+            ExchangeKind::from_name(&options.kind).ok_or_else(|| Refusal::UnknownExchangeType {
+                kind: options.kind.clone(),
+            })?;
+        if name.is_empty() {
+            return Err(Refusal::DefaultExchange);
+        }
+        let resource = Resource::Exchange;
+        let subject = Subject {
+            resource,
+            vhost,
+            name,
+        };
+        if let Some(there) = inside.exchanges.get(name) {
+            arguments::check_same_exchange(subject, options, &there.options)?;
+            return Ok(Applied::unchanged());
+        }
+        if !arguments::is_valid_name(name) {
+            return Err(Refusal::InvalidName {
+                resource,
+                name: name.clone(),
+            });
+        }
+        if is_reserved(name) {
+            return Err(Refusal::ReservedName {
+                resource,
+                name: name.clone(),
+            });
+        }
+        arguments::check_exchange(subject, options)?;
+        if inside.exchanges.len() >= limit {
+            return Err(Refusal::LimitReached(format!(
+                "cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} \
+                 is reached"
+            )));
+        }
+        inside.add_exchange(name.clone(), Exchange::new(kind, options, hasher));
+        Ok(Applied::new(Change::Created, options.durable))
+    }
+
+    fn delete_exchange(
+        &mut self,
+        vhost: &Name,
+        name: &Name,
+        if_unused: bool,
+        cascade: Cascade,
+    ) -> Result<Applied, Refusal> {
+        let inside = self.vhost_mut(vhost)?;
+        if name.is_empty() {
+            return Err(Refusal::DefaultExchange);
+        }
+        let (resource, owned_name, owned_vhost) = (Resource::Exchange, name.clone(), vhost.clone());
+        if is_reserved(name) {
+            let (name, vhost) = (owned_name, owned_vhost);
+            return Err(Refusal::SystemResource {
+                resource,
+                name,
+                vhost,
+            });
+        }
+        let Some(exchange) = inside.exchanges.get(name) else {
+            return Ok(Applied::unchanged());
+        };
+        if if_unused && inside.bindings.has_source(name) {
+            let (name, vhost) = (owned_name, owned_vhost);
+            return Err(Refusal::InUse {
+                resource,
+                name,
+                vhost,
+            });
+        }
+        let mut applied = Applied::new(Change::Deleted, exchange.options.durable);
+        let mut candidates = self.drop_exchange(vhost, name, &mut applied);
+        self.auto_delete(vhost, &mut candidates, cascade, &mut applied);
+        Ok(applied)
+    }
+
+    fn bind(&mut self, vhost: &Name, binding: &Binding) -> Result<Applied, Refusal> {
+        let inside = self.vhost(vhost)?;
+        let target = self.check_binding(vhost, inside, binding)?;
+        if inside.bindings.contains(binding) {
+            return Ok(Applied::unchanged());
+        }
+        let limit = self.limits.bindings_max;
+        if inside.bindings.len() >= limit {
+            return Err(Refusal::LimitReached(format!(
+                "cannot bind in vhost '{vhost}': binding limit of {limit} is reached"
+            )));
+        }
+        let durable = self.is_binding_durable(vhost, inside, &binding.source, &binding.destination);
+        let inside = self.vhost_mut(vhost)?;
+        inside.bindings.insert(binding);
+        let source = inside
+            .exchanges
+            .get_mut(&binding.source)
+            .expect("checked above");
+        source.router.add(binding, target);
+        Ok(Applied::new(Change::Created, durable))
+    }
+
+    /// Checks a binding to be made; where it leads.
+    fn check_binding(
+        &self,
+        vhost: &Name,
+        inside: &Vhost,
+        binding: &Binding,
+    ) -> Result<Target, Refusal> {
+        let source = &binding.source;
+        if source.is_empty() {
+            return Err(Refusal::DefaultExchange);
+        }
+        let exchange = Subject {
+            resource: Resource::Exchange,
+            vhost,
+            name: source,
+        };
+        let from = inside
+            .exchanges
+            .get(source)
+            .ok_or_else(|| exchange.not_found())?;
+        let target = match &binding.destination {
+            Destination::Queue(name) => {
+                let subject = Subject {
+                    resource: Resource::Queue,
+                    vhost,
+                    name,
+                };
+                let queue = self.queues.by_name(vhost, name);
+                Target::Queue(queue.ok_or_else(|| subject.not_found())?.id)
+            }
+            Destination::Exchange(name) if name.is_empty() => return Err(Refusal::DefaultExchange),
+            Destination::Exchange(name) => {
+                let subject = Subject {
+                    resource: Resource::Exchange,
+                    vhost,
+                    name,
+                };
+                let there = inside.exchanges.contains_key(name);
+                there
+                    .then(|| Target::Exchange(name.clone()))
+                    .ok_or_else(|| subject.not_found())?
+            }
+        };
+        if *from.options.kind == *b"headers" {
+            MatchKind::of(&binding.arguments).map_err(|value| {
+                let value = arguments::print(value);
+                exchange.invalid(
+                    "x-match",
+                    format!(
+                        "Invalid x-match field value \"{value}\"; expected all, any, all-with-x, \
+                         or any-with-x"
+                    ),
+                )
+            })?;
+        }
+        Ok(target)
+    }
+
+    fn unbind(
+        &mut self,
+        vhost: &Name,
+        binding: &Binding,
+        cascade: Cascade,
+    ) -> Result<Applied, Refusal> {
+        let inside = self.vhost(vhost)?;
+        let default =
+            matches!(&binding.destination, Destination::Exchange(name) if name.is_empty());
+        if binding.source.is_empty() || default {
+            return Err(Refusal::DefaultExchange);
+        }
+        let durable = self.is_binding_durable(vhost, inside, &binding.source, &binding.destination);
+        let mut applied = Applied::new(Change::Deleted, durable);
+        if !self.drop_binding(vhost, binding, &mut applied) {
+            return Ok(Applied::unchanged());
+        }
+        let mut candidates = vec![binding.source.clone()];
+        self.auto_delete(vhost, &mut candidates, cascade, &mut applied);
+        Ok(applied)
+    }
+
+    fn declare_queue(&mut self, vhost: &Name, new: &NewQueue<'_>) -> Result<Applied, Refusal> {
+        self.vhost(vhost)?;
+        let (resource, name) = (Resource::Queue, new.name);
+        let subject = Subject {
+            resource,
+            vhost,
+            name,
+        };
+        if let Some(there) = self.queues.by_name(vhost, name) {
+            if there.owner != new.owner || there.options.exclusive != new.options.exclusive {
+                return Err(locked(there));
+            }
+            arguments::check_same_queue(subject, new.options, &there.options)?;
+            return Ok(Applied {
+                queue: Some(there.id),
+                ..Applied::unchanged()
+            });
+        }
+        if name.is_empty() || !arguments::is_valid_name(name) {
+            return Err(Refusal::InvalidName {
+                resource,
+                name: name.clone(),
+            });
+        }
+        if is_reserved(name) && !new.server_named {
+            return Err(Refusal::ReservedName {
+                resource,
+                name: name.clone(),
+            });
+        }
+        arguments::check_queue(subject, new.options, new.server_named)?;
+        if self.queues.len() >= self.limits.queues_max {
+            let limit = self.limits.queues_max;
+            return Err(Refusal::LimitReached(format!(
+                "cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
+            )));
+        }
+        // A proposer that was not up to date: its id is taken.
+        let taken = new.id == QueueId(0) || self.queues.by_id(new.id).is_some();
+        let id = if taken { self.next_queue_id } else { new.id };
+        self.next_queue_id = self.next_queue_id.max(QueueId(id.0.saturating_add(1)));
+        let arguments = new.options.arguments.as_table_ref().to_field_table();
+        let entry = QueueEntry {
+            id,
+            vhost: self.shared_vhost_name(vhost),
+            name: name.clone(),
+            options: QueueOptions {
+                arguments,
+                ..new.options.clone()
+            },
+            owner: new.owner.filter(|_| new.options.exclusive),
+        };
+        let durable = entry.is_durable();
+        self.queues.insert(entry);
+        Ok(Applied {
+            queue: Some(id),
+            ..Applied::new(Change::Created, durable)
+        })
+    }
+
+    fn delete_queue(
+        &mut self,
+        vhost: &Name,
+        name: &Name,
+        cascade: Cascade,
+    ) -> Result<Applied, Refusal> {
+        let inside = self.vhost(vhost)?;
+        let Some(entry) = self.queues.by_name(vhost, name) else {
+            return Ok(Applied::unchanged());
+        };
+        let mut applied = Applied::new(Change::Deleted, entry.is_durable());
+        let destination = Destination::Queue(name.clone());
+        let bindings: Vec<Arc<Binding>> = inside
+            .bindings
+            .of_destination(&destination)
+            .cloned()
+            .collect();
+        let mut candidates = Vec::new();
+        for binding in bindings {
+            self.drop_binding(vhost, &binding, &mut applied);
+            candidates.push(binding.source.clone());
+        }
+        applied
+            .queues_deleted
+            .extend(self.queues.remove(vhost, name));
+        self.auto_delete(vhost, &mut candidates, cascade, &mut applied);
+        Ok(applied)
+    }
+
+    /// Removes one binding; false if it is not there.
+    fn drop_binding(&mut self, vhost: &Name, binding: &Binding, applied: &mut Applied) -> bool {
+        let inside = self.vhosts.get_mut(vhost).expect("the caller found it");
+        if !inside.bindings.remove(binding) {
+            return false;
+        }
+        let target = match &binding.destination {
+            Destination::Queue(name) => {
+                let queue = self.queues.by_name(vhost, name);
+                Target::Queue(queue.expect("bindings go before their queue").id)
+            }
+            Destination::Exchange(name) => Target::Exchange(name.clone()),
+        };
+        let source = inside.exchanges.get_mut(&binding.source);
+        source
+            .expect("bindings go before their exchange")
+            .router
+            .remove(binding, &target);
+        applied.bindings_removed += 1;
+        true
+    }
+
+    /// Removes an exchange and its bindings; names of exchanges that lost a binding.
+    fn drop_exchange(&mut self, vhost: &Name, name: &Name, applied: &mut Applied) -> Vec<Name> {
+        let inside = self.vhosts.get_mut(vhost).expect("the caller found it");
+        let destination = Destination::Exchange(name.clone());
+        let mut bindings: Vec<Arc<Binding>> = inside.bindings.of_source(name).cloned().collect();
+        bindings.extend(inside.bindings.of_destination(&destination).cloned());
+        for binding in &bindings {
+            self.drop_binding(vhost, binding, applied);
+        }
+        let inside = self.vhosts.get_mut(vhost).expect("the caller found it");
+        inside.exchanges.remove(name);
+        inside.exchange_names.remove(name);
+        bindings
+            .into_iter()
+            .map(|binding| binding.source.clone())
+            .collect()
+    }
+
+    /// Removes those of `candidates` that live by their bindings and have none left, and so on.
+    fn auto_delete(
+        &mut self,
+        vhost: &Name,
+        candidates: &mut Vec<Name>,
+        cascade: Cascade,
+        applied: &mut Applied,
+    ) {
+        if cascade == Cascade::No {
+            return;
+        }
+        while let Some(name) = candidates.pop() {
+            let inside = self.vhosts.get(vhost).expect("the caller found it");
+            let Some(exchange) = inside.exchanges.get(&name) else {
+                continue;
+            };
+            if !exchange.options.auto_delete || inside.bindings.has_source(&name) {
+                continue;
+            }
+            if exchange.options.durable {
+                applied.consequences.push(CatalogCommand::DeleteExchange {
+                    vhost: vhost.clone(),
+                    name: name.clone(),
+                    if_unused: false,
+                });
+            }
+            candidates.extend(self.drop_exchange(vhost, &name, applied));
+            applied.exchanges_deleted.push(name);
+        }
+    }
+
+    fn vhost_mut(&mut self, name: &Name) -> Result<&mut Vhost, Refusal> {
+        let missing = || Refusal::VhostNotFound {
+            vhost: name.clone(),
+        };
+        self.vhosts.get_mut(name).ok_or_else(missing)
+    }
+
+    /// The name as the catalog holds it, so that queues share one copy.
+    fn shared_vhost_name(&self, name: &Name) -> Name {
+        let (shared, _) = self
+            .vhosts
+            .get_key_value(name)
+            .expect("the caller found it");
+        shared.clone()
+    }
+}

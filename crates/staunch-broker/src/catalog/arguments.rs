@@ -1,0 +1,409 @@
+//! What a declaration says about itself: arguments checked when a thing is made, and compared
+//! when it is declared again. Reasons are RabbitMQ's, down to their Erlang terms: clients and
+//! test suites match on them.
+
+use staunch_types::field_table::Value;
+use staunch_types::refusal::ArgumentSide;
+use staunch_types::{ExchangeOptions, FieldTable, Name, QueueOptions, Refusal, Resource};
+
+use super::QueueKind;
+use super::exchange::ALTERNATE_EXCHANGE;
+
+/// Longest time that an argument may give, in milliseconds (RabbitMQ: a 32-bit timer).
+const TIME_MILLIS_MAX: i64 = 4_294_967_295;
+
+/// Highest value of `x-max-priority`.
+const PRIORITY_MAX: i64 = 255;
+
+/// What values an argument takes.
+#[derive(Clone, Copy)]
+enum Domain {
+    /// An integer in this range.
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Text,
+    Truth,
+    /// One of these texts; else this reason.
+    OneOf(&'static [&'static str], &'static str),
+}
+
+/// Which queue kinds know an argument.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KnownTo {
+    All,
+    Classic,
+    Quorum,
+    /// Only streams, which do not exist yet.
+    Stream,
+}
+
+const COUNT: Domain = Domain::Integer {
+    min: 0,
+    max: i64::MAX,
+};
+const POSITIVE: Domain = Domain::Integer {
+    min: 1,
+    max: i64::MAX,
+};
+const TIME: Domain = Domain::Integer {
+    min: 0,
+    max: TIME_MILLIS_MAX,
+};
+const OVERFLOW: Domain = Domain::OneOf(
+    &["drop-head", "reject-publish", "reject-publish-dlx"],
+    "invalid_overflow",
+);
+
+/// Every argument that some queue kind knows, in the order in which they are compared.
+const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
+    ("x-queue-type", Domain::Text, KnownTo::All),
+    (
+        "x-expires",
+        Domain::Integer {
+            min: 1,
+            max: TIME_MILLIS_MAX,
+        },
+        KnownTo::All,
+    ),
+    ("x-message-ttl", TIME, KnownTo::All),
+    ("x-dead-letter-exchange", Domain::Text, KnownTo::All),
+    ("x-dead-letter-routing-key", Domain::Text, KnownTo::All),
+    (
+        "x-dead-letter-strategy",
+        Domain::OneOf(&["at-most-once", "at-least-once"], "invalid_dlx_strategy"),
+        KnownTo::Quorum,
+    ),
+    ("x-max-length", COUNT, KnownTo::All),
+    ("x-max-length-bytes", COUNT, KnownTo::All),
+    ("x-max-in-memory-length", COUNT, KnownTo::Quorum),
+    ("x-max-in-memory-bytes", COUNT, KnownTo::Quorum),
+    (
+        "x-max-priority",
+        Domain::Integer {
+            min: 0,
+            max: PRIORITY_MAX,
+        },
+        KnownTo::Classic,
+    ),
+    ("x-overflow", OVERFLOW, KnownTo::All),
+    (
+        "x-queue-mode",
+        Domain::OneOf(&["default", "lazy"], "invalid_queue_mode"),
+        KnownTo::Classic,
+    ),
+    (
+        "x-queue-version",
+        Domain::Integer { min: 2, max: 2 },
+        KnownTo::Classic,
+    ),
+    ("x-single-active-consumer", Domain::Truth, KnownTo::All),
+    ("x-queue-leader-locator", Domain::Text, KnownTo::All),
+    ("x-queue-master-locator", Domain::Text, KnownTo::Classic),
+    ("x-quorum-initial-group-size", POSITIVE, KnownTo::Quorum),
+    ("x-quorum-target-group-size", POSITIVE, KnownTo::Quorum),
+    (
+        "x-delivery-limit",
+        Domain::Integer {
+            min: i64::MIN,
+            max: i64::MAX,
+        },
+        KnownTo::Quorum,
+    ),
+    ("x-consumer-timeout", TIME, KnownTo::All),
+    ("x-consumer-disconnected-timeout", TIME, KnownTo::Quorum),
+    ("x-delayed-retry-type", Domain::Text, KnownTo::Quorum),
+    ("x-delayed-retry-min", TIME, KnownTo::Quorum),
+    ("x-delayed-retry-max", TIME, KnownTo::Quorum),
+    ("x-max-age", Domain::Text, KnownTo::Stream),
+    ("x-stream-max-segment-size-bytes", COUNT, KnownTo::Stream),
+    ("x-stream-filter-size-bytes", COUNT, KnownTo::Stream),
+    ("x-initial-cluster-size", POSITIVE, KnownTo::Stream),
+];
+
+/// A named thing in its virtual host, to say in a refusal.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) resource: Resource,
+    pub(super) vhost: &'a Name,
+    pub(super) name: &'a Name,
+}
+
+impl Subject<'_> {
+    pub(super) fn not_found(self) -> Refusal {
+        let Self {
+            resource,
+            vhost,
+            name,
+        } = self;
+        Refusal::NotFound {
+            resource,
+            name: name.clone(),
+            vhost: vhost.clone(),
+        }
+    }
+
+    pub(super) fn invalid(self, argument: &str, reason: impl Into<String>) -> Refusal {
+        Refusal::InvalidArgument {
+            argument: argument.to_owned(),
+            resource: self.resource,
+            name: self.name.clone(),
+            vhost: self.vhost.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    fn inequivalent(self, argument: &str, received: Side, current: Side) -> Refusal {
+        Refusal::Inequivalent {
+            argument: argument.to_owned(),
+            resource: self.resource,
+            name: self.name.clone(),
+            vhost: self.vhost.clone(),
+            received,
+            current,
+        }
+    }
+
+    fn same(self, property: &str, received: bool, current: bool) -> Result<(), Refusal> {
+        self.same_text(property, &received.to_string(), &current.to_string())
+    }
+
+    fn same_text(self, property: &str, received: &str, current: &str) -> Result<(), Refusal> {
+        if received == current {
+            return Ok(());
+        }
+        let side = |text: &str| Side::Plain(text.to_owned());
+        Err(self.inequivalent(property, side(received), side(current)))
+    }
+
+    fn same_argument(
+        self,
+        argument: &str,
+        received: Option<Value<'_>>,
+        current: Option<Value<'_>>,
+    ) -> Result<(), Refusal> {
+        let typed = |value: Value<'_>| Side::Typed {
+            value: print(value),
+            type_name: value.amqp_type_name(),
+        };
+        let (received, current) = match (received, current) {
+            (None, None) => return Ok(()),
+            (Some(received), Some(current)) if received == current => return Ok(()),
+            (Some(received), Some(current)) => {
+                (Side::Plain(print(received)), Side::Plain(print(current)))
+            }
+            (Some(received), None) => (typed(received), Side::None),
+            (None, Some(current)) => (Side::None, typed(current)),
+        };
+        Err(self.inequivalent(argument, received, current))
+    }
+}
+
+type Side = ArgumentSide;
+
+/// Names of declared things are UTF-8 without control characters.
+pub(super) fn is_valid_name(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|name| !name.chars().any(char::is_control))
+}
+
+/// The kind that a queue's arguments ask for; none if there is no such kind.
+pub(super) fn queue_kind(arguments: &FieldTable) -> Option<QueueKind> {
+    match arguments.get("x-queue-type") {
+        None => Some(QueueKind::Classic),
+        Some(value) => match value.as_str() {
+            Some("classic") => Some(QueueKind::Classic),
+            Some("quorum") => Some(QueueKind::Quorum),
+            Some(_) | None => None,
+        },
+    }
+}
+
+/// Checks what a new queue is asked to be.
+pub(super) fn check_queue(
+    subject: Subject<'_>,
+    options: &QueueOptions,
+    server_named: bool,
+) -> Result<(), Refusal> {
+    let kind = queue_kind(&options.arguments).ok_or_else(|| {
+        let value = options
+            .arguments
+            .get("x-queue-type")
+            .map_or(String::new(), print);
+        subject.invalid(
+            "x-queue-type",
+            format!("\"unsupported queue type '{value}'\""),
+        )
+    })?;
+    if kind == QueueKind::Quorum {
+        check_quorum(subject, options, server_named)?;
+    }
+    for (argument, domain, known_to) in QUEUE_ARGUMENTS {
+        let Some(value) = options.arguments.get(argument) else {
+            continue;
+        };
+        if !knows(kind, known_to) {
+            let module = match kind {
+                QueueKind::Classic => "rabbit_classic_queue",
+                QueueKind::Quorum => "rabbit_quorum_queue",
+            };
+            return Err(subject.invalid(argument, format!("not known to queue type {module}")));
+        }
+        check_domain(domain, value).map_err(|reason| subject.invalid(argument, reason))?;
+    }
+    let arguments = &options.arguments;
+    if arguments.get("x-dead-letter-routing-key").is_some()
+        && arguments.get("x-dead-letter-exchange").is_none()
+    {
+        return Err(subject.invalid(
+            "x-dead-letter-routing-key",
+            "routing_key_but_no_dlx_defined",
+        ));
+    }
+    Ok(())
+}
+
+fn check_quorum(
+    subject: Subject<'_>,
+    options: &QueueOptions,
+    server_named: bool,
+) -> Result<(), Refusal> {
+    let quorum = "quorum queues must be durable, shared, kept and named";
+    if !options.durable {
+        return Err(subject.invalid("non-durable", quorum));
+    }
+    if options.exclusive {
+        return Err(subject.invalid("exclusive-owner", quorum));
+    }
+    if options.auto_delete {
+        return Err(subject.invalid("auto-delete", quorum));
+    }
+    if server_named {
+        let reason = "Cannot declare a server-named queue for type quorum";
+        return Err(subject.invalid("x-queue-type", reason));
+    }
+    if options.arguments.get("x-overflow").and_then(Value::as_str) == Some("reject-publish-dlx") {
+        return Err(subject.invalid("x-overflow", "invalid_overflow"));
+    }
+    Ok(())
+}
+
+/// Checks what a new exchange is asked to be; its kind is checked elsewhere.
+pub(super) fn check_exchange(
+    subject: Subject<'_>,
+    options: &ExchangeOptions,
+) -> Result<(), Refusal> {
+    match options.arguments.get(ALTERNATE_EXCHANGE) {
+        None => Ok(()),
+        Some(value) => check_domain(Domain::Text, value)
+            .map_err(|reason| subject.invalid(ALTERNATE_EXCHANGE, reason)),
+    }
+}
+
+/// Refuses to declare a queue again as something else. The owner is compared before.
+pub(super) fn check_same_queue(
+    subject: Subject<'_>,
+    received: &QueueOptions,
+    current: &QueueOptions,
+) -> Result<(), Refusal> {
+    subject.same("durable", received.durable, current.durable)?;
+    subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
+    let kind = queue_kind(&current.arguments).expect("an existing queue has a kind");
+    for (argument, _, known_to) in QUEUE_ARGUMENTS {
+        let (new, old) = (
+            received.arguments.get(argument),
+            current.arguments.get(argument),
+        );
+        let default_kind =
+            |value: Option<Value<'_>>| value.is_none_or(|value| value.as_str() == Some("classic"));
+        if argument == "x-queue-type" && default_kind(new) && default_kind(old) {
+            continue;
+        }
+        if knows(kind, known_to) {
+            subject.same_argument(argument, new, old)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to declare an exchange again as something else.
+pub(super) fn check_same_exchange(
+    subject: Subject<'_>,
+    received: &ExchangeOptions,
+    current: &ExchangeOptions,
+) -> Result<(), Refusal> {
+    subject.same_text(
+        "type",
+        &received.kind.to_string(),
+        &current.kind.to_string(),
+    )?;
+    subject.same("durable", received.durable, current.durable)?;
+    subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
+    subject.same("internal", received.internal, current.internal)?;
+    subject.same_argument(
+        ALTERNATE_EXCHANGE,
+        received.arguments.get(ALTERNATE_EXCHANGE),
+        current.arguments.get(ALTERNATE_EXCHANGE),
+    )
+}
+
+fn knows(kind: QueueKind, known_to: KnownTo) -> bool {
+    match known_to {
+        KnownTo::All => true,
+        KnownTo::Classic => kind == QueueKind::Classic,
+        KnownTo::Quorum => kind == QueueKind::Quorum,
+        KnownTo::Stream => false,
+    }
+}
+
+fn check_domain(domain: Domain, value: Value<'_>) -> Result<(), String> {
+    let wrong_type = || format!("{{unacceptable_type,{}}}", value.amqp_type_name());
+    match domain {
+        Domain::Integer { min, max } => {
+            let number = value.as_i64().ok_or_else(wrong_type)?;
+            if number < min && number < 0 {
+                Err(format!("{{value_negative,{number}}}"))
+            } else if number < min && number == 0 {
+                Err("{value_zero,0}".to_owned())
+            } else if number < min {
+                Err(format!("\"unsupported queue version '{number}'\""))
+            } else if number > max {
+                Err(format!("{{max_value_exceeded,{number}}}"))
+            } else {
+                Ok(())
+            }
+        }
+        Domain::Text => value.as_str().map(drop).ok_or_else(wrong_type),
+        Domain::Truth => value.as_bool().map(drop).ok_or_else(wrong_type),
+        Domain::OneOf(texts, reason) => {
+            let text = value.as_str().ok_or_else(wrong_type)?;
+            if texts.contains(&text) {
+                Ok(())
+            } else {
+                Err(reason.to_owned())
+            }
+        }
+    }
+}
+
+/// A value as reply texts show it.
+pub(super) fn print(value: Value<'_>) -> String {
+    match value {
+        Value::LongStr(bytes) | Value::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::F32(number) => number.to_string(),
+        Value::F64(number) => number.to_string(),
+        Value::Timestamp(seconds) => seconds.to_string(),
+        Value::Void => "undefined".to_owned(),
+        Value::I8(_)
+        | Value::U8(_)
+        | Value::I16(_)
+        | Value::U16(_)
+        | Value::I32(_)
+        | Value::U32(_)
+        | Value::I64(_) => value
+            .as_i64()
+            .map_or(String::new(), |number| number.to_string()),
+        Value::Decimal { .. } | Value::Array(_) | Value::Table(_) => format!("{value:?}"),
+    }
+}

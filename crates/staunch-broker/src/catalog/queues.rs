@@ -1,0 +1,152 @@
+//! The queues of all virtual hosts, by name and by id.
+//!
+//! Entries lie in one vector; two tables of 4-byte places find them. That is about 120 bytes
+//! a queue beside its name and arguments. The default binding is not stored: routing through the
+//! default exchange is [`Queues::by_name`].
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use staunch_types::{ConnectionId, QueueId};
+
+use super::QueueEntry;
+use crate::exchange::Seeded;
+
+#[derive(Debug)]
+pub(super) struct Queues {
+    entries: Vec<Option<QueueEntry>>,
+    free: Vec<u32>,
+    names: HashTable<u32>,
+    ids: HashTable<u32>,
+    /// Exclusive queues.
+    owned: BTreeSet<(ConnectionId, QueueId)>,
+    hasher: Seeded,
+}
+
+impl Queues {
+    pub(super) fn new(hasher: Seeded) -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            names: HashTable::new(),
+            ids: HashTable::new(),
+            owned: BTreeSet::new(),
+            hasher,
+        }
+    }
+
+    pub(super) fn by_name(&self, vhost: &[u8], name: &[u8]) -> Option<&QueueEntry> {
+        let same = |&place: &u32| {
+            let entry = entry_at(&self.entries, place);
+            *entry.name == *name && *entry.vhost == *vhost
+        };
+        let place = self.names.find(name_hash(self.hasher, vhost, name), same)?;
+        Some(entry_at(&self.entries, *place))
+    }
+
+    pub(super) fn by_id(&self, id: QueueId) -> Option<&QueueEntry> {
+        let same = |&place: &u32| entry_at(&self.entries, place).id == id;
+        let place = self.ids.find(self.hasher.hash_one(id), same)?;
+        Some(entry_at(&self.entries, *place))
+    }
+
+    /// Adds a queue whose name and id are new.
+    pub(super) fn insert(&mut self, entry: QueueEntry) {
+        let name_hash_new = name_hash(self.hasher, &entry.vhost, &entry.name);
+        let id_hash_new = self.hasher.hash_one(entry.id);
+        if let Some(owner) = entry.owner {
+            self.owned.insert((owner, entry.id));
+        }
+        let place = if let Some(place) = self.free.pop() {
+            self.entries[place as usize] = Some(entry);
+            place
+        } else {
+            self.entries.push(Some(entry));
+            u32::try_from(self.entries.len() - 1).expect("the number of queues is bounded")
+        };
+        let (entries, hasher) = (&self.entries, self.hasher);
+        self.names.insert_unique(name_hash_new, place, |&place| {
+            let entry = entry_at(entries, place);
+            name_hash(hasher, &entry.vhost, &entry.name)
+        });
+        self.ids.insert_unique(id_hash_new, place, |&place| {
+            hasher.hash_one(entry_at(entries, place).id)
+        });
+    }
+
+    pub(super) fn remove(&mut self, vhost: &[u8], name: &[u8]) -> Option<QueueEntry> {
+        let entries = &self.entries;
+        let hash = name_hash(self.hasher, vhost, name);
+        let found = self.names.find_entry(hash, |&place| {
+            let entry = entry_at(entries, place);
+            *entry.name == *name && *entry.vhost == *vhost
+        });
+        let (place, _) = found.ok()?.remove();
+        let id = entry_at(entries, place).id;
+        let found = self
+            .ids
+            .find_entry(self.hasher.hash_one(id), |&other| other == place);
+        found.expect("both tables hold every queue").remove();
+        let entry = self.entries[place as usize]
+            .take()
+            .expect("the tables hold no ghosts");
+        self.free.push(place);
+        if let Some(owner) = entry.owner {
+            self.owned.remove(&(owner, id));
+        }
+        Some(entry)
+    }
+
+    /// Every queue, by id.
+    pub(super) fn sorted(&self) -> Vec<&QueueEntry> {
+        let mut all: Vec<_> = self.entries.iter().flatten().collect();
+        all.sort_unstable_by_key(|entry| entry.id);
+        all
+    }
+
+    /// Exclusive queues of a connection, by id.
+    pub(super) fn owned_by(&self, owner: ConnectionId) -> impl Iterator<Item = QueueId> {
+        let all = (owner, QueueId(0))..=(owner, QueueId(u64::MAX));
+        self.owned.range(all).map(|(_, id)| *id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Memory of the tables and entries, without names and arguments.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Option<QueueEntry>>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.names.allocation_size()
+            + self.ids.allocation_size()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        assert_eq!(self.names.len(), self.ids.len());
+        assert_eq!(self.entries.iter().flatten().count(), self.names.len());
+        for entry in self.entries.iter().flatten() {
+            assert!(std::ptr::eq(
+                entry,
+                self.by_id(entry.id).expect("found by id")
+            ));
+            let by_name = self.by_name(&entry.vhost, &entry.name);
+            assert!(std::ptr::eq(entry, by_name.expect("found by name")));
+            assert!(
+                entry.owner.is_none() || entry.options.exclusive,
+                "only exclusive ones are owned"
+            );
+        }
+    }
+}
+
+fn entry_at(entries: &[Option<QueueEntry>], place: u32) -> &QueueEntry {
+    entries[place as usize]
+        .as_ref()
+        .expect("the tables hold no ghosts")
+}
+
+fn name_hash(hasher: Seeded, vhost: &[u8], name: &[u8]) -> u64 {
+    hasher.hash_one((vhost, name))
+}

@@ -1,0 +1,138 @@
+//! Snapshots of the catalog: what survives a restart, and its bytes.
+//!
+//! A snapshot is the shortest list of commands that makes the same durable things again, in an
+//! order that never refers to what is not there yet. So there is one layout for both.
+//!
+//! ```text
+//! 0         1                9
+//! ┌─────────┬────────────────┬──────────────────────────────────────┐
+//! │ version │ next queue id  │ per command: size u32, command       │
+//! └─────────┴────────────────┴──────────────────────────────────────┘
+//! ```
+
+use staunch_types::request::Destination;
+use staunch_types::{Name, QueueId};
+
+use super::exchange::is_reserved;
+use super::{Catalog, CatalogCommand, Vhost};
+use crate::encoding::{DecodeError, Reader, Writer};
+
+/// Version of the layout that [`Catalog::encode_snapshot`] writes.
+const SNAPSHOT_VERSION: u8 = 1;
+
+impl Catalog {
+    /// Appends everything durable to `out`: equal catalogs give equal bytes.
+    pub fn encode_snapshot(&self, out: &mut Vec<u8>) {
+        out.put_u8(SNAPSHOT_VERSION);
+        out.put_u64(self.next_queue_id.0);
+        for vhost in self.vhosts.keys() {
+            put_sized(
+                &CatalogCommand::CreateVhost {
+                    vhost: vhost.clone(),
+                },
+                out,
+            );
+        }
+        for (vhost, inside) in &self.vhosts {
+            for name in &inside.exchange_names {
+                let options = &inside.exchanges[name].options;
+                if options.durable && !name.is_empty() && !is_reserved(name) {
+                    put_sized(
+                        &CatalogCommand::DeclareExchange {
+                            vhost: vhost.clone(),
+                            name: name.clone(),
+                            options: options.clone(),
+                        },
+                        out,
+                    );
+                }
+            }
+        }
+        for queue in self
+            .queues
+            .sorted()
+            .into_iter()
+            .filter(|queue| queue.is_durable())
+        {
+            put_sized(
+                &CatalogCommand::DeclareQueue {
+                    vhost: queue.vhost.clone(),
+                    name: queue.name.clone(),
+                    id: queue.id,
+                    server_named: is_reserved(&queue.name),
+                    options: queue.options.clone(),
+                    owner: None,
+                },
+                out,
+            );
+        }
+        for (vhost, inside) in &self.vhosts {
+            for binding in inside.bindings.iter() {
+                if self.is_binding_durable(vhost, inside, &binding.source, &binding.destination) {
+                    let binding = binding.as_ref().clone();
+                    put_sized(
+                        &CatalogCommand::Bind {
+                            vhost: vhost.clone(),
+                            binding,
+                        },
+                        out,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reads what [`Catalog::encode_snapshot`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when `bytes` are not exactly one snapshot.
+    pub fn decode_snapshot(bytes: &[u8], seed: u64) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.version(SNAPSHOT_VERSION)?;
+        let next_queue_id = QueueId(reader.u64()?);
+        let mut catalog = Self::new(seed);
+        // The default virtual host may have been deleted.
+        catalog.vhosts.clear();
+        while !reader.is_empty() {
+            let size = usize::try_from(reader.u32()?).map_err(|_| DecodeError::OutOfRange)?;
+            let command = CatalogCommand::decode(reader.bytes(size)?)?;
+            catalog
+                .replay(&command)
+                .map_err(|_| DecodeError::Contradiction)?;
+        }
+        catalog.next_queue_id = catalog.next_queue_id.max(next_queue_id);
+        Ok(catalog)
+    }
+
+    /// A binding survives a restart if both its ends do.
+    pub(super) fn is_binding_durable(
+        &self,
+        vhost: &Name,
+        inside: &Vhost,
+        source: &Name,
+        destination: &Destination,
+    ) -> bool {
+        let durable = |name: &Name| {
+            inside
+                .exchanges
+                .get(name)
+                .is_some_and(|exchange| exchange.options.durable)
+        };
+        durable(source)
+            && match destination {
+                Destination::Queue(name) => self
+                    .queues
+                    .by_name(vhost, name)
+                    .is_some_and(super::QueueEntry::is_durable),
+                Destination::Exchange(name) => durable(name),
+            }
+    }
+}
+
+fn put_sized(command: &CatalogCommand, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.put_u32(0);
+    command.encode(out);
+    let size = u32::try_from(out.len() - start - 4).expect("a command is far below 4 GiB");
+    out[start..start + 4].copy_from_slice(&size.to_be_bytes());
+}

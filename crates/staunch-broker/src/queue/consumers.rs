@@ -1,0 +1,323 @@
+//! Who takes messages from a queue, and whose turn it is.
+//!
+//! Consumers that can take a message stand in a ring, one ring per priority. Whoever is served
+//! goes to the back; whoever cannot take more is dropped when met, and stands at the back again
+//! when it can. So a turn costs the same for one consumer and for ten thousand, of which most
+//! wait for acks.
+
+use std::collections::VecDeque;
+
+use staunch_types::ConsumerKey;
+
+use super::unacked::Unacked;
+use super::{ConsumerSpec, Refused};
+
+/// Most consumers on one queue.
+pub const CONSUMERS_PER_QUEUE_MAX: usize = 65_536;
+
+/// What someone who holds or takes messages is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// A consumer.
+    Consumer(ConsumerSpec),
+    /// Only holds what it has not settled: the side of a channel that gets, or a consumer that
+    /// was removed.
+    Holder,
+}
+
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) key: ConsumerKey,
+    role: Role,
+    blocked: bool,
+    /// It can take a message now.
+    eligible: bool,
+    /// It stands in the ring of its priority.
+    in_ring: bool,
+    pub(super) unacked: Unacked,
+}
+
+impl Consumer {
+    fn new(key: ConsumerKey, role: Role) -> Self {
+        Self {
+            key,
+            role,
+            blocked: false,
+            eligible: false,
+            in_ring: false,
+            unacked: Unacked::default(),
+        }
+    }
+
+    pub(super) fn is_no_ack(&self) -> bool {
+        matches!(self.role, Role::Consumer(spec) if spec.no_ack)
+    }
+
+    fn can_take(&self) -> bool {
+        match self.role {
+            Role::Consumer(spec) => {
+                let limited = !spec.no_ack && spec.prefetch > 0;
+                let full = limited && self.unacked.count() >= u32::from(spec.prefetch);
+                !self.blocked && !full
+            }
+            Role::Holder => false,
+        }
+    }
+}
+
+/// Place of a consumer in the table.
+pub(super) type Slot = u32;
+
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    slots: Vec<Option<Consumer>>,
+    free: Vec<Slot>,
+    /// Sorted by key.
+    by_key: Vec<(ConsumerKey, Slot)>,
+    /// By priority, highest first.
+    rings: Vec<(i32, VecDeque<Slot>)>,
+    consumer_count: u32,
+    eligible_count: u32,
+    exclusive: bool,
+}
+
+impl Consumers {
+    pub(super) fn add(&mut self, spec: ConsumerSpec) -> Result<(), Refused> {
+        if self.exclusive || (spec.exclusive && self.consumer_count > 0) {
+            return Err(Refused::ExclusiveUse);
+        }
+        if self.consumer_count as usize >= CONSUMERS_PER_QUEUE_MAX {
+            return Err(Refused::TooManyConsumers);
+        }
+        assert!(
+            self.find(spec.key).is_none(),
+            "a key is reused only after its last settlement"
+        );
+        let slot = self.insert(Consumer::new(spec.key, Role::Consumer(spec)));
+        self.consumer_count += 1;
+        self.exclusive = spec.exclusive;
+        self.refresh(slot);
+        Ok(())
+    }
+
+    /// Ends a consumer; it stays as a holder while it holds something. False if there is none.
+    pub(super) fn remove(&mut self, key: ConsumerKey) -> bool {
+        let Some(slot) = self.find(key) else {
+            return false;
+        };
+        let consumer = self.get_mut(slot);
+        let Role::Consumer(spec) = consumer.role else {
+            return false;
+        };
+        consumer.role = Role::Holder;
+        consumer.in_ring = false;
+        self.refresh(slot);
+        if let Ok(at) = self.ring_place(spec.priority) {
+            self.rings[at].1.retain(|&other| other != slot);
+            let still_used = self.slots.iter().flatten().any(|consumer| {
+                matches!(consumer.role, Role::Consumer(other) if other.priority == spec.priority)
+            });
+            if !still_used {
+                self.rings.remove(at);
+            }
+        }
+        self.consumer_count -= 1;
+        self.exclusive = false;
+        self.drop_if_idle(slot);
+        true
+    }
+
+    /// The slot of someone who gets without consuming.
+    pub(super) fn holder(&mut self, key: ConsumerKey) -> Slot {
+        self.find(key)
+            .unwrap_or_else(|| self.insert(Consumer::new(key, Role::Holder)))
+    }
+
+    pub(super) fn set_blocked(&mut self, key: ConsumerKey, blocked: bool) {
+        if let Some(slot) = self.find(key) {
+            self.get_mut(slot).blocked = blocked;
+            self.refresh(slot);
+        }
+    }
+
+    /// Whose turn it is; call [`Consumers::served`] after handing out.
+    pub(super) fn next(&mut self) -> Option<Slot> {
+        if self.eligible_count == 0 {
+            return None;
+        }
+        for (_, ring) in &mut self.rings {
+            while let Some(slot) = ring.pop_front() {
+                let consumer = self.slots[slot as usize]
+                    .as_mut()
+                    .expect("the ring holds no ghosts");
+                if consumer.eligible {
+                    return Some(slot);
+                }
+                consumer.in_ring = false;
+            }
+        }
+        unreachable!("an eligible consumer stands in its ring")
+    }
+
+    /// The consumer that [`Consumers::next`] named got a message.
+    pub(super) fn served(&mut self, slot: Slot) {
+        self.get_mut(slot).in_ring = false;
+        self.refresh(slot);
+    }
+
+    /// Recomputes whether a consumer can take a message, after anything that bears on it.
+    pub(super) fn refresh(&mut self, slot: Slot) {
+        let consumer = self.slots[slot as usize].as_mut().expect("a slot in use");
+        let can_take = consumer.can_take();
+        match (consumer.eligible, can_take) {
+            (false, true) => self.eligible_count += 1,
+            (true, false) => self.eligible_count -= 1,
+            (false, false) | (true, true) => {}
+        }
+        consumer.eligible = can_take;
+        if can_take && !consumer.in_ring {
+            consumer.in_ring = true;
+            if let Role::Consumer(spec) = consumer.role {
+                self.ring(spec.priority).push_back(slot);
+            }
+        }
+    }
+
+    /// Forgets a holder that holds nothing.
+    pub(super) fn drop_if_idle(&mut self, slot: Slot) {
+        let consumer = self.get(slot);
+        if consumer.role != Role::Holder || consumer.unacked.count() > 0 {
+            return;
+        }
+        let place = self
+            .by_key
+            .binary_search_by_key(&consumer.key, |entry| entry.0);
+        self.by_key
+            .remove(place.expect("every consumer is found by its key"));
+        self.slots[slot as usize] = None;
+        self.free.push(slot);
+    }
+
+    pub(super) fn find(&self, key: ConsumerKey) -> Option<Slot> {
+        let place = self
+            .by_key
+            .binary_search_by_key(&key, |entry| entry.0)
+            .ok()?;
+        Some(self.by_key[place].1)
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &Consumer {
+        self.slots[slot as usize].as_ref().expect("a slot in use")
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Consumer {
+        self.slots[slot as usize].as_mut().expect("a slot in use")
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.consumer_count
+    }
+
+    pub(super) fn can_take(&self) -> bool {
+        self.eligible_count > 0
+    }
+
+    /// Nobody consumes and nobody holds anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Keys of consumers, ascending.
+    pub(super) fn keys(&self) -> impl Iterator<Item = ConsumerKey> {
+        self.by_key
+            .iter()
+            .filter(|(_, slot)| self.get(*slot).role != Role::Holder)
+            .map(|(key, _)| *key)
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let rings = self
+            .rings
+            .iter()
+            .map(|ring| ring.1.capacity() * size_of::<Slot>());
+        let unacked = self
+            .slots
+            .iter()
+            .flatten()
+            .map(|consumer| consumer.unacked.memory_bytes());
+        size_of::<Self>()
+            + self.slots.capacity() * size_of::<Option<Consumer>>()
+            + self.by_key.capacity() * size_of::<(ConsumerKey, Slot)>()
+            + rings.sum::<usize>()
+            + unacked.sum::<usize>()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.slots.iter().flatten()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        assert!(
+            self.by_key.is_sorted_by(|a, b| a.0 < b.0),
+            "keys are sorted and unique"
+        );
+        assert_eq!(self.by_key.len(), self.iter().count());
+        let consuming = self.iter().filter(|consumer| consumer.role != Role::Holder);
+        assert_eq!(consuming.count(), self.consumer_count as usize);
+        let eligible = self.iter().filter(|consumer| consumer.eligible);
+        assert_eq!(eligible.count(), self.eligible_count as usize);
+        for consumer in self.iter() {
+            assert_eq!(
+                consumer.eligible,
+                consumer.can_take(),
+                "eligibility is current"
+            );
+            assert!(
+                !consumer.eligible || consumer.in_ring,
+                "who can take stands in a ring"
+            );
+            if let Role::Consumer(spec) = consumer.role {
+                let over = consumer.unacked.count() > u32::from(spec.prefetch);
+                assert!(
+                    spec.no_ack || spec.prefetch == 0 || !over,
+                    "prefetch is never exceeded"
+                );
+            }
+        }
+        let standing: usize = self.rings.iter().map(|ring| ring.1.len()).sum();
+        assert_eq!(
+            standing,
+            self.iter().filter(|consumer| consumer.in_ring).count()
+        );
+        assert!(
+            self.rings.is_sorted_by(|a, b| a.0 > b.0),
+            "rings go from the highest priority"
+        );
+    }
+
+    fn insert(&mut self, consumer: Consumer) -> Slot {
+        let key = consumer.key;
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = Some(consumer);
+            slot
+        } else {
+            self.slots.push(Some(consumer));
+            Slot::try_from(self.slots.len() - 1).expect("the number of consumers is bounded")
+        };
+        let place = self.by_key.partition_point(|entry| entry.0 < key);
+        self.by_key.insert(place, (key, slot));
+        slot
+    }
+
+    fn ring(&mut self, priority: i32) -> &mut VecDeque<Slot> {
+        let at = self.ring_place(priority).unwrap_or_else(|at| {
+            self.rings.insert(at, (priority, VecDeque::new()));
+            at
+        });
+        &mut self.rings[at].1
+    }
+
+    fn ring_place(&self, priority: i32) -> Result<usize, usize> {
+        self.rings.binary_search_by(|ring| priority.cmp(&ring.0))
+    }
+}

@@ -1,0 +1,618 @@
+//! The messages of a queue: a few bytes each, found by index.
+//!
+//! Messages are kept in chunks of 64 with consecutive indexes. What changes often (live, ready,
+//! redelivered) is one bit each in the chunk's header; body reference, size and holder sit in a
+//! boxed array of 1 KiB that goes when the chunk's last message does. The headers form a deque
+//! sorted by chunk number. A chunk whose messages are gone leaves the deque at its ends at once
+//! and in its middle when half of the deque is such leftovers, so that one message stuck under
+//! a hundred million settled ones costs one chunk. A chunk is found by its distance from either
+//! end of the deque, which is exact unless gaps lie on that side, else by binary search.
+//!
+//! A map from index to entry was rejected: three times the memory, and no cheap way to walk runs
+//! of live messages for a snapshot. One struct per message instead of three arrays was rejected
+//! too: it pads 16 bytes to 24.
+
+use std::collections::VecDeque;
+
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
+
+use super::Released;
+
+/// Messages per chunk: the bits of a mask.
+const CHUNK_LEN: u64 = SLOT_COUNT as u64;
+
+/// The same as a length.
+const SLOT_COUNT: usize = u64::BITS as usize;
+
+/// Deques shorter than this are not swept for leftovers.
+const SWEEP_LEN_MIN: usize = 32;
+
+/// A handful of messages with consecutive indexes.
+#[derive(Debug)]
+struct Chunk {
+    /// Index of its first message, divided by [`CHUNK_LEN`].
+    number: u64,
+    /// Messages that are in the queue.
+    live: u64,
+    /// Live messages that nobody holds. In recovery: whose body is known.
+    ready: u64,
+    /// Messages that may have been handed out before.
+    redelivered: u64,
+    /// Absent when nothing is live, or in recovery when no body is known.
+    slots: Option<Box<Slots>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    bodies: [BodyRef; SLOT_COUNT],
+    sizes: [u32; SLOT_COUNT],
+    holders: [ConsumerKey; SLOT_COUNT],
+}
+
+/// Where a message was found; good until the entries change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    chunk: usize,
+    bit: u32,
+    pub(super) index: MessageIndex,
+}
+
+/// What [`Entries::take`] took.
+pub(super) struct Taken {
+    pub(super) body: BodyRef,
+    pub(super) size_bytes: u32,
+    pub(super) redelivered: bool,
+}
+
+/// Who has a message that was taken.
+#[derive(Clone, Copy)]
+pub(super) enum Holder {
+    /// A consumer, until it settles.
+    Consumer(ConsumerKey),
+    /// Nobody: it left the queue.
+    Nobody,
+}
+
+/// All messages of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    chunks: VecDeque<Chunk>,
+    /// Chunks in the middle of the deque that have nothing live.
+    leftover_count: usize,
+    next_index: u64,
+}
+
+/// Number of the chunk and bit of a message within it.
+fn split(index: u64) -> (u64, u32) {
+    (
+        index / CHUNK_LEN,
+        u32::try_from(index % CHUNK_LEN).expect("a remainder of 64 is small"),
+    )
+}
+
+/// A mask of `len` bits from `start`; `start + len <= 64`, `len >= 1`.
+fn mask(start: u32, len: u32) -> u64 {
+    (u64::MAX >> (u64::BITS - len)) << start
+}
+
+impl Chunk {
+    fn new(number: u64) -> Self {
+        Self {
+            number,
+            live: 0,
+            ready: 0,
+            redelivered: 0,
+            slots: None,
+        }
+    }
+
+    fn index_of(&self, bit: u32) -> MessageIndex {
+        MessageIndex(self.number * CHUNK_LEN + u64::from(bit))
+    }
+
+    fn slots(&self) -> &Slots {
+        self.slots
+            .as_deref()
+            .expect("a message with a body has a slot")
+    }
+
+    fn slots_mut(&mut self) -> &mut Slots {
+        self.slots.get_or_insert_with(|| {
+            Box::new(Slots {
+                bodies: [BodyRef(0); SLOT_COUNT],
+                sizes: [0; SLOT_COUNT],
+                holders: [ConsumerKey(0); SLOT_COUNT],
+            })
+        })
+    }
+
+    fn put(&mut self, bit: u32, body: BodyRef, size_bytes: u32) {
+        self.live |= 1 << bit;
+        self.ready |= 1 << bit;
+        let slots = self.slots_mut();
+        slots.bodies[bit as usize] = body;
+        slots.sizes[bit as usize] = size_bytes;
+    }
+
+    fn released(&self, bit: u32) -> Released {
+        let slots = self.slots();
+        (
+            self.index_of(bit),
+            slots.bodies[bit as usize],
+            slots.sizes[bit as usize],
+        )
+    }
+}
+
+/// The set bits of a mask, lowest first.
+fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = (mask != 0).then(|| mask.trailing_zeros())?;
+        mask &= mask - 1;
+        Some(bit)
+    })
+}
+
+impl Entries {
+    /// The index that the next message gets.
+    pub(super) fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// Indexes below `index` are used, whether their messages are here or not.
+    pub(super) fn advance_next_index(&mut self, index: u64) {
+        self.next_index = self.next_index.max(index);
+    }
+
+    /// Adds a ready message at the end.
+    pub(super) fn push(&mut self, body: BodyRef, size_bytes: u32) -> MessageIndex {
+        let index = self.next_index;
+        let (number, bit) = split(index);
+        self.next_index += 1;
+        let chunk = match self.chunks.back_mut() {
+            Some(chunk) if chunk.number == number => chunk,
+            Some(_) | None => {
+                self.chunks.push_back(Chunk::new(number));
+                self.chunks.back_mut().expect("a chunk was just pushed")
+            }
+        };
+        chunk.put(bit, body, size_bytes);
+        chunk.redelivered &= !(1 << bit);
+        MessageIndex(index)
+    }
+
+    /// The first ready message at or after `from`.
+    pub(super) fn next_ready(&self, from: u64) -> Option<Position> {
+        let (number, bit) = split(from);
+        let start = self.lower_bound(number);
+        for at in start..self.chunks.len() {
+            let chunk = &self.chunks[at];
+            let ready = if chunk.number == number {
+                chunk.ready & mask(bit, 64 - bit)
+            } else {
+                chunk.ready
+            };
+            if ready != 0 {
+                let bit = ready.trailing_zeros();
+                return Some(Position {
+                    chunk: at,
+                    bit,
+                    index: chunk.index_of(bit),
+                });
+            }
+        }
+        None
+    }
+
+    pub(super) fn at(&self, position: Position) -> Released {
+        self.chunks[position.chunk].released(position.bit)
+    }
+
+    /// Takes a ready message.
+    pub(super) fn take(&mut self, position: Position, holder: Holder) -> Taken {
+        let chunk = &mut self.chunks[position.chunk];
+        let (bit, at) = (1 << position.bit, position.bit as usize);
+        assert!(chunk.ready & bit != 0, "only a ready message can be taken");
+        chunk.ready &= !bit;
+        let redelivered = chunk.redelivered & bit != 0;
+        let slots = chunk.slots_mut();
+        let (body, size_bytes) = (slots.bodies[at], slots.sizes[at]);
+        match holder {
+            Holder::Consumer(key) => slots.holders[at] = key,
+            Holder::Nobody => {
+                chunk.live &= !bit;
+                if chunk.live == 0 {
+                    self.chunk_emptied(position.chunk);
+                }
+            }
+        }
+        Taken {
+            body,
+            size_bytes,
+            redelivered,
+        }
+    }
+
+    pub(super) fn is_held_by(&self, index: u64, key: ConsumerKey) -> bool {
+        let (number, bit) = split(index);
+        self.find(number).is_some_and(|at| {
+            let chunk = &self.chunks[at];
+            (chunk.live & !chunk.ready) >> bit & 1 == 1
+                && chunk.slots().holders[bit as usize] == key
+        })
+    }
+
+    /// Whether `key` holds all of `first..end`.
+    ///
+    /// # Errors
+    /// The first index it does not hold.
+    pub(super) fn check_held(
+        &self,
+        first: u64,
+        end: u64,
+        key: ConsumerKey,
+    ) -> Result<(), MessageIndex> {
+        let mut index = first;
+        while index < end {
+            let (number, bit, len) = part(index, end);
+            let at = self.find(number).ok_or(MessageIndex(index))?;
+            let chunk = &self.chunks[at];
+            let missing = mask(bit, len) & !(chunk.live & !chunk.ready);
+            if missing != 0 {
+                return Err(chunk.index_of(missing.trailing_zeros()));
+            }
+            let holders = &chunk.slots().holders[bit as usize..][..len as usize];
+            if let Some(other) = (0..len).find(|&at| holders[at as usize] != key) {
+                return Err(chunk.index_of(bit + other));
+            }
+            index += u64::from(len);
+        }
+        Ok(())
+    }
+
+    /// Removes the live messages with bodies in `first..end` and reports them; those without a
+    /// body go silently.
+    pub(super) fn remove(&mut self, first: u64, end: u64, mut report: impl FnMut(Released, bool)) {
+        let mut at = self.lower_bound(first / CHUNK_LEN);
+        while let Some(chunk) = self.chunks.get_mut(at) {
+            let start = chunk.number * CHUNK_LEN;
+            if start >= end {
+                return;
+            }
+            let (_, bit, len) = part(first.max(start), end.min(start + CHUNK_LEN));
+            let gone = chunk.live & mask(bit, len);
+            if gone != 0 {
+                if chunk.slots.is_some() {
+                    bits(gone).for_each(|bit| {
+                        report(chunk.released(bit), chunk.ready >> bit & 1 == 1);
+                    });
+                }
+                chunk.live &= !gone;
+                chunk.ready &= !gone;
+                if chunk.live == 0 {
+                    let number = chunk.number;
+                    self.chunk_emptied(at);
+                    at = self.lower_bound(number + 1);
+                    continue;
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// Makes a held message ready again; its size.
+    pub(super) fn give_back(&mut self, index: u64) -> u32 {
+        let (number, bit) = split(index);
+        let at = self
+            .find(number)
+            .expect("the caller checked that the message is held");
+        let chunk = &mut self.chunks[at];
+        assert!(
+            (chunk.live & !chunk.ready) >> bit & 1 == 1,
+            "only a held message goes back"
+        );
+        chunk.ready |= 1 << bit;
+        chunk.redelivered |= 1 << bit;
+        chunk.slots().sizes[bit as usize]
+    }
+
+    /// Removes every ready message; reports them in order.
+    pub(super) fn remove_ready(&mut self, mut report: impl FnMut(Released)) {
+        for chunk in &mut self.chunks {
+            bits(chunk.ready).for_each(|bit| report(chunk.released(bit)));
+            chunk.live &= !chunk.ready;
+            chunk.ready = 0;
+        }
+        self.sweep();
+    }
+
+    /// Points a live message to another copy of its body.
+    pub(super) fn relocate(&mut self, index: u64, from: BodyRef, to: BodyRef) -> bool {
+        let (number, bit) = split(index);
+        let Some(at) = self.find(number) else {
+            return false;
+        };
+        let chunk = &mut self.chunks[at];
+        if chunk.live >> bit & 1 == 0 {
+            return false;
+        }
+        let Some(slots) = &mut chunk.slots else {
+            return false;
+        };
+        let body = &mut slots.bodies[bit as usize];
+        if *body != from {
+            return false;
+        }
+        *body = to;
+        true
+    }
+
+    /// Live messages from `first` on, in order. In recovery: those whose body is known.
+    pub(super) fn live_from(&self, first: u64, recovery: bool) -> impl Iterator<Item = Released> {
+        let start = self.lower_bound(first / CHUNK_LEN);
+        self.chunks
+            .range(start..)
+            .flat_map(move |chunk| {
+                let mask = if recovery { chunk.ready } else { chunk.live };
+                bits(mask).map(move |bit| chunk.released(bit))
+            })
+            .skip_while(move |message| message.0.0 < first)
+    }
+
+    /// Calls `each` with `(start, end)` of every maximal run of live messages.
+    pub(super) fn live_runs(&self, each: impl FnMut(u64, u64)) {
+        self.runs(|chunk| chunk.live, each);
+    }
+
+    /// As [`Entries::live_runs`], of live messages that are not ready: in recovery, the ones
+    /// whose body is not known.
+    pub(super) fn unready_runs(&self, each: impl FnMut(u64, u64)) {
+        self.runs(|chunk| chunk.live & !chunk.ready, each);
+    }
+
+    fn runs(&self, of: impl Fn(&Chunk) -> u64, mut each: impl FnMut(u64, u64)) {
+        let mut open = (0, 0);
+        for chunk in &self.chunks {
+            let mut rest = of(chunk);
+            while rest != 0 {
+                let bit = rest.trailing_zeros();
+                let len = (rest >> bit).trailing_ones();
+                let start = chunk.index_of(bit).0;
+                if open.1 != start {
+                    if open.1 > open.0 {
+                        each(open.0, open.1);
+                    }
+                    open = (start, start);
+                }
+                open.1 += u64::from(len);
+                rest &= !mask(bit, len);
+            }
+        }
+        if open.1 > open.0 {
+            each(open.0, open.1);
+        }
+    }
+
+    /// Whether a message is live, and whether it is ready.
+    pub(super) fn state(&self, index: u64) -> (bool, bool) {
+        let (number, bit) = split(index);
+        self.find(number).map_or((false, false), |at| {
+            let chunk = &self.chunks[at];
+            (chunk.live >> bit & 1 == 1, chunk.ready >> bit & 1 == 1)
+        })
+    }
+
+    /// Marks `start..end`, all above what is there, as live without bodies.
+    pub(super) fn expect_run(&mut self, start: u64, end: u64) {
+        let mut index = start;
+        while index < end {
+            let (number, bit, len) = part(index, end);
+            if self
+                .chunks
+                .back()
+                .is_none_or(|chunk| chunk.number != number)
+            {
+                self.chunks.push_back(Chunk::new(number));
+            }
+            let chunk = self.chunks.back_mut().expect("a chunk was just pushed");
+            chunk.live |= mask(bit, len);
+            index += u64::from(len);
+        }
+        self.advance_next_index(end);
+    }
+
+    /// Puts a message where it belongs, in any order.
+    pub(super) fn restore(&mut self, index: u64, body: BodyRef, size_bytes: u32) {
+        let (number, bit) = split(index);
+        let at = self.lower_bound(number);
+        if self
+            .chunks
+            .get(at)
+            .is_none_or(|chunk| chunk.number != number)
+        {
+            self.chunks.insert(at, Chunk::new(number));
+        }
+        let chunk = &mut self.chunks[at];
+        if chunk.live == 0 {
+            // It may have been a leftover; those are counted anew when recovery ends.
+            chunk.redelivered = 0;
+        }
+        chunk.put(bit, body, size_bytes);
+        self.advance_next_index(index + 1);
+    }
+
+    /// Ends recovery: what has no body goes, what lies below `watermark` may have been handed
+    /// out. Returns messages, their bytes, and how many had no body.
+    pub(super) fn finish_recovery(&mut self, watermark: u64) -> (u64, u64, u64) {
+        let (mut count, mut size_bytes, mut missing) = (0, 0, 0);
+        for chunk in &mut self.chunks {
+            missing += u64::from((chunk.live & !chunk.ready).count_ones());
+            chunk.live = chunk.ready;
+            let below = watermark
+                .saturating_sub(chunk.number * CHUNK_LEN)
+                .min(CHUNK_LEN);
+            let below = u32::try_from(below).expect("at most 64");
+            chunk.redelivered = if below == 0 {
+                0
+            } else {
+                chunk.live & mask(0, below)
+            };
+            count += u64::from(chunk.live.count_ones());
+            size_bytes += bits(chunk.live)
+                .map(|bit| u64::from(chunk.released(bit).2))
+                .sum::<u64>();
+        }
+        self.sweep();
+        (count, size_bytes, missing)
+    }
+
+    /// Index of the first live message.
+    pub(super) fn first_live(&self) -> Option<u64> {
+        let chunk = self.chunks.iter().find(|chunk| chunk.live != 0)?;
+        Some(chunk.index_of(chunk.live.trailing_zeros()).0)
+    }
+
+    /// Drops every chunk without messages, the one being filled included.
+    pub(super) fn sweep(&mut self) {
+        self.chunks.retain(|chunk| chunk.live != 0);
+        self.leftover_count = 0;
+    }
+
+    /// As [`Entries::sweep`], and gives spare capacity back.
+    pub(super) fn trim(&mut self) {
+        self.sweep();
+        self.chunks.shrink_to_fit();
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let boxed = self
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.slots.is_some())
+            .count();
+        self.chunks.capacity() * size_of::<Chunk>() + boxed * size_of::<Slots>()
+    }
+
+    /// Ready and held messages, and bytes of the ready ones.
+    pub(super) fn count_all(&self) -> (u64, u64, u64) {
+        let (mut ready, mut held, mut size_bytes) = (0, 0, 0);
+        for chunk in &self.chunks {
+            ready += u64::from(chunk.ready.count_ones());
+            held += u64::from((chunk.live & !chunk.ready).count_ones());
+            size_bytes += bits(chunk.ready)
+                .map(|bit| u64::from(chunk.released(bit).2))
+                .sum::<u64>();
+        }
+        (ready, held, size_bytes)
+    }
+
+    pub(super) fn check_invariants(&self, recovery: bool) {
+        let mut previous = None;
+        for chunk in &self.chunks {
+            assert!(previous < Some(chunk.number), "chunks are sorted");
+            previous = Some(chunk.number);
+            assert_eq!(chunk.ready & !chunk.live, 0, "a ready message is live");
+            let end = chunk.number * CHUNK_LEN + u64::from(64 - chunk.live.leading_zeros());
+            assert!(
+                chunk.live == 0 || end <= self.next_index,
+                "live below the next index"
+            );
+            assert!(
+                recovery || chunk.live == 0 || chunk.slots.is_some(),
+                "live has a body"
+            );
+        }
+        if !recovery {
+            let last = self.next_index / CHUNK_LEN;
+            let leftovers = self
+                .chunks
+                .iter()
+                .filter(|c| c.live == 0 && c.number != last);
+            assert_eq!(leftovers.count(), self.leftover_count);
+            assert!(
+                self.leftover_count <= SWEEP_LEN_MIN.max(self.chunks.len() / 2),
+                "leftovers are swept"
+            );
+        }
+    }
+
+    /// A chunk lost its last message. The one being filled stays, to be filled on.
+    fn chunk_emptied(&mut self, at: usize) {
+        if self.chunks[at].number == self.next_index / CHUNK_LEN {
+            return;
+        }
+        self.chunks[at].slots = None;
+        // Exact except in recovery, where the next index jumps; its end sweeps and counts anew.
+        self.leftover_count += 1;
+        while self
+            .chunks
+            .front()
+            .is_some_and(|chunk| self.is_leftover(chunk))
+        {
+            self.chunks.pop_front();
+            self.leftover_count = self.leftover_count.saturating_sub(1);
+        }
+        while self
+            .chunks
+            .back()
+            .is_some_and(|chunk| self.is_leftover(chunk))
+        {
+            self.chunks.pop_back();
+            self.leftover_count = self.leftover_count.saturating_sub(1);
+        }
+        if self.leftover_count > SWEEP_LEN_MIN.max(self.chunks.len() / 2) {
+            let last = self.next_index / CHUNK_LEN;
+            self.chunks
+                .retain(|chunk| chunk.live != 0 || chunk.number == last);
+            self.leftover_count = 0;
+        }
+    }
+
+    fn is_leftover(&self, chunk: &Chunk) -> bool {
+        chunk.live == 0 && chunk.number != self.next_index / CHUNK_LEN
+    }
+
+    fn find(&self, number: u64) -> Option<usize> {
+        let at = self.lower_bound(number);
+        self.chunks
+            .get(at)
+            .is_some_and(|chunk| chunk.number == number)
+            .then_some(at)
+    }
+
+    /// Place of the first chunk with this number or a higher one.
+    fn lower_bound(&self, number: u64) -> usize {
+        let (Some(front), Some(back)) = (self.chunks.front(), self.chunks.back()) else {
+            return 0;
+        };
+        if number <= front.number {
+            return 0;
+        }
+        if number > back.number {
+            return self.chunks.len();
+        }
+        // Exact if no gap lies between the front and the chunk, or between it and the back.
+        let from_front = usize::try_from(number - front.number).unwrap_or(usize::MAX);
+        if self
+            .chunks
+            .get(from_front)
+            .is_some_and(|chunk| chunk.number == number)
+        {
+            return from_front;
+        }
+        let distance = usize::try_from(back.number - number).unwrap_or(usize::MAX);
+        if let Some(from_back) = (self.chunks.len() - 1).checked_sub(distance)
+            && self.chunks[from_back].number == number
+        {
+            return from_back;
+        }
+        self.chunks.partition_point(|chunk| chunk.number < number)
+    }
+}
+
+/// The part of `index..end` in `index`'s chunk: its number, first bit and length.
+fn part(index: u64, end: u64) -> (u64, u32, u32) {
+    let (number, bit) = split(index);
+    let len = (end - index).min(CHUNK_LEN - u64::from(bit));
+    (number, bit, u32::try_from(len).expect("at most 64"))
+}

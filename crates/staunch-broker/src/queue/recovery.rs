@@ -1,0 +1,224 @@
+//! From a snapshot and the log back to a queue.
+//!
+//! A snapshot holds which messages are live, not their bodies: those come from the log as
+//! [`Queue::restore_message`], settlements as [`Queue::apply_recovered`]. The log may start
+//! before the snapshot and is compacted (a message may be found twice, or after its own
+//! settlement), so both must be idempotent and must not care for their order. Below the
+//! snapshot's next index the snapshot decides: what it does not list is gone. At or above it a
+//! message is live unless a settlement names it, whichever is found first; settlements of that
+//! region are remembered until recovery ends.
+//!
+//! Snapshot, version 1, all numbers LEB128 varints:
+//!
+//! ```text
+//! 0         1
+//! ┌─────────┬────────────┬───────────┬───────────┬──────────────────────────────┐
+//! │ version │ next index │ watermark │ run count │ (distance, length) of each   │
+//! └─────────┴────────────┴───────────┴───────────┴──────────────────────────────┘
+//! ```
+
+use std::collections::BTreeMap;
+
+use staunch_types::{BodyRef, MessageIndex};
+
+use super::entries::Entries;
+use super::watermark::Watermark;
+use super::{Durability, Queue, QueueCommand, Released};
+use crate::encoding::{DecodeError, Reader, Writer};
+
+/// Version of the layout that [`Queue::encode_snapshot`] writes.
+const SNAPSHOT_VERSION: u8 = 1;
+
+/// Most messages in one queue that a snapshot may claim.
+pub const MESSAGES_PER_QUEUE_MAX: u64 = 1 << 30;
+
+/// What became of a message that [`Queue::restore_message`] was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It is live, and the queue now refers to this body.
+    Live,
+    /// It was settled or purged: the body is garbage.
+    Gone,
+    /// The queue already refers to another copy of it; this one is garbage.
+    Duplicate,
+}
+
+/// What recovery must remember beside the messages.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// The snapshot's next index.
+    base: u64,
+    /// Settled indexes at or above `base`: start → end, disjoint and not touching.
+    gone: BTreeMap<u64, u64>,
+}
+
+impl Recovery {
+    fn is_gone(&self, index: u64) -> bool {
+        self.gone
+            .range(..=index)
+            .next_back()
+            .is_some_and(|(_, end)| index < *end)
+    }
+
+    fn add_gone(&mut self, first: u64, end: u64) {
+        let (mut start, mut end) = (first.max(self.base), end);
+        if start >= end {
+            return;
+        }
+        while let Some((&other, &other_end)) = self.gone.range(..=end).next_back()
+            && other_end >= start
+        {
+            self.gone.remove(&other);
+            start = start.min(other);
+            end = end.max(other_end);
+        }
+        self.gone.insert(start, end);
+    }
+}
+
+impl Queue {
+    /// A durable queue that has no snapshot, in recovery.
+    pub fn recovering() -> Self {
+        let mut queue = Self::new(Durability::Durable);
+        queue.recovery = Some(Box::default());
+        queue
+    }
+
+    /// Appends what must survive: next index, watermark, and which messages are live.
+    pub fn encode_snapshot(&self, out: &mut Vec<u8>) {
+        out.put_u8(SNAPSHOT_VERSION);
+        out.put_varint(self.entries.next_index());
+        out.put_varint(self.watermark.requested());
+        let mut count = 0;
+        self.entries.live_runs(|_, _| count += 1);
+        out.put_varint(count);
+        let mut previous_end = 0;
+        self.entries.live_runs(|start, end| {
+            out.put_varint(start - previous_end);
+            out.put_varint(end - start);
+            previous_end = end;
+        });
+    }
+
+    /// Reads a snapshot: a queue in recovery. Next come [`Queue::restore_message`] and
+    /// [`Queue::apply_recovered`] in any order, then [`Queue::finish_recovery`].
+    ///
+    /// # Errors
+    /// [`DecodeError`] when `bytes` are not exactly one snapshot.
+    pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.version(SNAPSHOT_VERSION)?;
+        let base = reader.varint()?;
+        let watermark = reader.varint()?;
+        let run_count = reader.varint()?;
+        let mut entries = Entries::default();
+        let (mut previous_end, mut live_count) = (0u64, 0u64);
+        for _ in 0..run_count {
+            let start = previous_end
+                .checked_add(reader.varint()?)
+                .ok_or(DecodeError::OutOfRange)?;
+            let len = reader.varint()?;
+            let end = start.checked_add(len).ok_or(DecodeError::OutOfRange)?;
+            live_count = live_count.saturating_add(len);
+            if len == 0 || end > base || live_count > MESSAGES_PER_QUEUE_MAX {
+                return Err(DecodeError::OutOfRange);
+            }
+            entries.expect_run(start, end);
+            previous_end = end;
+        }
+        reader.finish()?;
+        // A counter of 64 bits does not get near its end; a number that does is damage.
+        if base > u64::MAX / 2 || watermark > u64::MAX / 2 {
+            return Err(DecodeError::OutOfRange);
+        }
+        entries.advance_next_index(base);
+        let mut queue = Self::recovering();
+        queue.entries = entries;
+        queue.watermark = Watermark::new(Durability::Durable, watermark);
+        queue.recovery = Some(Box::new(Recovery {
+            base,
+            gone: BTreeMap::new(),
+        }));
+        Ok(queue)
+    }
+
+    /// The log holds this message of the queue.
+    ///
+    /// # Panics
+    /// If the queue is not in recovery.
+    pub fn restore_message(
+        &mut self,
+        index: MessageIndex,
+        body: BodyRef,
+        size_bytes: u32,
+    ) -> Restored {
+        let recovery = self
+            .recovery
+            .as_deref()
+            .expect("messages are restored in recovery only");
+        let (live, has_body) = self.entries.state(index.0);
+        if has_body {
+            return Restored::Duplicate;
+        }
+        let expected = if index.0 < recovery.base {
+            live
+        } else {
+            !recovery.is_gone(index.0)
+        };
+        if !expected {
+            return Restored::Gone;
+        }
+        self.entries.restore(index.0, body, size_bytes);
+        Restored::Live
+    }
+
+    /// The log holds this command of the queue. Bodies that are garbage by it go to `released`.
+    ///
+    /// # Panics
+    /// If the queue is not in recovery.
+    pub fn apply_recovered(&mut self, command: &QueueCommand, released: &mut Vec<Released>) {
+        let recovery = self
+            .recovery
+            .as_deref_mut()
+            .expect("commands are replayed in recovery only");
+        match command {
+            QueueCommand::Settled { ranges } | QueueCommand::Purged { ranges } => {
+                for &(first, count) in ranges {
+                    let end = first.0.saturating_add(u64::from(count));
+                    recovery.add_gone(first.0, end);
+                    self.entries.remove(first.0, end, |message, has_body| {
+                        if has_body {
+                            released.push(message);
+                        }
+                    });
+                    self.entries.advance_next_index(end);
+                }
+            }
+            QueueCommand::Reserved { upto } => self.watermark.restore(upto.0),
+        }
+    }
+
+    /// Live messages whose bodies have not been restored: `(first, count)` of each run.
+    pub fn missing(&self) -> Vec<(MessageIndex, u64)> {
+        let mut runs = Vec::new();
+        if self.recovery.is_some() {
+            self.entries
+                .unready_runs(|start, end| runs.push((MessageIndex(start), end - start)));
+        }
+        runs
+    }
+
+    /// Ends recovery: every live message is ready, redelivered if it lies below the watermark.
+    /// Messages still missing are dropped and counted.
+    pub fn finish_recovery(&mut self) -> u64 {
+        self.recovery = None;
+        let (count, size_bytes, missing) = self.entries.finish_recovery(self.watermark.requested());
+        self.ready_count = count;
+        self.ready_bytes = size_bytes;
+        self.fresh = self
+            .entries
+            .first_live()
+            .unwrap_or(self.entries.next_index());
+        missing
+    }
+}
