@@ -1,1 +1,41 @@
-//! Placeholder.
+//! One node as a machine: router, queues, effects, recovery.
+//!
+//! A [`Node`] is told things ([`Input`]) and asks for things to be done ([`Output`]); it owns no
+//! thread, socket, file or clock. The runtime feeds it whatever has gathered, lets it finish the
+//! drain, and performs what it asks for; the simulator does the same with time and failure of its
+//! own making.
+//!
+//! A drain is the unit of everything that costs: one pass over the dirty queues, one sealed chunk,
+//! one write, one list of events per connection.
+//!
+//! Where to look: `requests` for what a request leads to, `publish` → `deliver` → `settle` for the
+//! road of a message, `definitions` and `consume` for what is declared, `pending` for what waits
+//! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end.
+
+mod alarm;
+mod config;
+mod consume;
+mod consumers;
+mod definitions;
+mod deliver;
+mod input;
+mod node;
+mod pace;
+mod pending;
+mod publish;
+mod queues;
+mod recover;
+mod requests;
+mod retire;
+mod session;
+mod settle;
+mod state;
+mod stop;
+mod transient;
+
+pub use config::{NodeConfig, User};
+pub use input::{Input, Output};
+pub use node::Node;
+pub use recover::{Recovered, StartError, recover};
+pub use state::StateError;
+pub use session::OUTBOUND_SIZE_BYTES_MAX;

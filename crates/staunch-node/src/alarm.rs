@@ -1,0 +1,109 @@
+//! Resource alarms: memory and disk (RabbitMQ, resource alarms).
+//!
+//! The node tells every connection, and the connection keeps its publishes back; acks and
+//! deliveries go on, because they are what makes room again. An alarm goes off a little below the
+//! point where it went on, so that it does not flap.
+
+use staunch_types::Event;
+
+use crate::node::Node;
+
+/// Which resources run low, and what that is judged by.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms {
+    memory: bool,
+    disk: bool,
+    /// Last known free space; none before the runtime first said.
+    pub(crate) disk_free_size_bytes: Option<u64>,
+    /// Memory of all queues' indexes at the last tick.
+    pub(crate) index_size_bytes: u64,
+}
+
+impl Alarms {
+    /// What a new connection has to be told; none if all is well.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let Self { memory, disk, .. } = *self;
+        (memory || disk).then_some(Event::Alarm { memory, disk })
+    }
+
+    fn judge(&mut self, kept_size_bytes: u64, limits: Limits) -> bool {
+        let before = (self.memory, self.disk);
+        let memory_limit = limits.memory_size_bytes;
+        let memory_clear = memory_limit / 10 * 9;
+        self.memory = kept_size_bytes > if self.memory { memory_clear } else { memory_limit };
+        let disk_limit = limits.disk_free_size_bytes;
+        let disk_clear = disk_limit + disk_limit / 10;
+        let wanted = if self.disk { disk_clear } else { disk_limit };
+        self.disk =
+            limits.log_is_short || self.disk_free_size_bytes.is_some_and(|free| free < wanted);
+        before != (self.memory, self.disk)
+    }
+}
+
+struct Limits {
+    memory_size_bytes: u64,
+    disk_free_size_bytes: u64,
+    log_is_short: bool,
+}
+
+impl Node {
+    /// Memory that cannot be dropped: transient bodies, indexes, what is read ahead or unwritten.
+    pub fn kept_size_bytes(&self) -> u64 {
+        self.bodies.memory_size_bytes()
+            + self.alarms.index_size_bytes
+            + self.fetches.size_bytes as u64
+            + self.store.unwritten_size_bytes() as u64
+    }
+
+    /// Raises or clears alarms and tells every connection of a change.
+    pub(crate) fn update_alarms(&mut self) {
+        let limits = Limits {
+            memory_size_bytes: self.config.kept_size_bytes_max(),
+            disk_free_size_bytes: self.config.disk_free_limit_size_bytes,
+            log_is_short: self.store.is_short_of_files(),
+        };
+        if !self.alarms.judge(self.kept_size_bytes(), limits) {
+            return;
+        }
+        let Alarms { memory, disk, .. } = self.alarms;
+        for slot in self.sessions.slots() {
+            self.sessions.push(slot, Event::Alarm { memory, disk });
+        }
+    }
+
+    /// Which alarms are on: memory, disk.
+    pub fn alarms(&self) -> (bool, bool) {
+        (self.alarms.memory, self.alarms.disk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(log_is_short: bool) -> Limits {
+        Limits { memory_size_bytes: 1000, disk_free_size_bytes: 1000, log_is_short }
+    }
+
+    #[test]
+    fn memory_alarm_has_hysteresis() {
+        let mut alarms = Alarms::default();
+        assert!(!alarms.judge(1000, limits(false)));
+        assert!(alarms.judge(1001, limits(false)) && alarms.memory);
+        assert!(!alarms.judge(950, limits(false)) && alarms.memory);
+        assert!(alarms.judge(900, limits(false)) && !alarms.memory);
+    }
+
+    #[test]
+    fn disk_alarm_follows_free_space_and_the_log() {
+        let mut alarms = Alarms::default();
+        assert!(!alarms.judge(0, limits(false)), "unknown space is no alarm");
+        alarms.disk_free_size_bytes = Some(999);
+        assert!(alarms.judge(0, limits(false)) && alarms.disk);
+        alarms.disk_free_size_bytes = Some(1050);
+        assert!(!alarms.judge(0, limits(false)) && alarms.disk);
+        alarms.disk_free_size_bytes = Some(1100);
+        assert!(alarms.judge(0, limits(false)) && !alarms.disk);
+        assert!(alarms.judge(0, limits(true)) && alarms.disk);
+    }
+}

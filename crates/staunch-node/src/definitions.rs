@@ -1,0 +1,286 @@
+//! Declarations: the catalog decides, the log remembers, and the answer waits for the disk
+//! (contract C5).
+
+use staunch_broker::{Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry};
+use staunch_log::StreamId;
+use staunch_types::{
+    ChannelNumber, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
+    request::{Binding, DeclareExchange, DeclareQueue, Destination},
+};
+
+use crate::{node::Node, queues::QueueSlot, session::SessionSlot};
+
+impl Node {
+    pub(crate) fn declare_exchange(&mut self, session: SessionSlot, declare: DeclareExchange) {
+        let DeclareExchange { channel, exchange, passive, options } = declare;
+        let Some((_, vhost)) = self.requester(session, channel) else { return };
+        let operation = Operation::DeclareExchange;
+        if passive {
+            return match self.catalog.check_exchange(&vhost, &exchange) {
+                Ok(_) => self.reply(session, channel, Reply::ExchangeDeclared),
+                Err(refusal) => self.refuse(session, channel, operation, refusal),
+            };
+        }
+        let command = CatalogCommand::DeclareExchange { vhost, name: exchange, options };
+        self.define(session, channel, operation, &command, |_| Reply::ExchangeDeclared);
+    }
+
+    pub(crate) fn delete_exchange(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        name: Name,
+        if_unused: bool,
+    ) {
+        let Some((_, vhost)) = self.requester(session, channel) else { return };
+        let command = CatalogCommand::DeleteExchange { vhost, name, if_unused };
+        let operation = Operation::DeleteExchange;
+        self.define(session, channel, operation, &command, |_| Reply::ExchangeDeleted);
+    }
+
+    pub(crate) fn bind(&mut self, session: SessionSlot, binding: Binding) {
+        let channel = binding.channel;
+        let operation = match binding.destination {
+            Destination::Queue(_) => Operation::BindQueue,
+            Destination::Exchange(_) => Operation::BindExchange,
+        };
+        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        if let Destination::Queue(queue) = &binding.destination
+            && let Err(refusal) = self.catalog.check_queue(&vhost, queue, connection)
+        {
+            return self.refuse(session, channel, operation, refusal);
+        }
+        let command = CatalogCommand::Bind { vhost, binding: catalog_binding(binding) };
+        self.define(session, channel, operation, &command, |_| Reply::Bound);
+    }
+
+    pub(crate) fn unbind(&mut self, session: SessionSlot, binding: Binding) {
+        let channel = binding.channel;
+        let operation = match binding.destination {
+            Destination::Queue(_) => Operation::UnbindQueue,
+            Destination::Exchange(_) => Operation::UnbindExchange,
+        };
+        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        if let Destination::Queue(queue) = &binding.destination
+            && let Err(refusal) = self.catalog.check_queue(&vhost, queue, connection)
+            && !matches!(refusal, Refusal::NotFound { .. })
+        {
+            return self.refuse(session, channel, operation, refusal);
+        }
+        let command = CatalogCommand::Unbind { vhost, binding: catalog_binding(binding) };
+        self.define(session, channel, operation, &command, |_| Reply::Unbound);
+    }
+
+    pub(crate) fn declare_queue(&mut self, session: SessionSlot, declare: DeclareQueue) {
+        let DeclareQueue { channel, queue: name, server_named, passive, options } = declare;
+        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let operation = Operation::DeclareQueue;
+        let existing = match self.catalog.check_queue(&vhost, &name, connection) {
+            Ok(entry) => Some(entry.id),
+            Err(Refusal::NotFound { .. }) if !passive => None,
+            Err(refusal) => return self.refuse(session, channel, operation, refusal),
+        };
+        if let (true, Some(id)) = (passive, existing) {
+            let reply = self.declared(id);
+            return self.reply(session, channel, reply);
+        }
+        let owner = options.exclusive.then_some(connection);
+        let id = self.catalog.next_queue_id();
+        let command =
+            CatalogCommand::DeclareQueue { vhost, name, id, server_named, options, owner };
+        self.define(session, channel, operation, &command, |node| {
+            node.declared(existing.unwrap_or(id))
+        });
+    }
+
+    pub(crate) fn purge_queue(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        name: &[u8],
+    ) {
+        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let id = match self.catalog.check_queue(&vhost, name, connection) {
+            Ok(entry) => entry.id,
+            Err(refusal) => {
+                return self.refuse(session, channel, Operation::PurgeQueue, refusal);
+            }
+        };
+        let slot = self.queues.get_mut(id).expect("the catalog and the table agree");
+        let mut released = Vec::new();
+        let count = slot.queue.purge(&mut released);
+        let is_durable = slot.is_durable;
+        for (index, body, size_bytes) in released {
+            if is_durable {
+                slot.note_settled(index);
+                self.store.release(body, size_bytes);
+            } else {
+                self.bodies.release(body);
+            }
+        }
+        if is_durable {
+            self.mark_unlogged(id);
+        }
+        let reply = Reply::QueuePurged { count };
+        self.answer_when_persisted(session, Event::Reply { channel, reply });
+    }
+
+    /// `conditions` are `if_unused` and `if_empty`.
+    pub(crate) fn delete_queue(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        name: &Name,
+        conditions: (bool, bool),
+    ) {
+        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let operation = Operation::DeleteQueue;
+        let count = match self.catalog.check_queue(&vhost, name, connection) {
+            Ok(entry) => {
+                let slot = self.queues.get(entry.id).expect("the catalog and the table agree");
+                if let Err(refusal) = check_conditions(slot, conditions) {
+                    return self.refuse(session, channel, operation, refusal);
+                }
+                slot.queue.ready_count()
+            }
+            Err(Refusal::NotFound { .. }) => 0,
+            Err(refusal) => return self.refuse(session, channel, operation, refusal),
+        };
+        let command = CatalogCommand::DeleteQueue { vhost, name: name.clone() };
+        self.define(session, channel, operation, &command, |_| Reply::QueueDeleted { count });
+    }
+
+    /// Applies a definition on behalf of a channel and answers when it is on disk.
+    fn define(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        operation: Operation,
+        command: &CatalogCommand,
+        reply: impl FnOnce(&Self) -> Reply,
+    ) {
+        match self.apply_definition(command) {
+            Err(refusal) => self.refuse(session, channel, operation, refusal),
+            Ok(is_durable) => {
+                let event = Event::Reply { channel, reply: reply(self) };
+                // An answer about what is already there must not overtake its making.
+                if is_durable || !self.is_all_persisted() {
+                    self.answer_when_persisted(session, event);
+                } else {
+                    self.sessions.push(session, event);
+                }
+            }
+        }
+    }
+
+    /// Changes the catalog, logs the change if it must survive, and makes or removes queues.
+    /// True if something was logged.
+    pub(crate) fn apply_definition(&mut self, command: &CatalogCommand) -> Result<bool, Refusal> {
+        let applied = self.catalog.apply(command)?;
+        if applied.durable {
+            self.log_definition(command);
+        }
+        for consequence in &applied.consequences {
+            self.log_definition(consequence);
+        }
+        self.follow(&applied);
+        Ok(applied.durable || !applied.consequences.is_empty())
+    }
+
+    fn log_definition(&mut self, command: &CatalogCommand) {
+        let mut payload = Vec::new();
+        command.encode(&mut payload);
+        self.store.append_control(StreamId::CATALOG, &payload);
+    }
+
+    /// Brings the table of queues in line with the catalog.
+    fn follow(&mut self, applied: &Applied) {
+        for entry in &applied.queues_deleted {
+            self.remove_queue(entry.id);
+        }
+        let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else { return };
+        let entry = self.catalog.queue_by_id(id).expect("a declared queue is in the catalog");
+        let owner = entry.owner;
+        let durability = if crate::queues::is_logged(entry) {
+            Durability::Durable
+        } else {
+            Durability::Transient
+        };
+        self.queues.insert(Box::new(QueueSlot::new(entry, Queue::new(durability))));
+        if let Some(session) = owner.and_then(|owner| self.sessions.find(owner))
+            && let Some(session) = self.sessions.get_mut(session)
+        {
+            session.exclusive_queues.insert(id);
+        }
+    }
+
+    /// A queue is gone from the catalog: its messages, consumers and waiting gets go with it.
+    fn remove_queue(&mut self, id: QueueId) {
+        self.drop_cold(id);
+        let Some(slot) = self.queues.remove(id) else { return };
+        for (_, body, size_bytes) in slot.queue.live_from(staunch_types::MessageIndex(0)) {
+            if slot.is_durable {
+                self.store.release(body, size_bytes);
+            } else {
+                self.bodies.release(body);
+            }
+        }
+        let keys: Vec<_> = slot.queue.consumer_keys().collect();
+        for key in keys {
+            self.cancel_by_node(key);
+        }
+        for waiting in slot.getters.into_iter().flat_map(|waiting| *waiting) {
+            let refusal = Refusal::NotFound {
+                resource: Resource::Queue,
+                name: slot.name.clone(),
+                vhost: slot.vhost.clone(),
+            };
+            self.refuse(waiting.session, waiting.channel, Operation::Get, refusal);
+        }
+    }
+
+    /// The exclusive queues of a connection go with it.
+    pub(crate) fn delete_exclusive_queues(&mut self, session: SessionSlot) {
+        let Some(found) = self.sessions.get_mut(session) else { return };
+        for id in std::mem::take(&mut found.exclusive_queues) {
+            self.delete_by_node(id);
+        }
+    }
+
+    /// Deletes a queue because of what it is, not because somebody asked.
+    pub(crate) fn delete_by_node(&mut self, id: QueueId) {
+        let Some(entry) = self.catalog.queue_by_id(id) else { return };
+        let QueueEntry { vhost, name, .. } = entry;
+        let command =
+            CatalogCommand::DeleteQueue { vhost: vhost.clone(), name: name.clone() };
+        let applied = self.apply_definition(&command);
+        assert!(applied.is_ok(), "an existing queue can be deleted");
+    }
+
+    fn declared(&self, id: QueueId) -> Reply {
+        let slot = self.queues.get(id).expect("the catalog and the table agree");
+        Reply::QueueDeclared {
+            ready_count: slot.queue.ready_count(),
+            consumer_count: slot.queue.consumer_count(),
+        }
+    }
+}
+
+fn catalog_binding(binding: Binding) -> CatalogBinding {
+    let Binding { channel: _, source, destination, routing_key, arguments } = binding;
+    CatalogBinding { source, destination, routing_key, arguments }
+}
+
+fn check_conditions(
+    slot: &QueueSlot,
+    (if_unused, if_empty): (bool, bool),
+) -> Result<(), Refusal> {
+    let (vhost, name) = (slot.vhost.clone(), slot.name.clone());
+    if if_unused && slot.queue.consumer_count() > 0 {
+        return Err(Refusal::InUse { resource: Resource::Queue, name, vhost });
+    }
+    if if_empty && slot.queue.ready_count() > 0 {
+        return Err(Refusal::NotEmpty { queue: name, vhost });
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! Stage 7 of the road: who gets what, with which bytes.
+//!
+//! A queue hands out in order, so it never hands out a message whose bytes are not in memory: it
+//! asks for them and waits. Reads go ahead: while one window of cold messages is handed out the
+//! next is read, and order needs no further thought.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use staunch_broker::{Assignment, Got};
+use staunch_log::FetchDone;
+use staunch_types::{
+    BodyRef, ChannelNumber, ConsumerKey, Delivery, Event, Message, MessageIndex, Operation,
+    QueueId, Reply,
+};
+
+use crate::{
+    consumers::{Consumer, ConsumerKind},
+    input::Output,
+    node::Node,
+    queues::{QueueSlot, WaitingGet},
+    session::{OUTBOUND_SIZE_BYTES_MAX, SessionSlot},
+};
+
+/// Bytes one fetch reads ahead for a queue.
+const FETCH_SIZE_BYTES_MAX: usize = 1024 * 1024;
+/// The same while many queues read at once.
+const FETCH_SIZE_BYTES_CROWDED: usize = 32 * 1024;
+/// Messages one fetch reads at most.
+const FETCH_COUNT_MAX: usize = 4096;
+/// Bytes fetched for all queues beyond which fetches get small.
+const WINDOWS_SIZE_BYTES_CROWDED: usize = 32 * 1024 * 1024;
+
+/// What has been read back ahead of delivery.
+#[derive(Debug, Default)]
+pub(crate) struct Fetches {
+    /// Bytes read back and not yet handed out, all queues together.
+    pub(crate) size_bytes: usize,
+}
+
+impl Node {
+    /// Hands out what can be handed out, queue by queue.
+    pub(crate) fn dispatch_dirty(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(mut slot) = self.queues.take(id) else { continue };
+            slot.is_dirty = false;
+            self.serve_getters(&mut slot);
+            self.dispatch(&mut slot);
+            self.queues.put(slot);
+        }
+    }
+
+    fn dispatch(&mut self, slot: &mut QueueSlot) {
+        while slot.queue.can_dispatch() {
+            let Some((index, body, size)) = slot.queue.peek_next() else { return };
+            let Some(bytes) = self.resident(slot, index, body, size) else {
+                return self.fetch(slot, index);
+            };
+            let Some(assignment) = slot.queue.assign_next() else { return };
+            assert_eq!(assignment.index, index, "what was peeked is what is assigned");
+            self.forget_window(slot, index);
+            self.deliver(slot, &assignment, bytes);
+        }
+    }
+
+    /// The message's bytes, if they are in memory.
+    fn resident(
+        &self,
+        slot: &QueueSlot,
+        index: MessageIndex,
+        body: BodyRef,
+        size_bytes: u32,
+    ) -> Option<Bytes> {
+        if !slot.is_durable {
+            return Some(self.bodies.get(body));
+        }
+        if let Some(cold) = &slot.cold
+            && let Some(bytes) = cold.window.get(&index)
+        {
+            return Some(bytes.clone());
+        }
+        self.store.body(body, size_bytes)
+    }
+
+    /// Drops fetched bytes that have been handed out or are behind what is; reads on ahead.
+    fn forget_window(&mut self, slot: &mut QueueSlot, handed_out: MessageIndex) {
+        let Some(cold) = &mut slot.cold else { return };
+        while let Some(entry) = cold.window.first_entry()
+            && *entry.key() <= handed_out
+        {
+            let size = entry.remove().len();
+            cold.window_size_bytes -= size;
+            self.fetches.size_bytes -= size;
+        }
+        let is_low = cold.window_size_bytes < FETCH_SIZE_BYTES_MAX / 2;
+        let next = cold.next;
+        if is_low && !cold.is_fetching && next > handed_out {
+            self.fetch(slot, next);
+        }
+        if slot.cold.as_ref().is_some_and(|cold| cold.is_over()) {
+            slot.cold = None;
+        }
+    }
+
+    /// Forgets what was read ahead for a queue that rests or goes; a fetch under way finds nobody.
+    pub(crate) fn drop_cold(&mut self, id: QueueId) {
+        let Some(slot) = self.queues.get_mut(id) else { return };
+        if let Some(cold) = &slot.cold
+            && !cold.is_fetching
+        {
+            self.fetches.size_bytes -= cold.window_size_bytes;
+            slot.cold = None;
+        }
+    }
+
+    /// Asks for the bytes of what comes at `from` and after it, one fetch per queue at a time.
+    fn fetch(&mut self, slot: &mut QueueSlot, from: MessageIndex) {
+        let cold = slot.cold.get_or_insert_default();
+        if cold.is_fetching {
+            return;
+        }
+        let is_crowded = self.fetches.size_bytes > WINDOWS_SIZE_BYTES_CROWDED;
+        let limit = if is_crowded { FETCH_SIZE_BYTES_CROWDED } else { FETCH_SIZE_BYTES_MAX };
+        let mut wanted = Vec::new();
+        let mut size_bytes = 0;
+        for (index, body, size) in slot.queue.live_from(from).take(FETCH_COUNT_MAX) {
+            let fits = size_bytes + size as usize <= limit || wanted.is_empty();
+            // What is still in memory needs no reading, nor does anything behind it.
+            if !fits || self.store.body(body, size).is_some() {
+                break;
+            }
+            wanted.push((index.0, body, size));
+            size_bytes += size as usize;
+        }
+        let Some((last, _, _)) = wanted.last() else { return };
+        cold.next = MessageIndex(last + 1);
+        cold.is_fetching = true;
+        let job = self.store.fetch(&wanted);
+        self.outputs.push_back(Output::Fetch(slot.id, job));
+    }
+
+    /// Bytes came back: the queue goes on.
+    pub(crate) fn handle_fetched(&mut self, id: QueueId, done: FetchDone) {
+        self.store.handle_fetched(&done);
+        let Some(slot) = self.queues.get_mut(id) else { return };
+        let cold = slot.cold.get_or_insert_default();
+        cold.is_fetching = false;
+        for fetched in done.records {
+            self.fetches.size_bytes += fetched.stored.len();
+            self.fetches.size_bytes -= cold.put(MessageIndex(fetched.index), fetched.stored);
+        }
+        self.mark_dirty(id);
+    }
+
+    /// Answers the `basic.get`s that wait on the queue, first come first served.
+    fn serve_getters(&mut self, slot: &mut QueueSlot) {
+        let Some(mut waiting) = slot.getters.take() else { return };
+        while let Some(get) = waiting.front().copied() {
+            if !self.serve_getter(slot, get) {
+                slot.getters = Some(waiting);
+                return;
+            }
+            waiting.pop_front();
+        }
+    }
+
+    /// Answers one `basic.get`; false if it must wait for the disk.
+    fn serve_getter(&mut self, slot: &mut QueueSlot, get: WaitingGet) -> bool {
+        let WaitingGet { session, channel, no_ack } = get;
+        let Some(key) = self.getter_key(session, channel, slot.id) else { return true };
+        let mut bytes = None;
+        if let Some((index, body, size)) = slot.queue.peek_next() {
+            bytes = self.resident(slot, index, body, size);
+            if bytes.is_none() {
+                self.fetch(slot, index);
+                return false;
+            }
+        }
+        match slot.queue.get(key, no_ack) {
+            Got::AwaitsReservation => {
+                // The reservation is logged when the drain ends; reserving marks the queue dirty.
+                self.dirty_later(slot);
+                false
+            }
+            Got::Empty => {
+                self.reply(session, channel, Reply::GotNothing);
+                true
+            }
+            Got::Message(assignment) => {
+                self.forget_window(slot, assignment.index);
+                let bytes = bytes.expect("a message that was taken had been looked at");
+                let delivery = self.delivery(slot.id, channel, &assignment, bytes);
+                self.count_outbound(session, &delivery);
+                self.note_assigned(slot, &assignment);
+                let ready_count = slot.queue.ready_count();
+                self.reply(session, channel, Reply::Got { delivery, ready_count });
+                true
+            }
+        }
+    }
+
+    /// A queue taken out of the table asks to be looked at in the next drain.
+    fn dirty_later(&mut self, slot: &mut QueueSlot) {
+        if !slot.is_dirty {
+            slot.is_dirty = true;
+            self.dirty.push(slot.id);
+        }
+    }
+
+    /// The key under which a channel gets from a queue; none if the channel is gone.
+    fn getter_key(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        queue: QueueId,
+    ) -> Option<ConsumerKey> {
+        let open = self.sessions.channel_mut(session, channel)?;
+        let consumers = &mut self.consumers;
+        let kind = ConsumerKind::Getter;
+        let key = *open.getters.entry(queue).or_insert_with(|| {
+            consumers.insert(Consumer { session, channel, queue, kind, unsettled_count: 0 })
+        });
+        Some(key)
+    }
+
+    fn deliver(&mut self, slot: &mut QueueSlot, assignment: &Assignment, bytes: Bytes) {
+        let consumer = *self.consumers.get(assignment.consumer).expect("a queue knows live keys");
+        let delivery = self.delivery(slot.id, consumer.channel, assignment, bytes);
+        let mut is_blocked = self.count_outbound(consumer.session, &delivery);
+        if !assignment.settled
+            && let Some(channel) = self.sessions.channel_mut(consumer.session, consumer.channel)
+        {
+            is_blocked |= channel.count_unsettled();
+        }
+        self.sessions.push(consumer.session, Event::Delivery(delivery));
+        self.note_assigned(slot, assignment);
+        if is_blocked {
+            self.apply_blocks(consumer.session, Some(slot));
+        }
+    }
+
+    fn delivery(
+        &self,
+        queue: QueueId,
+        channel: ChannelNumber,
+        assignment: &Assignment,
+        bytes: Bytes,
+    ) -> Delivery {
+        Delivery {
+            channel,
+            consumer: assignment.consumer,
+            queue,
+            index: assignment.index,
+            redelivered: assignment.redelivered,
+            settled: assignment.settled,
+            message: Message::from_stored(bytes).expect("bodies are kept in their stored form"),
+        }
+    }
+
+    /// Counts a delivery against the connection's limit; true if this was the one too many.
+    fn count_outbound(&mut self, session: SessionSlot, delivery: &Delivery) -> bool {
+        let Some(session) = self.sessions.get_mut(session) else { return false };
+        session.outbound_size_bytes += delivery.outbound_size_bytes();
+        let is_over = session.outbound_size_bytes > OUTBOUND_SIZE_BYTES_MAX;
+        let newly = is_over && !session.is_congested;
+        session.is_congested |= is_over;
+        newly
+    }
+
+    /// Keeps the books: a settled message leaves, another is counted with its consumer.
+    fn note_assigned(&mut self, slot: &mut QueueSlot, assignment: &Assignment) {
+        if !assignment.settled {
+            let consumer = self.consumers.get_mut(assignment.consumer);
+            consumer.expect("a queue knows live keys").unsettled_count += 1;
+            return;
+        }
+        if slot.is_durable {
+            slot.note_settled(assignment.index);
+            self.store.release(assignment.body, assignment.size_bytes);
+            if !slot.has_unlogged {
+                slot.has_unlogged = true;
+                self.unlogged.push(slot.id);
+            }
+        } else {
+            self.bodies.release(assignment.body);
+        }
+    }
+
+    /// Tells every queue the session consumes from which of its consumers must wait. `at_hand` is
+    /// a queue that is out of the table.
+    fn apply_blocks(&mut self, session: SessionSlot, mut at_hand: Option<&mut QueueSlot>) {
+        let Some(found) = self.sessions.get(session) else { return };
+        let mut changes = Vec::new();
+        for (number, channel) in &found.channels {
+            let is_blocked = found.is_blocked(*number);
+            changes.extend(channel.consumers.iter().map(|key| (*key, is_blocked)));
+        }
+        for (key, is_blocked) in changes {
+            let Some(consumer) = self.consumers.get(key) else { continue };
+            if consumer.kind != ConsumerKind::Active {
+                continue;
+            }
+            let queue = consumer.queue;
+            match &mut at_hand {
+                Some(slot) if slot.id == queue => slot.queue.set_consumer_blocked(key, is_blocked),
+                Some(_) | None => {
+                    if let Some(slot) = self.queues.get_mut(queue) {
+                        slot.queue.set_consumer_blocked(key, is_blocked);
+                    }
+                    if !is_blocked {
+                        self.mark_dirty(queue);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the session's consumers go on as far as their channels allow.
+    pub(crate) fn unblock_session(&mut self, session: SessionSlot) {
+        self.apply_blocks(session, None);
+    }
+
+    /// `basic.get`: answered when the drain ends, so that a message published in the same drain
+    /// is already sealed and has bytes.
+    pub(crate) fn get(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        queue: &[u8],
+        no_ack: bool,
+    ) {
+        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        match self.catalog.check_queue(&vhost, queue, connection) {
+            Err(refusal) => self.refuse(session, channel, Operation::Get, refusal),
+            Ok(entry) => {
+                let id = entry.id;
+                let slot = self.queues.get_mut(id).expect("the catalog and the table agree");
+                let waiting: &mut VecDeque<_> = slot.getters.get_or_insert_default();
+                waiting.push_back(WaitingGet { session, channel, no_ack });
+                self.mark_dirty(id);
+            }
+        }
+    }
+}

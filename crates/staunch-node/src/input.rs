@@ -1,0 +1,49 @@
+//! The two closed enums at the node's rim: all it can be told, all it can ask to be done.
+
+use staunch_log::{
+    BackgroundDone, BackgroundJob, FetchDone, FetchFailed, FetchJob, WriteDone, WriteJob,
+};
+use staunch_types::{ConnectionId, Event, QueueId, Request};
+
+/// What the runtime (or the simulator) tells the node.
+#[derive(Debug)]
+pub enum Input {
+    /// A client connected; requests of this id follow.
+    Connected(ConnectionId),
+    /// Requests of one connection, in its order.
+    Requests(ConnectionId, Vec<Request>),
+    /// A write job is on disk, synced.
+    Written(WriteDone),
+    /// A background job ended.
+    Background(BackgroundDone),
+    /// Bodies came back from disk for a queue, or did not.
+    Fetched(QueueId, Result<FetchDone, FetchFailed>),
+    /// Facts about the machine, about once a second.
+    Resources {
+        /// Bytes the file system of the data directory has left.
+        disk_free_size_bytes: u64,
+    },
+    /// Time passes; at least every 200 ms.
+    Tick,
+    /// Stop cleanly: tell the clients, write what is there, then [`Output::Stopped`].
+    Stop,
+}
+
+/// What the node asks the runtime to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Hand these to the connection, in order.
+    Events(ConnectionId, Vec<Event>),
+    /// The connection's last batch of publishes has been taken: read on.
+    Proceed(ConnectionId),
+    /// Write and sync, then answer [`Input::Written`]. A failure is fatal to the process.
+    Write(WriteJob),
+    /// Run off the hot path, then answer [`Input::Background`].
+    Background(BackgroundJob),
+    /// Read, then answer [`Input::Fetched`].
+    Fetch(QueueId, FetchJob),
+    /// Everything is on disk: the process may exit.
+    Stopped,
+    /// Stored bytes cannot be read back: the process must stop and say where.
+    Unreadable(FetchFailed),
+}

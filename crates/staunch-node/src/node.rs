@@ -1,0 +1,264 @@
+//! The machine itself: its parts, and the order of work in a drain.
+
+use staunch_broker::Catalog;
+use staunch_log::{ChunkId, Store};
+use staunch_types::{ConnectionId, Event, QueueId, Request, Timestamp};
+
+use crate::{
+    alarm::Alarms,
+    config::NodeConfig,
+    consumers::Consumers,
+    deliver::Fetches,
+    input::{Input, Output},
+    pace::Pace,
+    pending::{Pending, PendingList},
+    publish::RouteCache,
+    queues::Queues,
+    retire::Housekeeping,
+    session::{SessionSlot, Sessions},
+    transient::TransientBodies,
+};
+
+/// Bytes on their way to disk above which no more requests should be handled.
+const UNWRITTEN_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A node: catalog, queues, store and sessions behind one closed set of inputs and outputs.
+///
+/// Use: any number of [`Node::handle`], one [`Node::finish_drain`], then [`Node::poll_output`]
+/// until there is none.
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) catalog: Catalog,
+    pub(crate) queues: Queues,
+    pub(crate) consumers: Consumers,
+    pub(crate) sessions: Sessions,
+    pub(crate) store: Store,
+    pub(crate) bodies: TransientBodies,
+    pub(crate) pending: PendingList,
+    /// Last chunk sealed: what this drain waits for if it wrote nothing itself.
+    pub(crate) last_sealed: ChunkId,
+    /// Queues with something to hand out or to reserve.
+    pub(crate) dirty: Vec<QueueId>,
+    /// Queues with settlements that are not in the log yet.
+    pub(crate) unlogged: Vec<QueueId>,
+    /// Queues used since the last tick, to be looked at when they may be idle.
+    pub(crate) active: Vec<QueueId>,
+    pub(crate) routes: RouteCache,
+    pub(crate) fetches: Fetches,
+    pub(crate) pace: Pace,
+    pub(crate) alarms: Alarms,
+    pub(crate) housekeeping: Housekeeping,
+    pub(crate) outputs: std::collections::VecDeque<Output>,
+    pub(crate) stopping: Option<Stopping>,
+}
+
+/// How far a clean stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopping {
+    /// Clients have been told; connections close until the given time.
+    Closing(Timestamp),
+    /// The last records are on their way to disk.
+    Flushing(Timestamp),
+    /// So is the last checkpoint.
+    Checkpointing(Timestamp),
+    /// [`Output::Stopped`] is out.
+    Done,
+}
+
+impl Node {
+    pub(crate) fn with_parts(config: NodeConfig, catalog: Catalog, store: Store) -> Self {
+        Self {
+            config,
+            catalog,
+            queues: Queues::default(),
+            consumers: Consumers::default(),
+            sessions: Sessions::default(),
+            store,
+            bodies: TransientBodies::default(),
+            pending: PendingList::default(),
+            last_sealed: ChunkId::default(),
+            dirty: Vec::new(),
+            unlogged: Vec::new(),
+            active: Vec::new(),
+            routes: RouteCache::default(),
+            fetches: Fetches::default(),
+            pace: Pace::default(),
+            alarms: Alarms::default(),
+            housekeeping: Housekeeping::default(),
+            outputs: std::collections::VecDeque::new(),
+            stopping: None,
+        }
+    }
+
+    /// Takes one input. Nothing leaves the node before [`Node::finish_drain`].
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        match input {
+            Input::Connected(id) => self.connect(id),
+            Input::Requests(id, requests) => self.handle_requests(id, requests, now),
+            Input::Written(done) => self.store.handle_written(&done),
+            Input::Background(done) => self.handle_background(done),
+            Input::Fetched(queue, Ok(done)) => self.handle_fetched(queue, done),
+            Input::Fetched(_, Err(failed)) => self.outputs.push_back(Output::Unreadable(failed)),
+            Input::Resources { disk_free_size_bytes } => {
+                self.alarms.disk_free_size_bytes = Some(disk_free_size_bytes);
+            }
+            Input::Tick => self.tick(now),
+            Input::Stop => self.begin_stop(now),
+        }
+    }
+
+    /// Ends a drain: logs and seals what was decided, hands out messages, lets out what has been
+    /// persisted, and asks for the work that is due.
+    pub fn finish_drain(&mut self, now: Timestamp) {
+        self.release_persisted();
+        self.log_settlements();
+        self.log_reservations();
+        self.seal();
+        self.dispatch_dirty();
+        self.log_settlements();
+        self.seal();
+        self.release_persisted();
+        self.update_alarms();
+        self.advance_housekeeping();
+        self.advance_stop(now);
+        self.let_proceed(now);
+        self.emit();
+    }
+
+    /// The next thing the runtime is asked to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether the disk is so far behind that the runtime should hold requests back.
+    pub fn is_saturated(&self) -> bool {
+        self.store.unwritten_size_bytes() > UNWRITTEN_SIZE_BYTES_MAX
+    }
+
+    fn connect(&mut self, id: ConnectionId) {
+        let slot = self.sessions.insert(id);
+        if self.stopping.is_some() {
+            self.sessions.push(slot, Event::Shutdown);
+        }
+    }
+
+    fn handle_requests(&mut self, id: ConnectionId, requests: Vec<Request>, now: Timestamp) {
+        self.expect_pace(id, &requests, now);
+        for request in requests {
+            // Looked up each time: `CloseConnection` ends the session, and the rest is dropped.
+            let Some(slot) = self.sessions.find(id) else { return };
+            self.handle_request(slot, request);
+        }
+    }
+
+    /// Seals what the drain has appended and ties to it whatever waits for the disk.
+    pub(crate) fn seal(&mut self) {
+        if let Some(chunk) = self.store.seal() {
+            self.last_sealed = chunk;
+        }
+        self.pending.tie(self.last_sealed);
+    }
+
+    /// Lets out what waited for chunks that are now persisted.
+    pub(crate) fn release_persisted(&mut self) {
+        while let Some(released) = self.pending.release(self.store.persisted()) {
+            for pending in released {
+                self.let_out(pending);
+            }
+        }
+    }
+
+    fn let_out(&mut self, pending: Pending) {
+        match pending {
+            Pending::Confirm { session, connection, channel, first, last } => {
+                if self.is_still(session, connection) {
+                    self.sessions.push_confirm(session, channel, first, last);
+                }
+            }
+            Pending::Answer { session, connection, event } => {
+                if self.is_still(session, connection) {
+                    self.sessions.push(session, *event);
+                }
+            }
+            Pending::Reserve { queue, upto } => {
+                if let Some(slot) = self.queues.get_mut(queue) {
+                    slot.queue.reserve(upto);
+                    self.mark_dirty(queue);
+                }
+            }
+            Pending::Checkpoint(job) => self.outputs.push_back(Output::Background(*job)),
+            Pending::EndSession { session, connection } => {
+                if self.is_still(session, connection) {
+                    self.end_session(session);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_still(&self, session: SessionSlot, connection: ConnectionId) -> bool {
+        self.sessions.get(session).is_some_and(|session| session.id == connection)
+    }
+
+    /// Has the queue looked at when the drain ends.
+    pub(crate) fn mark_dirty(&mut self, id: QueueId) {
+        if let Some(slot) = self.queues.get_mut(id)
+            && !slot.is_dirty
+        {
+            slot.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Has the queue's settlements logged when the drain ends.
+    pub(crate) fn mark_unlogged(&mut self, id: QueueId) {
+        if let Some(slot) = self.queues.get_mut(id)
+            && !slot.has_unlogged
+        {
+            slot.has_unlogged = true;
+            self.unlogged.push(id);
+        }
+    }
+
+    /// Gives `event` as soon as everything decided so far is on disk: at once if it is.
+    pub(crate) fn answer_when_persisted(&mut self, session: SessionSlot, event: Event) {
+        let Some(connection) = self.sessions.get(session).map(|session| session.id) else { return };
+        if self.is_all_persisted() {
+            self.sessions.push(session, event);
+        } else {
+            let event = Box::new(event);
+            self.pending.push(Pending::Answer { session, connection, event });
+        }
+    }
+
+    /// Whether nothing decided so far waits for the disk.
+    pub(crate) fn is_all_persisted(&self) -> bool {
+        self.pending.is_empty()
+            && self.unlogged.is_empty()
+            && self.store.open_size_bytes() == 0
+            && self.store.persisted() >= self.last_sealed
+    }
+
+    fn emit(&mut self) {
+        if let Some(job) = self.store.poll_write() {
+            self.outputs.push_back(Output::Write(job));
+        }
+        for (id, events) in self.sessions.take_events() {
+            self.outputs.push_back(Output::Events(id, events));
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        for id in std::mem::take(&mut self.active) {
+            let Some(slot) = self.queues.get_mut(id) else { continue };
+            slot.is_active = false;
+            if slot.is_empty() {
+                slot.rest();
+                self.drop_cold(id);
+            }
+        }
+        self.alarms.index_size_bytes =
+            self.queues.iter().map(|slot| slot.queue.memory_bytes() as u64).sum();
+        self.tick_housekeeping();
+        self.advance_stop(now);
+    }
+}

@@ -1,0 +1,98 @@
+//! What may be said only once something is on disk (contract C1, C5, C9).
+//!
+//! During a drain everything that waits is collected; when the drain's records are sealed into a
+//! chunk it is tied to that chunk, and released, in order, when the chunk is persisted. This is
+//! the only road by which a confirm or an answer to a durable declaration leaves the node.
+
+use std::collections::VecDeque;
+
+use staunch_log::{BackgroundJob, ChunkId};
+use staunch_types::{ChannelNumber, ConnectionId, Event, MessageIndex, PublishSeq, QueueId};
+
+use crate::session::SessionSlot;
+
+/// Something that waits for the disk.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// Publishes to confirm.
+    Confirm {
+        session: SessionSlot,
+        connection: ConnectionId,
+        channel: ChannelNumber,
+        first: PublishSeq,
+        last: PublishSeq,
+    },
+    /// An answer to give.
+    Answer { session: SessionSlot, connection: ConnectionId, event: Box<Event> },
+    /// Deliveries that may go out (contract C8).
+    Reserve { queue: QueueId, upto: MessageIndex },
+    /// A checkpoint that speaks of chunks up to here.
+    Checkpoint(Box<BackgroundJob>),
+    /// The last event of a session, which ends with it.
+    EndSession { session: SessionSlot, connection: ConnectionId },
+}
+
+/// Everything that waits, by the chunk it waits for.
+#[derive(Debug, Default)]
+pub(crate) struct PendingList {
+    /// Of this drain, not yet tied to a chunk.
+    open: Vec<Pending>,
+    tied: VecDeque<(ChunkId, Vec<Pending>)>,
+}
+
+impl PendingList {
+    /// Adds something that waits for what this drain writes, and for all before it.
+    pub(crate) fn push(&mut self, pending: Pending) {
+        self.open.push(pending);
+    }
+
+    /// Adds a confirm, merged with the one before it where they adjoin.
+    pub(crate) fn push_confirm(
+        &mut self,
+        session: SessionSlot,
+        connection: ConnectionId,
+        channel: ChannelNumber,
+        seq: PublishSeq,
+    ) {
+        if let Some(Pending::Confirm { connection: of, channel: on, last, .. }) =
+            self.open.last_mut()
+            && *of == connection
+            && *on == channel
+            && last.0 + 1 == seq.0
+        {
+            *last = seq;
+            return;
+        }
+        self.open.push(Pending::Confirm { session, connection, channel, first: seq, last: seq });
+    }
+
+    /// Ties what is open to `chunk`, the last one sealed.
+    pub(crate) fn tie(&mut self, chunk: ChunkId) {
+        if self.open.is_empty() {
+            return;
+        }
+        let open = std::mem::take(&mut self.open);
+        if let Some((last, waiting)) = self.tied.back_mut() {
+            assert!(*last <= chunk, "chunks are sealed in order");
+            if *last == chunk {
+                waiting.extend(open);
+                return;
+            }
+        }
+        self.tied.push_back((chunk, open));
+    }
+
+    /// What has waited long enough now that `persisted` and all chunks before it are on disk.
+    pub(crate) fn release(&mut self, persisted: ChunkId) -> Option<Vec<Pending>> {
+        let (chunk, _) = self.tied.front()?;
+        if *chunk > persisted {
+            return None;
+        }
+        self.tied.pop_front().map(|(_, waiting)| waiting)
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.tied.is_empty()
+    }
+}

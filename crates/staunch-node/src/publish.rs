@@ -1,0 +1,175 @@
+//! Stage 3 and 4 of the road: route a message, put it in its queues, and say what its confirm
+//! waits for.
+
+use staunch_broker::Routed;
+use staunch_log::{RecordMeta, StreamId};
+use staunch_types::{
+    Event, Message, Operation, QueueId, Refusal, ReturnReason, properties::Properties,
+    request::Publish,
+};
+
+use crate::{
+    node::Node,
+    queues::QueueSlot,
+    session::{SessionSlot, Sessions},
+};
+
+/// The last route found: publishers send runs of messages the same way.
+#[derive(Debug, Default)]
+pub(crate) struct RouteCache {
+    catalog_version: u64,
+    vhost: Vec<u8>,
+    exchange: Vec<u8>,
+    routing_key: Vec<u8>,
+    queues: Vec<QueueId>,
+    is_valid: bool,
+}
+
+/// What putting a message into its queues amounted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// All of it is in memory only, or there was no queue: confirmed at once.
+    Nowhere,
+    /// Some queue keeps it in the log: confirmed when that is on disk.
+    InLog,
+}
+
+impl Node {
+    /// `basic.publish`.
+    pub(crate) fn publish(&mut self, slot: SessionSlot, publish: Publish) {
+        let Publish { channel, seq, mandatory, message } = publish;
+        let Some(session) = self.sessions.get(slot) else { return };
+        if session.channels.get(&channel).is_none_or(|channel| channel.is_refused) {
+            return;
+        }
+        let connection = session.id;
+        let mut queues = std::mem::take(&mut self.routes.queues);
+        let routed = self.route(slot, &message, &mut queues);
+        self.routes.queues = queues;
+        let kept = match routed {
+            Err(refusal) => {
+                return self.refuse(slot, channel, Operation::Publish, refusal);
+            }
+            Ok(Routed::Nowhere) => {
+                if mandatory {
+                    let reason = ReturnReason::NoRoute;
+                    self.sessions.push(slot, Event::Returned { channel, reason, message });
+                }
+                Kept::Nowhere
+            }
+            Ok(Routed::Queues) => self.enqueue_routed(slot, &message),
+        };
+        match (seq, kept) {
+            (None, _) => {}
+            (Some(seq), Kept::Nowhere) => self.sessions.push_confirm(slot, channel, seq, seq),
+            (Some(seq), Kept::InLog) => {
+                self.pending.push_confirm(slot, connection, channel, seq);
+            }
+        }
+    }
+
+    /// Finds the message's queues; `queues` holds the last answer, which often is this one.
+    fn route(
+        &mut self,
+        slot: SessionSlot,
+        message: &Message,
+        queues: &mut Vec<QueueId>,
+    ) -> Result<Routed, Refusal> {
+        let vhost = session_vhost(&self.sessions, slot);
+        let version = self.catalog.version();
+        if self.routes.matches(version, vhost, message) {
+            return Ok(if queues.is_empty() { Routed::Nowhere } else { Routed::Queues });
+        }
+        queues.clear();
+        self.routes.is_valid = false;
+        let routed = self.catalog.route(vhost, message, queues)?;
+        // Headers can change the way a message takes, so those messages are routed one by one.
+        if !has_headers(message) {
+            self.routes.remember(version, vhost, message);
+        }
+        Ok(routed)
+    }
+
+    /// Puts the message into every queue of the route cache.
+    fn enqueue_routed(&mut self, session: SessionSlot, message: &Message) -> Kept {
+        let mut kept = Kept::Nowhere;
+        // The stored form in memory, shared by all transient queues of the route.
+        let mut in_memory = None;
+        let size = u32::try_from(message.stored_size_bytes()).expect("messages are below 4 GiB");
+        for position in 0..self.routes.queues.len() {
+            let id = self.routes.queues[position];
+            let Some(slot) = self.queues.get_mut(id) else { continue };
+            if slot.is_durable {
+                let stream = StreamId(id.0);
+                let index = slot.queue.next_index();
+                let body =
+                    self.store.append_message(stream, index.0, RecordMeta::default(), message);
+                let enqueued = slot.queue.enqueue(body, size);
+                assert_eq!(enqueued, index, "the log and the queue agree on the index");
+                kept = Kept::InLog;
+            } else {
+                let stored = in_memory
+                    .get_or_insert_with(|| slot.arena.get_or_insert_default().store(message))
+                    .clone();
+                slot.queue.enqueue(self.bodies.insert(stored), size);
+            }
+            if slot.lags()
+                && let Some(session) = self.sessions.get_mut(session)
+            {
+                session.lagging = Some(id);
+            }
+            if !slot.is_active {
+                slot.is_active = true;
+                self.active.push(id);
+            }
+            if !slot.is_dirty {
+                slot.is_dirty = true;
+                self.dirty.push(id);
+            }
+        }
+        kept
+    }
+}
+
+impl QueueSlot {
+    /// Gives back memory that an idle queue keeps for speed.
+    pub(crate) fn rest(&mut self) {
+        self.arena = None;
+        self.queue.trim();
+    }
+
+    /// Whether it holds no message.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.ready_count() == 0 && self.queue.unacked_count() == 0
+    }
+}
+
+impl RouteCache {
+    fn matches(&self, version: u64, vhost: &[u8], message: &Message) -> bool {
+        self.is_valid
+            && self.catalog_version == version
+            && self.routing_key == message.routing_key()
+            && self.exchange == message.exchange()
+            && self.vhost == vhost
+            && !has_headers(message)
+    }
+
+    fn remember(&mut self, version: u64, vhost: &[u8], message: &Message) {
+        self.catalog_version = version;
+        self.vhost.clear();
+        self.vhost.extend_from_slice(vhost);
+        self.exchange.clear();
+        self.exchange.extend_from_slice(message.exchange());
+        self.routing_key.clear();
+        self.routing_key.extend_from_slice(message.routing_key());
+        self.is_valid = true;
+    }
+}
+
+fn session_vhost(sessions: &Sessions, slot: SessionSlot) -> &[u8] {
+    sessions.get(slot).map_or(&[], |session| session.vhost.as_bytes())
+}
+
+fn has_headers(message: &Message) -> bool {
+    Properties::from_validated(message.properties()).headers().is_some()
+}

@@ -1,0 +1,156 @@
+//! The node's queues: each queue machine with what the node keeps beside it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use staunch_broker::{Queue, QueueEntry};
+use staunch_types::{ChannelNumber, MessageIndex, Name, QueueId};
+
+use crate::{session::SessionSlot, transient::Arena};
+
+/// A queue and its surroundings. Rare parts are boxed: a node may hold 100,000 idle queues.
+#[derive(Debug)]
+pub(crate) struct QueueSlot {
+    pub(crate) id: QueueId,
+    pub(crate) vhost: Name,
+    pub(crate) name: Name,
+    /// Its messages are in the log and survive a restart.
+    pub(crate) is_durable: bool,
+    /// Goes when its last consumer goes.
+    pub(crate) is_auto_delete: bool,
+    pub(crate) queue: Queue,
+    /// Every live message below this has left the young files.
+    pub(crate) tenured_below: MessageIndex,
+    /// Indexes settled and not yet in the log, as runs.
+    pub(crate) settled: Vec<(MessageIndex, u32)>,
+    /// In the node's list of queues to dispatch.
+    pub(crate) is_dirty: bool,
+    /// In the node's list of queues used since the last tick.
+    pub(crate) is_active: bool,
+    /// In the node's list of queues with unlogged settlements.
+    pub(crate) has_unlogged: bool,
+    /// Arena of a transient queue in use.
+    pub(crate) arena: Option<Box<Arena>>,
+    /// Cold bodies fetched ahead, for a queue whose head is not in memory.
+    pub(crate) cold: Option<Box<Cold>>,
+    /// `basic.get`s that wait for a body to be read.
+    pub(crate) getters: Option<Box<VecDeque<WaitingGet>>>,
+}
+
+/// Bodies read back from disk ahead of their delivery.
+#[derive(Debug, Default)]
+pub(crate) struct Cold {
+    /// Bodies not yet handed out.
+    pub(crate) window: BTreeMap<MessageIndex, Bytes>,
+    /// Their size.
+    pub(crate) window_size_bytes: usize,
+    /// A fetch is under way.
+    pub(crate) is_fetching: bool,
+    /// Index behind the last fetched one.
+    pub(crate) next: MessageIndex,
+}
+
+/// A `basic.get` that could not be answered from memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitingGet {
+    pub(crate) session: SessionSlot,
+    pub(crate) channel: ChannelNumber,
+    pub(crate) no_ack: bool,
+}
+
+/// All queues by id, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    slots: BTreeMap<QueueId, Option<Box<QueueSlot>>>,
+}
+
+impl QueueSlot {
+    /// A queue as the catalog knows it, with nothing going on yet.
+    pub(crate) fn new(entry: &QueueEntry, queue: Queue) -> Self {
+        Self {
+            id: entry.id,
+            vhost: entry.vhost.clone(),
+            name: entry.name.clone(),
+            is_durable: is_logged(entry),
+            is_auto_delete: entry.options.auto_delete,
+            queue,
+            tenured_below: MessageIndex::default(),
+            settled: Vec::new(),
+            is_dirty: false,
+            is_active: false,
+            has_unlogged: false,
+            arena: None,
+            cold: None,
+            getters: None,
+        }
+    }
+
+    /// Remembers that `index` is settled, to be logged with the next chunk.
+    pub(crate) fn note_settled(&mut self, index: MessageIndex) {
+        if let Some((first, count)) = self.settled.last_mut()
+            && first.0 + u64::from(*count) == index.0
+            && *count < u32::MAX
+        {
+            *count += 1;
+            return;
+        }
+        self.settled.push((index, 1));
+    }
+}
+
+impl Cold {
+    /// Nothing is read ahead and nothing is being read.
+    pub(crate) fn is_over(&self) -> bool {
+        self.window.is_empty() && !self.is_fetching
+    }
+
+    /// Keeps a fetched body; returns the size of the one it replaces, usually 0.
+    pub(crate) fn put(&mut self, index: MessageIndex, body: Bytes) -> usize {
+        self.window_size_bytes += body.len();
+        let replaced = self.window.insert(index, body).map_or(0, |replaced| replaced.len());
+        self.window_size_bytes -= replaced;
+        replaced
+    }
+}
+
+impl Queues {
+    pub(crate) fn insert(&mut self, slot: Box<QueueSlot>) {
+        let replaced = self.slots.insert(slot.id, Some(slot));
+        assert!(replaced.is_none(), "a queue id is used once");
+    }
+
+    pub(crate) fn get(&self, id: QueueId) -> Option<&QueueSlot> {
+        self.slots.get(&id)?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: QueueId) -> Option<&mut QueueSlot> {
+        self.slots.get_mut(&id)?.as_deref_mut()
+    }
+
+    /// Takes a queue out while the rest of the node works on it; [`Self::put`] brings it back.
+    pub(crate) fn take(&mut self, id: QueueId) -> Option<Box<QueueSlot>> {
+        self.slots.get_mut(&id)?.take()
+    }
+
+    pub(crate) fn put(&mut self, slot: Box<QueueSlot>) {
+        let place = self.slots.get_mut(&slot.id).expect("a queue is put back where it was taken");
+        *place = Some(slot);
+    }
+
+    pub(crate) fn remove(&mut self, id: QueueId) -> Option<Box<QueueSlot>> {
+        self.slots.remove(&id)?
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &QueueSlot> {
+        self.slots.values().filter_map(|slot| slot.as_deref())
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut QueueSlot> {
+        self.slots.values_mut().filter_map(|slot| slot.as_deref_mut())
+    }
+}
+
+/// Whether the queue's messages go to the log: durable, and not bound to a connection.
+pub(crate) fn is_logged(entry: &QueueEntry) -> bool {
+    entry.is_durable()
+}

@@ -1,0 +1,237 @@
+//! From a data directory to a node that knows everything it ever confirmed.
+//!
+//! The log gives back, in this order: the state of the last checkpoint, the live records of the
+//! segments, then the young files in log order. What the young files say from before the
+//! checkpoint is in the state already: definitions and settlements are skipped, messages are only
+//! found again.
+
+use std::collections::BTreeMap;
+
+use staunch_broker::{
+    Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, Released, Restored,
+};
+use staunch_log::{Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer};
+use staunch_types::{BodyRef, MessageIndex, QueueId};
+
+use crate::{
+    config::NodeConfig,
+    node::Node,
+    queues::{QueueSlot, is_logged},
+    state::{self, StateError},
+};
+
+/// A node ready to run, with the workers that do its disk work.
+pub struct Recovered<D: Disk> {
+    /// The machine.
+    pub node: Node,
+    /// Runs write jobs.
+    pub writer: Writer<D>,
+    /// Runs background jobs.
+    pub background: Background<D>,
+    /// Runs fetch jobs.
+    pub reader: Reader<D>,
+    /// What the log found worth telling, such as a torn tail that was cut.
+    pub notes: Vec<Note>,
+}
+
+/// Why a node does not start on its data.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log refuses.
+    #[error(transparent)]
+    Log(#[from] RecoverError),
+    /// The checkpoint's state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A record in the log passed its checksum but makes no sense.
+    #[error("record of stream {stream} cannot be read: {source}")]
+    Record {
+        /// Its stream.
+        stream: u64,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// Messages that must be there are not.
+    #[error("queue {queue} lacks {count} messages from index {first}")]
+    Missing {
+        /// The queue's id.
+        queue: QueueId,
+        /// First message that is missing.
+        first: MessageIndex,
+        /// How many in a row.
+        count: u64,
+    },
+}
+
+/// Opens what `disk` holds, or begins there.
+///
+/// # Errors
+/// [`StartError`]; nothing on disk has been changed then, except that a torn tail may be closed.
+pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
+    let mut recovery = staunch_log::recover(disk, config.log.clone())?;
+    let mut replay = Replay::new(config.seed);
+    while let Some(item) = recovery.next()? {
+        replay.take(item)?;
+    }
+    let opened = recovery.finish()?;
+    let mut store = opened.store;
+    store.set_cache_size_bytes(config.cache_size_bytes());
+    for (body, size_bytes) in &replay.dead {
+        store.release(*body, *size_bytes);
+    }
+    let mut node = Node::with_parts(config, replay.catalog, store);
+    for (id, mut queue) in replay.queues {
+        if let Some((first, count)) = queue.missing().first() {
+            return Err(StartError::Missing { queue: id, first: *first, count: *count });
+        }
+        let dropped = queue.finish_recovery();
+        assert_eq!(dropped, 0, "nothing is missing");
+        let entry = node.catalog.queue_by_id(id).expect("replay follows the catalog");
+        let mut slot = QueueSlot::new(entry, queue);
+        slot.tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
+        node.queues.insert(Box::new(slot));
+    }
+    Ok(Recovered {
+        node,
+        writer: opened.writer,
+        background: opened.background,
+        reader: opened.reader,
+        notes: opened.notes,
+    })
+}
+
+struct Replay {
+    seed: u64,
+    catalog: Catalog,
+    queues: BTreeMap<QueueId, Queue>,
+    /// Records of messages that no longer live: the store counts every record as live at first.
+    dead: Vec<(BodyRef, u32)>,
+    /// First index of each queue that is found in a young file, else the index behind its last.
+    young_from: BTreeMap<QueueId, MessageIndex>,
+}
+
+impl Replay {
+    fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            catalog: Catalog::new(seed),
+            queues: BTreeMap::new(),
+            dead: Vec::new(),
+            young_from: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, item: Item) -> Result<(), StartError> {
+        match item {
+            Item::State(bytes) => {
+                let (catalog, queues) = state::decode(bytes, self.seed)?;
+                self.catalog = catalog;
+                self.queues = queues.into_iter().collect();
+                self.follow_catalog();
+            }
+            Item::Message { stream, index, body, size_bytes, .. } => {
+                self.message(QueueId(stream.0), MessageIndex(index), body, size_bytes);
+            }
+            Item::Control { in_state: true, .. } => {}
+            Item::Control { stream: StreamId::CATALOG, payload, .. } => {
+                let command = CatalogCommand::decode(&payload)
+                    .map_err(|source| StartError::Record { stream: 0, source })?;
+                self.definition(&command);
+            }
+            Item::Control { stream, payload, .. } => {
+                let command = QueueCommand::decode(&payload)
+                    .map_err(|source| StartError::Record { stream: stream.0, source })?;
+                let mut released = Vec::new();
+                if let Some(queue) = self.queues.get_mut(&QueueId(stream.0)) {
+                    queue.apply_recovered(&command, &mut released);
+                }
+                self.bury(released);
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, id: QueueId, index: MessageIndex, body: BodyRef, size_bytes: u32) {
+        let restored = match self.queues.get_mut(&id) {
+            Some(queue) => queue.restore_message(index, body, size_bytes),
+            None => Restored::Gone,
+        };
+        match restored {
+            Restored::Live if staunch_log::is_in_segment(body) => {
+                let next = self.young_from.entry(id).or_default();
+                *next = (*next).max(index.next());
+            }
+            Restored::Live => {}
+            Restored::Gone | Restored::Duplicate => self.dead.push((body, size_bytes)),
+        }
+    }
+
+    /// A definition that was persisted: refused only if a later part of the state, which the
+    /// checkpoint already had, makes it pointless.
+    fn definition(&mut self, command: &CatalogCommand) {
+        let Ok(applied) = self.catalog.replay(command) else { return };
+        for entry in &applied.queues_deleted {
+            self.remove(entry.id);
+        }
+        let declared = applied.queue.and_then(|id| self.catalog.queue_by_id(id));
+        if let Some(entry) = declared.filter(|entry| is_logged(entry)) {
+            self.queues.entry(entry.id).or_insert_with(Queue::recovering);
+        }
+    }
+
+    fn follow_catalog(&mut self) {
+        for entry in self.catalog.queues().filter(|entry| is_logged(entry)) {
+            self.queues.entry(entry.id).or_insert_with(Queue::recovering);
+        }
+        let stale: Vec<_> = self
+            .queues
+            .keys()
+            .filter(|id| self.catalog.queue_by_id(**id).is_none())
+            .copied()
+            .collect();
+        for id in stale {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues.remove(&id) {
+            let released: Vec<_> = queue.live_from(MessageIndex(0)).collect();
+            self.bury(released);
+        }
+    }
+
+    fn bury(&mut self, released: Vec<Released>) {
+        self.dead.extend(released.into_iter().map(|(_, body, size_bytes)| (body, size_bytes)));
+    }
+}
+
+impl Node {
+    /// Queues there are.
+    pub fn queue_count(&self) -> usize {
+        self.catalog.queue_count()
+    }
+
+    /// Messages in all queues.
+    pub fn message_count(&self) -> u64 {
+        self.queues.iter().map(|slot| slot.queue.ready_count() + slot.queue.unacked_count()).sum()
+    }
+
+    /// Panics if the node contradicts itself.
+    ///
+    /// # Panics
+    /// On a bug.
+    pub fn check_invariants(&self) {
+        self.catalog.check_invariants();
+        let mut transient_count = 0;
+        for slot in self.queues.iter() {
+            slot.queue.check_invariants();
+            assert!(self.catalog.queue_by_id(slot.id).is_some(), "table and catalog agree");
+            if !slot.is_durable {
+                transient_count += slot.queue.ready_count() + slot.queue.unacked_count();
+            }
+        }
+        assert_eq!(transient_count, self.bodies.count() as u64, "every body has one message");
+        self.store.check_invariants();
+    }
+}

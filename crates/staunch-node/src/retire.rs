@@ -1,0 +1,118 @@
+//! Giving space back: old files are emptied, checkpointed away, and used again.
+//!
+//! The log says when a file is due and does the copying; the node says which messages live there
+//! and writes down the state that makes replaying the file unnecessary. A checkpoint goes to disk
+//! only after every chunk it speaks of: its job is held back like a confirm.
+
+use staunch_log::{BackgroundDone, Live, RecordMeta, Retiring, StreamId};
+use staunch_types::{MessageIndex, QueueId};
+
+use crate::{
+    input::Output,
+    node::Node,
+    pending::Pending,
+    queues::QueueSlot,
+    state,
+};
+
+/// Ticks between two tries of a job for which the disk had no room: 2 s.
+const NO_SPACE_RETRY_TICKS: u32 = 10;
+
+/// What is under way besides the traffic.
+#[derive(Debug, Default)]
+pub(crate) struct Housekeeping {
+    /// Ticks until jobs are tried again that found no room; 0 is none such.
+    retry_ticks: u32,
+}
+
+impl Node {
+    /// Starts whatever upkeep is due.
+    pub(crate) fn advance_housekeeping(&mut self) {
+        if let Some(retiring) = self.store.retire_due() {
+            let live = self.live_in_young(&retiring);
+            let job = self.store.tenure(retiring, live);
+            self.outputs.push_back(Output::Background(job));
+        } else if let Some(retiring) = self.store.compact_due() {
+            let live = self.live_in_segments(&retiring);
+            let job = self.store.tenure(retiring, live);
+            self.outputs.push_back(Output::Background(job));
+        }
+        if self.store.needs_checkpoint() {
+            self.start_checkpoint();
+        }
+        while let Some(job) = self.store.poll_background() {
+            self.outputs.push_back(Output::Background(job));
+        }
+    }
+
+    /// Writes down the state as it is now, once everything it speaks of is on disk.
+    pub(crate) fn start_checkpoint(&mut self) {
+        self.seal();
+        let job = self.store.checkpoint(state::encode(&self.catalog, &self.queues));
+        self.pending.push(Pending::Checkpoint(Box::new(job)));
+        self.pending.tie(self.last_sealed);
+        self.release_persisted();
+    }
+
+    pub(crate) fn handle_background(&mut self, done: BackgroundDone) {
+        if done.is_no_space() {
+            self.housekeeping.retry_ticks = NO_SPACE_RETRY_TICKS;
+        }
+        for moved in self.store.handle_background(done) {
+            let index = MessageIndex(moved.index);
+            let slot = self.queues.get_mut(QueueId(moved.stream.0));
+            let lives = slot.is_some_and(|slot| {
+                slot.tenured_below = slot.tenured_below.max(index.next());
+                slot.queue.relocate(index, moved.from, moved.to)
+            });
+            if !lives {
+                self.store.release(moved.to, moved.size_bytes);
+            }
+        }
+    }
+
+    pub(crate) fn tick_housekeeping(&mut self) {
+        let ticks = &mut self.housekeeping.retry_ticks;
+        if *ticks > 0 {
+            *ticks -= 1;
+            if *ticks == 0 {
+                self.store.retry_after_no_space();
+            }
+        }
+    }
+
+    /// Live messages of the oldest young file. Of each queue they are the first that have not
+    /// been tenured yet, so the walk stops at the first message of a younger file.
+    fn live_in_young(&self, retiring: &Retiring) -> Vec<(StreamId, Vec<Live>)> {
+        self.live_in(|slot| {
+            slot.queue
+                .live_from(slot.tenured_below)
+                .take_while(|(_, body, _)| retiring.contains(*body))
+                .map(live)
+                .collect()
+        })
+    }
+
+    fn live_in_segments(&self, retiring: &Retiring) -> Vec<(StreamId, Vec<Live>)> {
+        self.live_in(|slot| {
+            slot.queue
+                .live_from(MessageIndex(0))
+                .take_while(|(index, _, _)| *index < slot.tenured_below)
+                .filter(|(_, body, _)| retiring.contains(*body))
+                .map(live)
+                .collect()
+        })
+    }
+
+    fn live_in(&self, of: impl Fn(&QueueSlot) -> Vec<Live>) -> Vec<(StreamId, Vec<Live>)> {
+        let durable = self.queues.iter().filter(|slot| slot.is_durable);
+        durable
+            .map(|slot| (StreamId(slot.id.0), of(slot)))
+            .filter(|(_, live)| !live.is_empty())
+            .collect()
+    }
+}
+
+fn live((index, body, size_bytes): (MessageIndex, staunch_types::BodyRef, u32)) -> Live {
+    Live { index: index.0, body, size_bytes, meta: RecordMeta::default() }
+}

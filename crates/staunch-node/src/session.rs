@@ -1,0 +1,194 @@
+//! One client connection as the node sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Event, Name, PublishSeq, QueueId};
+
+/// Deliveries a connection may have on the way to its socket, in bytes. Beyond it the node stops
+/// delivering to it until half has drained.
+pub const OUTBOUND_SIZE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Place of a session in the node's table; reused after the session is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionSlot(pub(crate) u32);
+
+/// A client connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: ConnectionId,
+    /// Empty until `OpenVhost` succeeded.
+    pub(crate) vhost: Name,
+    pub(crate) channels: BTreeMap<ChannelNumber, Channel>,
+    /// Queues that go with the connection.
+    pub(crate) exclusive_queues: BTreeSet<QueueId>,
+    /// Events not yet handed to the runtime.
+    pub(crate) events: Vec<Event>,
+    /// Whether the slot is in the node's list of sessions with events.
+    pub(crate) is_touched: bool,
+    /// Bytes of deliveries handed out and not yet reported drained.
+    pub(crate) outbound_size_bytes: u64,
+    /// Over the limit: its consumers are blocked.
+    pub(crate) is_congested: bool,
+    /// A queue it has published to whose consumers lag behind.
+    pub(crate) lagging: Option<QueueId>,
+}
+
+/// A channel of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Channel {
+    /// Consumers, cancelled ones with unsettled deliveries among them.
+    pub(crate) consumers: BTreeSet<ConsumerKey>,
+    /// The keys `basic.get` uses, one per queue.
+    pub(crate) getters: BTreeMap<QueueId, ConsumerKey>,
+    /// Shared limit of unsettled deliveries (`basic.qos` with `global`); 0 is none.
+    pub(crate) prefetch: u16,
+    /// Unsettled deliveries to its consumers.
+    pub(crate) unsettled_count: u32,
+    /// The shared limit is reached: its consumers are blocked.
+    pub(crate) is_full: bool,
+    /// Something was refused: everything but `CloseChannel` is ignored.
+    pub(crate) is_refused: bool,
+}
+
+impl Session {
+    pub(crate) fn new(id: ConnectionId) -> Self {
+        Self {
+            id,
+            vhost: Name::default(),
+            channels: BTreeMap::new(),
+            exclusive_queues: BTreeSet::new(),
+            events: Vec::new(),
+            is_touched: false,
+            outbound_size_bytes: 0,
+            is_congested: false,
+            lagging: None,
+        }
+    }
+
+    /// Whether consumers on `channel` must wait.
+    pub(crate) fn is_blocked(&self, channel: ChannelNumber) -> bool {
+        self.is_congested || self.channels.get(&channel).is_some_and(|channel| channel.is_full)
+    }
+}
+
+/// The node's sessions by slot, with those that have events to hand over.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slots: Vec<Option<Box<Session>>>,
+    free: Vec<SessionSlot>,
+    by_id: BTreeMap<ConnectionId, SessionSlot>,
+    touched: Vec<SessionSlot>,
+}
+
+impl Sessions {
+    pub(crate) fn insert(&mut self, id: ConnectionId) -> SessionSlot {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            SessionSlot(u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 sessions"))
+        });
+        self.slots[slot.0 as usize] = Some(Box::new(Session::new(id)));
+        let replaced = self.by_id.insert(id, slot);
+        assert!(replaced.is_none(), "connection ids are never reused");
+        slot
+    }
+
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<SessionSlot> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn get(&self, slot: SessionSlot) -> Option<&Session> {
+        self.slots.get(slot.0 as usize)?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: SessionSlot) -> Option<&mut Session> {
+        self.slots.get_mut(slot.0 as usize)?.as_deref_mut()
+    }
+
+    /// The channel, unless the session or the channel is gone.
+    pub(crate) fn channel_mut(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelNumber,
+    ) -> Option<&mut Channel> {
+        self.get_mut(slot)?.channels.get_mut(&channel)
+    }
+
+    /// Ends a session; its events not yet handed over are returned.
+    pub(crate) fn remove(&mut self, slot: SessionSlot) -> Option<Box<Session>> {
+        let session = self.slots.get_mut(slot.0 as usize)?.take()?;
+        self.by_id.remove(&session.id);
+        self.free.push(slot);
+        Some(session)
+    }
+
+    /// Adds an event for the session in `slot`, if it is still there.
+    pub(crate) fn push(&mut self, slot: SessionSlot, event: Event) {
+        let Some(session) = self.slots.get_mut(slot.0 as usize).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        session.events.push(event);
+        if !session.is_touched {
+            session.is_touched = true;
+            self.touched.push(slot);
+        }
+    }
+
+    /// Adds a confirm, merged with the one before it where they adjoin.
+    pub(crate) fn push_confirm(
+        &mut self,
+        slot: SessionSlot,
+        on: ChannelNumber,
+        from: PublishSeq,
+        upto: PublishSeq,
+    ) {
+        if let Some(session) = self.get_mut(slot)
+            && let Some(Event::Confirmed { channel, last, .. }) = session.events.last_mut()
+            && *channel == on
+            && last.0 + 1 == from.0
+        {
+            *last = upto;
+            return;
+        }
+        self.push(slot, Event::Confirmed { channel: on, first: from, last: upto });
+    }
+
+    /// The sessions with events, with their events.
+    pub(crate) fn take_events(&mut self) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().filter_map(|slot| {
+            let session = self.slots[slot.0 as usize].as_deref_mut()?;
+            session.is_touched = false;
+            let events = std::mem::take(&mut session.events);
+            (!events.is_empty()).then_some((session.id, events))
+        })
+    }
+
+    /// Every session's slot, oldest connection first.
+    pub(crate) fn slots(&self) -> Vec<SessionSlot> {
+        self.by_id.values().copied().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+impl Channel {
+    /// Counts a delivery that awaits settlement; true when this filled the channel.
+    pub(crate) fn count_unsettled(&mut self) -> bool {
+        self.unsettled_count += 1;
+        let fills = self.prefetch > 0 && self.unsettled_count >= u32::from(self.prefetch);
+        let newly = fills && !self.is_full;
+        self.is_full |= fills;
+        newly
+    }
+
+    /// Recomputes fullness after the limit or the count changed; true when room came to be.
+    pub(crate) fn recheck_room(&mut self) -> bool {
+        let is_full = self.prefetch > 0 && self.unsettled_count >= u32::from(self.prefetch);
+        let got_room = self.is_full && !is_full;
+        self.is_full = is_full;
+        got_room
+    }
+}

@@ -1,0 +1,117 @@
+//! Stage 2 to 6 for what comes back: acks, rejects, requeues, and the logging of what is settled.
+
+use staunch_broker::QueueCommand;
+use staunch_log::StreamId;
+use staunch_types::{ChannelNumber, ConsumerKey, Outcome, request::Settle};
+
+use crate::{
+    consumers::ConsumerKind,
+    node::Node,
+    pending::Pending,
+    session::SessionSlot,
+};
+
+impl Node {
+    /// `basic.ack`, `basic.nack`, `basic.reject`, `basic.recover`.
+    pub(crate) fn settle(&mut self, session: SessionSlot, settle: Settle) {
+        let Settle { channel, consumer, queue, first, count, outcome } = settle;
+        let Some(slot) = self.queues.get_mut(queue) else {
+            // The queue went with its messages; there is nothing left to settle.
+            return self.count_settled(session, channel, consumer, count);
+        };
+        let mut released = Vec::new();
+        let settled = slot
+            .queue
+            .settle(consumer, first, count, outcome, &mut released)
+            .expect("a connection settles only what its channel holds");
+        match outcome {
+            Outcome::Ack | Outcome::Discard => {
+                let is_durable = slot.is_durable;
+                for (index, body, size_bytes) in released {
+                    if is_durable {
+                        slot.note_settled(index);
+                        self.store.release(body, size_bytes);
+                    } else {
+                        self.bodies.release(body);
+                    }
+                }
+                if is_durable {
+                    self.mark_unlogged(queue);
+                }
+            }
+            Outcome::Requeue => assert!(released.is_empty(), "a requeued message stays"),
+        }
+        self.mark_dirty(queue);
+        self.count_settled(session, channel, consumer, settled);
+    }
+
+    /// Keeps the books of channel and consumer after `count` settlements.
+    fn count_settled(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        key: ConsumerKey,
+        count: u32,
+    ) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        assert!(count <= consumer.unsettled_count, "no more is settled than was delivered");
+        consumer.unsettled_count -= count;
+        let kind = consumer.kind;
+        let is_over = kind == ConsumerKind::Cancelled && consumer.unsettled_count == 0;
+        let Some(open) = self.sessions.channel_mut(session, channel) else { return };
+        if is_over {
+            open.consumers.remove(&key);
+            self.consumers.remove(key);
+        }
+        if kind == ConsumerKind::Getter {
+            return;
+        }
+        open.unsettled_count -= count;
+        if open.recheck_room() {
+            self.unblock_session(session);
+        }
+    }
+
+    /// Writes the settlements of this drain to the queues' streams: one record per queue.
+    pub(crate) fn log_settlements(&mut self) {
+        let mut payload = Vec::new();
+        for id in std::mem::take(&mut self.unlogged) {
+            let Some(slot) = self.queues.get_mut(id) else { continue };
+            slot.has_unlogged = false;
+            if slot.settled.is_empty() {
+                continue;
+            }
+            let mut ranges = std::mem::take(&mut slot.settled);
+            ranges.sort_unstable();
+            ranges.dedup_by(|next, kept| {
+                let adjoins = kept.0.0 + u64::from(kept.1) == next.0.0;
+                let joined = kept.1.checked_add(next.1).filter(|_| adjoins);
+                if let Some(joined) = joined {
+                    kept.1 = joined;
+                }
+                joined.is_some()
+            });
+            payload.clear();
+            QueueCommand::Settled { ranges }.encode(&mut payload);
+            self.store.append_control(StreamId(id.0), &payload);
+        }
+    }
+
+    /// Reserves deliveries ahead for the queues that are about to need them (contract C8).
+    pub(crate) fn log_reservations(&mut self) {
+        let mut payload = Vec::new();
+        for position in 0..self.dirty.len() {
+            let id = self.dirty[position];
+            let Some(slot) = self.queues.get_mut(id) else { continue };
+            if !slot.is_durable {
+                continue;
+            }
+            if let Some(upto) = slot.queue.needs_reservation() {
+                payload.clear();
+                QueueCommand::Reserved { upto }.encode(&mut payload);
+                self.store.append_control(StreamId(id.0), &payload);
+                self.pending.push(Pending::Reserve { queue: id, upto });
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The ways a node stops because going on would risk what it has promised.
+
+use std::process;
+
+/// A write, sync or rename on the log failed (sysexits `EX_IOERR`, contract C19).
+pub const EXIT_DISK_FAILED: i32 = 74;
+/// The data directory was written by a newer version (sysexits `EX_DATAERR`, contract C26).
+pub const EXIT_DATA_REFUSED: i32 = 65;
+/// Configuration errors (sysexits `EX_CONFIG`).
+pub const EXIT_CONFIG: i32 = 78;
+
+/// Stops the process at once: nothing that depends on the failed operation may leave it.
+pub(crate) fn disk(error: &dyn std::error::Error) -> ! {
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(event = "disk.failed", %error, source, "disk failed: the node stops");
+    process::exit(EXIT_DISK_FAILED)
+}
+
+/// Stored bytes turned out damaged while running.
+pub(crate) fn damaged(damage: &dyn std::error::Error) -> ! {
+    tracing::error!(event = "disk.damaged", %damage, "stored data is damaged: the node stops");
+    process::exit(EXIT_DISK_FAILED)
+}

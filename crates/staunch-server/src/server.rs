@@ -1,0 +1,179 @@
+//! From configuration to a running node, and back down.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+
+use anyhow::Context;
+use staunch_log::RealDisk;
+use staunch_node::{Input, NodeConfig, StartError, User};
+use staunch_types::Name;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    banner,
+    clock::Clock,
+    config::Config,
+    fatal::EXIT_DATA_REFUSED,
+    listener::{self, Shared},
+    logging,
+    resources,
+    runtime::{NodeHandle, NodeThread},
+};
+
+/// Runs a node until a signal stops it.
+///
+/// # Errors
+/// When an address cannot be bound or a thread not be started. A data directory that is refused
+/// is reported in the log and by the exit code.
+pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+    logging::start(&config).context("start logging")?;
+    let clock = Clock::start();
+    let started = Instant::now();
+    let disk = RealDisk::open(&config.data_dir).context("open the data directory")?;
+    let recovered = match staunch_node::recover(disk, node_config(&config)) {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            report(&error);
+            return Ok(ExitCode::from(u8::try_from(EXIT_DATA_REFUSED)?));
+        }
+    };
+    for note in &recovered.notes {
+        tracing::warn!(event = "log.recovered", note = %note, "recovery");
+    }
+    tracing::info!(
+        event = "node.recovered",
+        queues = recovered.node.queue_count(),
+        messages = recovered.node.message_count(),
+        milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "recovered"
+    );
+    let (handle, thread) = NodeThread::start(
+        recovered.node,
+        recovered.writer,
+        recovered.background,
+        recovered.reader,
+        clock,
+    )?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config, clock, handle, thread))
+}
+
+async fn serve(
+    config: Config,
+    clock: Clock,
+    node: NodeHandle,
+    thread: NodeThread,
+) -> anyhow::Result<ExitCode> {
+    let (stop, stopping) = watch::channel(false);
+    let shared = Shared {
+        node: node.clone(),
+        clock,
+        connection_config: Arc::new(connection_config(&config)),
+        seed: seed(),
+        stopping,
+    };
+    let ids = Arc::new(AtomicU64::new(1));
+    let mut bound = Vec::new();
+    for address in config.amqp.resolve().context("resolve the AMQP address")? {
+        let listener = listen(address)
+            .with_context(|| format!("listen for AMQP on {address}: is it in use already?"))?;
+        bound.push(listener.local_addr()?);
+        tokio::spawn(listener::accept(listener, shared.clone(), ids.clone()));
+    }
+    tokio::spawn(resources::watch(config.data_dir.clone(), node.clone()));
+    banner::announce(&config, &bound);
+    banner::ready();
+    wait_for_signal().await?;
+    tracing::info!(event = "node.stopping", "stopping");
+    if stop.send(true).is_err() {
+        tracing::debug!(event = "listener.gone", "no listener was left to stop");
+    }
+    node.tell(Input::Stop);
+    thread.stopped().await;
+    tracing::info!(event = "node.stopped", "stopped: everything is on disk");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Connections that may wait to be accepted.
+const ACCEPT_BACKLOG_MAX: u32 = 4096;
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for the connections of the process before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket.listen(ACCEPT_BACKLOG_MAX)?)
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    let log = log_config(config);
+    let name = Name::new(config.default_user.as_bytes()).expect("the setting was checked");
+    let user = User {
+        password: config.default_pass.reveal().as_bytes().to_vec(),
+        // RabbitMQ: `loopback_users` holds guest and nobody else.
+        loopback_only: config.default_user == "guest",
+    };
+    NodeConfig {
+        memory_limit_size_bytes: config.memory_limit.size_bytes(),
+        disk_free_limit_size_bytes: config
+            .disk_free_limit
+            .size_bytes(u64::from(log.file_size_bytes)),
+        users: BTreeMap::from([(name, user)]),
+        seed: seed(),
+        log,
+    }
+}
+
+fn log_config(config: &Config) -> staunch_log::Config {
+    staunch_log::Config {
+        cache_size_bytes: config.memory_limit.size_bytes() / 4,
+        ..staunch_log::Config::default()
+    }
+}
+
+fn connection_config(config: &Config) -> staunch_amqp_connection::Config {
+    staunch_amqp_connection::Config {
+        frame_max: config.frame_max,
+        channel_max: config.channel_max,
+        heartbeat: config.heartbeat,
+        handshake_timeout: config.handshake_timeout,
+        body_size_bytes_max: usize::try_from(config.max_message_size.0).unwrap_or(usize::MAX),
+        product: config.product.clone(),
+        version: config.product_version.clone(),
+        cluster_name: config.node_name.as_str().to_owned(),
+        ..staunch_amqp_connection::Config::default()
+    }
+}
+
+/// What hash functions and generated names start from; it must differ, not be secret.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn report(error: &StartError) {
+    tracing::error!(event = "node.refused", %error, "the data directory is refused");
+}

@@ -1,0 +1,301 @@
+//! One connection: its socket, its protocol machine, and the road to the node.
+//!
+//! A round of the task is: hear the node, feed the machine, hand on its requests, write its
+//! output, wait. Everything is done in batches, one wake-up for as much as has gathered.
+//!
+//! An idle connection must cost little, so it owns no buffers: the read buffer exists from the
+//! moment bytes are there until the last of them is consumed, and the output buffer is dropped
+//! when it has been written.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use staunch_amqp_connection::Connection;
+use staunch_types::{ConnectionId, Request};
+use tokio::{io::Interest, net::TcpStream, time};
+
+use crate::{
+    listener::Shared,
+    runtime::{FromConnection, Mailbox},
+};
+
+/// First read of a connection that was idle, in bytes.
+const READ_SIZE_BYTES_MIN: usize = 4 * 1024;
+/// Largest read; a full one doubles the next up to here.
+const READ_SIZE_BYTES_MAX: usize = 256 * 1024;
+/// A connection that waits keeps its read buffer only when its reads are larger than this.
+const READ_SIZE_KEPT_BYTES_MAX: usize = 16 * 1024;
+/// Output waiting for the socket beyond which the task neither reads nor takes events.
+const OUTPUT_SIZE_BYTES_MAX: usize = 1024 * 1024;
+/// A peer that takes none of its output for this long is cut off.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// Output buffers above this are given back when they are empty, in bytes.
+const OUTPUT_KEPT_SIZE_BYTES_MAX: usize = 16 * 1024;
+
+struct Socket {
+    id: ConnectionId,
+    stream: TcpStream,
+    machine: Box<Connection>,
+    mailbox: Arc<Mailbox>,
+    shared: Shared,
+    /// Bytes read and not yet consumed by the machine.
+    input: Bytes,
+    /// Where the next bytes are read to, behind what `input` left over.
+    buffer: BytesMut,
+    read_size_bytes: usize,
+    output: Vec<u8>,
+    written_size_bytes: usize,
+    write_stalled_since: Option<staunch_types::Timestamp>,
+    peer_gone: bool,
+    /// Publishes are with the node: no more input until it says so.
+    awaits_proceed: bool,
+}
+
+/// Serves one client until its connection is over on both sides.
+pub(crate) async fn serve(id: ConnectionId, stream: TcpStream, peer: SocketAddr, shared: Shared) {
+    let now = shared.clock.now();
+    let seed = shared.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let config = shared.connection_config.clone();
+    let machine = Connection::new(config, peer.ip().to_canonical().is_loopback(), seed, now);
+    let mailbox = Arc::new(Mailbox::default());
+    let connected = FromConnection::Connected(id, mailbox.clone());
+    if shared.node.requests.send(connected).await.is_err() {
+        return;
+    }
+    tracing::debug!(event = "connection.accepted", connection = id.0, %peer, "accepted");
+    let mut socket = Socket {
+        id,
+        stream,
+        machine: Box::new(machine),
+        mailbox,
+        shared,
+        input: Bytes::new(),
+        buffer: BytesMut::new(),
+        read_size_bytes: READ_SIZE_BYTES_MIN,
+        output: Vec::new(),
+        written_size_bytes: 0,
+        write_stalled_since: None,
+        peer_gone: false,
+        awaits_proceed: false,
+    };
+    while socket.round().await {}
+    tracing::debug!(event = "connection.closed", connection = id.0, %peer, "closed");
+}
+
+impl Socket {
+    /// One round; false when the connection is over.
+    async fn round(&mut self) -> bool {
+        self.hear_node();
+        self.feed_machine();
+        if !self.send_requests().await {
+            return false;
+        }
+        self.collect_output();
+        self.write();
+        // What has drained lets the node go on delivering.
+        if !self.send_requests().await {
+            return false;
+        }
+        if self.machine.is_node_done() && (self.output_is_empty() || self.peer_gone) {
+            return false;
+        }
+        if self.machine.is_closed() && self.output_is_empty() {
+            self.lose_peer();
+            return true;
+        }
+        if self.can_feed() {
+            return true;
+        }
+        self.wait().await;
+        true
+    }
+
+    fn output_is_empty(&self) -> bool {
+        self.written_size_bytes == self.output.len()
+    }
+
+    fn output_is_full(&self) -> bool {
+        self.output.len() - self.written_size_bytes > OUTPUT_SIZE_BYTES_MAX
+    }
+
+    fn hear_node(&mut self) {
+        if self.awaits_proceed && self.mailbox.take_proceed() {
+            self.awaits_proceed = false;
+        }
+        if self.output_is_full() && !self.peer_gone {
+            return;
+        }
+        let now = self.shared.clock.now();
+        for event in self.mailbox.take() {
+            self.machine.handle_event(event, now);
+        }
+    }
+
+    /// Whether input waits that the machine would take.
+    fn can_feed(&self) -> bool {
+        !self.input.is_empty()
+            && !self.awaits_proceed
+            && !self.machine.is_stalled()
+            && !self.output_is_full()
+    }
+
+    fn feed_machine(&mut self) {
+        if !self.can_feed() {
+            return;
+        }
+        let consumed = self.machine.handle_input(&self.input, self.shared.clock.now());
+        if consumed == self.input.len() {
+            self.input = Bytes::new();
+            return;
+        }
+        let rest = self.input.split_off(consumed);
+        if self.machine.is_stalled() || self.machine.is_closed() {
+            self.input = rest;
+            return;
+        }
+        // A frame's first part: the rest of it is read in behind a copy.
+        self.input = Bytes::new();
+        self.buffer.reserve(rest.len() + self.read_size_bytes);
+        assert!(self.buffer.is_empty(), "bytes are read only when all input is consumed");
+        self.buffer.extend_from_slice(&rest);
+    }
+
+    /// False when the node is gone.
+    async fn send_requests(&mut self) -> bool {
+        let mut requests: Vec<Request> = Vec::new();
+        self.machine.take_requests(&mut requests);
+        if requests.is_empty() {
+            return true;
+        }
+        self.awaits_proceed |= requests.iter().any(|it| matches!(it, Request::Publish(_)));
+        let message = FromConnection::Requests(self.id, requests);
+        self.shared.node.requests.send(message).await.is_ok()
+    }
+
+    fn collect_output(&mut self) {
+        if self.output_is_empty() {
+            self.output.clear();
+            self.written_size_bytes = 0;
+            if self.output.capacity() > OUTPUT_KEPT_SIZE_BYTES_MAX {
+                self.output = Vec::new();
+            }
+        }
+        self.machine.take_output(&mut self.output);
+        if self.peer_gone {
+            self.output.clear();
+            self.written_size_bytes = 0;
+        }
+    }
+
+    fn write(&mut self) {
+        while !self.output_is_empty() {
+            match self.stream.try_write(&self.output[self.written_size_bytes..]) {
+                Ok(0) => return self.lose_peer(),
+                Ok(size) => {
+                    self.written_size_bytes += size;
+                    self.write_stalled_since = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let now = self.shared.clock.now();
+                    let since = *self.write_stalled_since.get_or_insert(now);
+                    if now.since(since) > WRITE_STALL_MAX {
+                        tracing::warn!(
+                            event = "connection.stalled",
+                            connection = self.id.0,
+                            "client takes no output: cut off"
+                        );
+                        self.lose_peer();
+                    }
+                    return;
+                }
+                Err(_) => return self.lose_peer(),
+            }
+        }
+        self.machine.handle_written();
+    }
+
+    /// The socket is of no use any more; the node still has to hear of it.
+    fn lose_peer(&mut self) {
+        self.peer_gone = true;
+        self.input = Bytes::new();
+        self.buffer = BytesMut::new();
+        self.output.clear();
+        self.written_size_bytes = 0;
+        self.machine.handle_peer_gone(self.shared.clock.now());
+    }
+
+    async fn wait(&mut self) {
+        if self.read_size_bytes <= READ_SIZE_KEPT_BYTES_MAX {
+            self.drop_empty_buffer();
+        }
+        let wants_read = !self.peer_gone
+            && self.input.is_empty()
+            && !self.awaits_proceed
+            && !self.machine.is_stalled()
+            && !self.output_is_full();
+        let wants_write = !self.peer_gone && !self.output_is_empty();
+        let interest = match (wants_read, wants_write) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        };
+        let deadline = self.machine.poll_timeout().map(|at| self.shared.clock.instant(at).into());
+        let takes_events = !self.output_is_full() || self.peer_gone;
+        tokio::select! {
+            biased;
+            () = self.mailbox.arrived(), if takes_events => {}
+            ready = ready(&self.stream, interest), if interest.is_some() => match ready {
+                Ok(is_readable) => if is_readable && wants_read { self.read() },
+                Err(_) => self.lose_peer(),
+            },
+            () = sleep_until(deadline), if deadline.is_some() => {
+                self.machine.handle_timeout(self.shared.clock.now());
+                // Timers run about twice a minute: whoever was busy before may be idle now.
+                self.drop_empty_buffer();
+            }
+        }
+    }
+
+    fn drop_empty_buffer(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    fn read(&mut self) {
+        if self.buffer.capacity() - self.buffer.len() < self.read_size_bytes / 2 {
+            self.buffer.reserve(self.read_size_bytes);
+        }
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(0) => self.lose_peer(),
+            Ok(size) => {
+                self.resize_next_read(size);
+                self.input = self.buffer.split().freeze();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.lose_peer(),
+        }
+    }
+
+    /// A connection that fills its reads gets larger ones; a quiet one gives its buffer back.
+    fn resize_next_read(&mut self, size: usize) {
+        if size >= self.read_size_bytes {
+            self.read_size_bytes = (self.read_size_bytes * 2).min(READ_SIZE_BYTES_MAX);
+        } else if size < self.read_size_bytes / 8 {
+            self.read_size_bytes = (self.read_size_bytes / 2).max(READ_SIZE_BYTES_MIN);
+        }
+    }
+}
+
+/// Waits for the socket; true if it is readable.
+async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<bool> {
+    let Some(interest) = interest else { return std::future::pending().await };
+    Ok(stream.ready(interest).await?.is_readable())
+}
+
+async fn sleep_until(deadline: Option<time::Instant>) {
+    if let Some(deadline) = deadline {
+        time::sleep_until(deadline).await;
+    }
+}
