@@ -177,8 +177,6 @@ pub(crate) enum PeerError {
     ChannelNotOpen,
     #[error("second 'channel.open' seen")]
     ChannelOpenTwice,
-    #[error("channel number {number} is higher than the negotiated channel_max ({channel_max})")]
-    ChannelNumber { number: u16, channel_max: u16 },
     #[error(
         "number of channels opened ({channel_max}) has reached the negotiated channel_max ({channel_max})"
     )]
@@ -243,7 +241,7 @@ impl PeerError {
             Self::UnexpectedMethod { .. }
             | Self::ChannelNotOpen
             | Self::ChannelOpenTwice
-            | Self::ChannelNumber { .. } => ReplyCode::ChannelError,
+ => ReplyCode::ChannelError,
             Self::TooManyChannels { .. }
             | Self::Negotiation { .. }
             | Self::ConsumerTagReused { .. }

@@ -80,15 +80,6 @@ impl Connection {
             return Err((PeerError::ChannelNotOpen, method_id));
         };
         let channel_max = self.channel_max;
-        if channel_max != 0 && number > channel_max {
-            return Err((
-                PeerError::ChannelNumber {
-                    number,
-                    channel_max,
-                },
-                method_id,
-            ));
-        }
         if channel_max != 0 && count >= usize::from(channel_max) {
             return Err((PeerError::TooManyChannels { channel_max }, method_id));
         }

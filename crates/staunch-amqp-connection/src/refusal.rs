@@ -17,6 +17,7 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }
         | Refusal::InvalidName { .. }
+        | Refusal::Precondition(_)
         | Refusal::LimitReached(_) => ReplyCode::PreconditionFailed,
         Refusal::QueueLocked { .. } => ReplyCode::ResourceLocked,
         Refusal::QueueInExclusiveUse { .. }
@@ -42,6 +43,7 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
         | Refusal::InUse { .. }
         | Refusal::NotEmpty { .. }
         | Refusal::InvalidName { .. }
+        | Refusal::Precondition(_)
         | Refusal::LimitReached(_)
         | Refusal::QueueLocked { .. }
         | Refusal::QueueInExclusiveUse { .. }

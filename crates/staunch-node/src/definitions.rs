@@ -4,11 +4,16 @@
 use staunch_broker::{Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry};
 use staunch_log::StreamId;
 use staunch_types::{
-    ChannelNumber, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
+    ChannelNumber, ConnectionId, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
     request::{Binding, DeclareExchange, DeclareQueue, Destination},
 };
 
-use crate::{node::Node, queues::QueueSlot, session::SessionSlot};
+use crate::{
+    node::Node,
+    pending::{CountsDue, Pending},
+    queues::QueueSlot,
+    session::SessionSlot,
+};
 
 impl Node {
     pub(crate) fn declare_exchange(&mut self, session: SessionSlot, declare: DeclareExchange) {
@@ -22,7 +27,7 @@ impl Node {
             };
         }
         let command = CatalogCommand::DeclareExchange { vhost, name: exchange, options };
-        self.define(session, channel, operation, &command, |_| Reply::ExchangeDeclared);
+        self.define(session, channel, operation, &command, Reply::ExchangeDeclared);
     }
 
     pub(crate) fn delete_exchange(
@@ -35,7 +40,7 @@ impl Node {
         let Some((_, vhost)) = self.requester(session, channel) else { return };
         let command = CatalogCommand::DeleteExchange { vhost, name, if_unused };
         let operation = Operation::DeleteExchange;
-        self.define(session, channel, operation, &command, |_| Reply::ExchangeDeleted);
+        self.define(session, channel, operation, &command, Reply::ExchangeDeleted);
     }
 
     pub(crate) fn bind(&mut self, session: SessionSlot, binding: Binding) {
@@ -45,13 +50,11 @@ impl Node {
             Destination::Exchange(_) => Operation::BindExchange,
         };
         let Some((connection, vhost)) = self.requester(session, channel) else { return };
-        if let Destination::Queue(queue) = &binding.destination
-            && let Err(refusal) = self.catalog.check_queue(&vhost, queue, connection)
-        {
+        if let Err(refusal) = self.check_destination(&vhost, &binding, connection) {
             return self.refuse(session, channel, operation, refusal);
         }
         let command = CatalogCommand::Bind { vhost, binding: catalog_binding(binding) };
-        self.define(session, channel, operation, &command, |_| Reply::Bound);
+        self.define(session, channel, operation, &command, Reply::Bound);
     }
 
     pub(crate) fn unbind(&mut self, session: SessionSlot, binding: Binding) {
@@ -61,14 +64,26 @@ impl Node {
             Destination::Exchange(_) => Operation::UnbindExchange,
         };
         let Some((connection, vhost)) = self.requester(session, channel) else { return };
-        if let Destination::Queue(queue) = &binding.destination
-            && let Err(refusal) = self.catalog.check_queue(&vhost, queue, connection)
-            && !matches!(refusal, Refusal::NotFound { .. })
-        {
+        if let Err(refusal) = self.check_destination(&vhost, &binding, connection) {
             return self.refuse(session, channel, operation, refusal);
         }
         let command = CatalogCommand::Unbind { vhost, binding: catalog_binding(binding) };
-        self.define(session, channel, operation, &command, |_| Reply::Unbound);
+        self.define(session, channel, operation, &command, Reply::Unbound);
+    }
+
+    /// Refuses a binding to another connection's exclusive queue. What is missing is the
+    /// catalog's to judge.
+    fn check_destination(
+        &self,
+        vhost: &Name,
+        binding: &Binding,
+        connection: ConnectionId,
+    ) -> Result<(), Refusal> {
+        let Destination::Queue(queue) = &binding.destination else { return Ok(()) };
+        match self.catalog.check_queue(vhost, queue, connection) {
+            Ok(_) | Err(Refusal::NotFound { .. }) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     pub(crate) fn declare_queue(&mut self, session: SessionSlot, declare: DeclareQueue) {
@@ -81,16 +96,44 @@ impl Node {
             Err(refusal) => return self.refuse(session, channel, operation, refusal),
         };
         if let (true, Some(id)) = (passive, existing) {
-            let reply = self.declared(id);
-            return self.reply(session, channel, reply);
+            return self.answer_counts(CountsDue { session, connection, channel, queue: id });
         }
         let owner = options.exclusive.then_some(connection);
         let id = self.catalog.next_queue_id();
         let command =
             CatalogCommand::DeclareQueue { vhost, name, id, server_named, options, owner };
-        self.define(session, channel, operation, &command, |node| {
-            node.declared(existing.unwrap_or(id))
-        });
+        match self.apply_definition(&command) {
+            Err(refusal) => self.refuse(session, channel, operation, refusal),
+            Ok(_) => {
+                let queue = existing.unwrap_or(id);
+                self.answer_counts(CountsDue { session, connection, channel, queue });
+            }
+        }
+    }
+
+    /// Answers a declaration with the queue's counts once everything before it is on disk and
+    /// has been handed out: a client that published before it asked sees what came of it.
+    fn answer_counts(&mut self, counts: CountsDue) {
+        if self.is_all_persisted() {
+            self.counts_due.push(counts);
+        } else {
+            self.pending.push(Pending::Counts(counts));
+        }
+    }
+
+    /// Gives the answers that are due; called when the drain has handed out what it can.
+    pub(crate) fn give_counts(&mut self) {
+        for counts in std::mem::take(&mut self.counts_due) {
+            let CountsDue { session, connection, channel, queue } = counts;
+            if !self.is_still(session, connection) {
+                continue;
+            }
+            // A queue deleted in the meantime was there when it was declared, and empty then.
+            let found = self.queues.get(queue).map(|slot| &slot.queue);
+            let ready_count = found.map_or(0, Queue::ready_count);
+            let consumer_count = found.map_or(0, Queue::consumer_count);
+            self.reply(session, channel, Reply::QueueDeclared { ready_count, consumer_count });
+        }
     }
 
     pub(crate) fn purge_queue(
@@ -147,7 +190,7 @@ impl Node {
             Err(refusal) => return self.refuse(session, channel, operation, refusal),
         };
         let command = CatalogCommand::DeleteQueue { vhost, name: name.clone() };
-        self.define(session, channel, operation, &command, |_| Reply::QueueDeleted { count });
+        self.define(session, channel, operation, &command, Reply::QueueDeleted { count });
     }
 
     /// Applies a definition on behalf of a channel and answers when it is on disk.
@@ -157,12 +200,12 @@ impl Node {
         channel: ChannelNumber,
         operation: Operation,
         command: &CatalogCommand,
-        reply: impl FnOnce(&Self) -> Reply,
+        reply: Reply,
     ) {
         match self.apply_definition(command) {
             Err(refusal) => self.refuse(session, channel, operation, refusal),
             Ok(is_durable) => {
-                let event = Event::Reply { channel, reply: reply(self) };
+                let event = Event::Reply { channel, reply };
                 // An answer about what is already there must not overtake its making.
                 if is_durable || !self.is_all_persisted() {
                     self.answer_when_persisted(session, event);
@@ -255,14 +298,6 @@ impl Node {
             CatalogCommand::DeleteQueue { vhost: vhost.clone(), name: name.clone() };
         let applied = self.apply_definition(&command);
         assert!(applied.is_ok(), "an existing queue can be deleted");
-    }
-
-    fn declared(&self, id: QueueId) -> Reply {
-        let slot = self.queues.get(id).expect("the catalog and the table agree");
-        Reply::QueueDeclared {
-            ready_count: slot.queue.ready_count(),
-            consumer_count: slot.queue.consumer_count(),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     deliver::Fetches,
     input::{Input, Output},
     pace::Pace,
-    pending::{Pending, PendingList},
+    pending::{CountsDue, Pending, PendingList},
     publish::RouteCache,
     queues::Queues,
     retire::Housekeeping,
@@ -35,6 +35,8 @@ pub struct Node {
     pub(crate) store: Store,
     pub(crate) bodies: TransientBodies,
     pub(crate) pending: PendingList,
+    /// Declarations to be answered when this drain has handed out what it can.
+    pub(crate) counts_due: Vec<CountsDue>,
     /// Last chunk sealed: what this drain waits for if it wrote nothing itself.
     pub(crate) last_sealed: ChunkId,
     /// Queues with something to hand out or to reserve.
@@ -76,6 +78,7 @@ impl Node {
             store,
             bodies: TransientBodies::default(),
             pending: PendingList::default(),
+            counts_due: Vec::new(),
             last_sealed: ChunkId::default(),
             dirty: Vec::new(),
             unlogged: Vec::new(),
@@ -118,6 +121,7 @@ impl Node {
         self.log_settlements();
         self.seal();
         self.release_persisted();
+        self.give_counts();
         self.update_alarms();
         self.advance_housekeeping();
         self.advance_stop(now);
@@ -186,6 +190,7 @@ impl Node {
                     self.mark_dirty(queue);
                 }
             }
+            Pending::Counts(counts) => self.counts_due.push(counts),
             Pending::Checkpoint(job) => self.outputs.push_back(Output::Background(*job)),
             Pending::EndSession { session, connection } => {
                 if self.is_still(session, connection) {

@@ -24,12 +24,23 @@ pub(crate) enum Pending {
     },
     /// An answer to give.
     Answer { session: SessionSlot, connection: ConnectionId, event: Box<Event> },
+    /// The answer to a declaration.
+    Counts(CountsDue),
     /// Deliveries that may go out (contract C8).
     Reserve { queue: QueueId, upto: MessageIndex },
     /// A checkpoint that speaks of chunks up to here.
     Checkpoint(Box<BackgroundJob>),
     /// The last event of a session, which ends with it.
     EndSession { session: SessionSlot, connection: ConnectionId },
+}
+
+/// A declaration to be answered with the counts of its queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CountsDue {
+    pub(crate) session: SessionSlot,
+    pub(crate) connection: ConnectionId,
+    pub(crate) channel: ChannelNumber,
+    pub(crate) queue: QueueId,
 }
 
 /// Everything that waits, by the chunk it waits for.

@@ -204,6 +204,9 @@ pub enum Refusal {
         /// Its virtual host.
         vhost: Name,
     },
+    /// 406: anything else that RabbitMQ has a text of its own for.
+    #[error("{0}")]
+    Precondition(String),
     /// 406: a limit of the node or virtual host would be passed.
     #[error("{0}")]
     LimitReached(String),

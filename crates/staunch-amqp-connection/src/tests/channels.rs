@@ -68,11 +68,6 @@ fn connection_errors() {
         "504 CHANNEL_ERROR - expected 'channel.open' (50.30)",
     );
     check_connection_error(
-        6,
-        OPEN,
-        "504 CHANNEL_ERROR - channel number 6 is higher than the negotiated channel_max (5) (20.10)",
-    );
-    check_connection_error(
         0,
         purge(""),
         "504 CHANNEL_ERROR - unexpected method in connection state running (50.30)",

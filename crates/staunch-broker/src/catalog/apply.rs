@@ -295,13 +295,10 @@ impl Catalog {
         if *from.options.kind == *b"headers" {
             MatchKind::of(&binding.arguments).map_err(|value| {
                 let value = arguments::print(value);
-                exchange.invalid(
-                    "x-match",
-                    format!(
-                        "Invalid x-match field value \"{value}\"; expected all, any, all-with-x, \
-                         or any-with-x"
-                    ),
-                )
+                Refusal::Precondition(format!(
+                    "Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, \
+                     or any-with-x"
+                ))
             })?;
         }
         Ok(target)

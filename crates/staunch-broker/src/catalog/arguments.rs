@@ -9,8 +9,9 @@ use staunch_types::{ExchangeOptions, FieldTable, Name, QueueOptions, Refusal, Re
 use super::QueueKind;
 use super::exchange::ALTERNATE_EXCHANGE;
 
-/// Longest time that an argument may give, in milliseconds (RabbitMQ: a 32-bit timer).
-const TIME_MILLIS_MAX: i64 = 4_294_967_295;
+/// Longest time that an argument may give, in milliseconds. RabbitMQ stops at 32 bits; Celery's
+/// delayed delivery asks for more, so there is no other limit than the type's.
+const TIME_MILLIS_MAX: i64 = i64::MAX;
 
 /// Highest value of `x-max-priority`.
 const PRIORITY_MAX: i64 = 255;
@@ -247,7 +248,10 @@ pub(super) fn check_queue(
                 QueueKind::Classic => "rabbit_classic_queue",
                 QueueKind::Quorum => "rabbit_quorum_queue",
             };
-            return Err(subject.invalid(argument, format!("not known to queue type {module}")));
+            let Subject { vhost, name, .. } = subject;
+            return Err(Refusal::Precondition(format!(
+                "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type {module}"
+            )));
         }
         check_domain(domain, value).map_err(|reason| subject.invalid(argument, reason))?;
     }
@@ -268,19 +272,23 @@ fn check_quorum(
     options: &QueueOptions,
     server_named: bool,
 ) -> Result<(), Refusal> {
-    let quorum = "quorum queues must be durable, shared, kept and named";
+    let Subject { vhost, name, .. } = subject;
+    let invalid = |property: &str| {
+        let text = format!("invalid property '{property}' for queue '{name}' in vhost '{vhost}'");
+        Err(Refusal::Precondition(text))
+    };
     if !options.durable {
-        return Err(subject.invalid("non-durable", quorum));
+        return invalid("non-durable");
     }
     if options.exclusive {
-        return Err(subject.invalid("exclusive-owner", quorum));
+        return invalid("exclusive-owner");
     }
     if options.auto_delete {
-        return Err(subject.invalid("auto-delete", quorum));
+        return invalid("auto-delete");
     }
     if server_named {
-        let reason = "Cannot declare a server-named queue for type quorum";
-        return Err(subject.invalid("x-queue-type", reason));
+        let text = "Cannot declare a server-named queue for type quorum";
+        return Err(Refusal::Precondition(text.to_owned()));
     }
     if options.arguments.get("x-overflow").and_then(Value::as_str) == Some("reject-publish-dlx") {
         return Err(subject.invalid("x-overflow", "invalid_overflow"));
