@@ -1,0 +1,70 @@
+//! Names of the files in a data directory: a kind and a number, nothing a client chose.
+
+use crate::place::{FileId, SegmentId};
+
+pub(crate) const BALLAST: &str = "ballast";
+pub(crate) const LOCK: &str = "lock";
+const TEMP_SUFFIX: &str = ".temp";
+
+/// What a file name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileName {
+    Young(FileId),
+    Spare(FileId),
+    Segment(SegmentId),
+    Checkpoint(u64),
+    Temp,
+    Ballast,
+    Lock,
+    Foreign,
+}
+
+pub(crate) fn young(file: FileId) -> String {
+    format!("young-{:016}", file.0)
+}
+
+pub(crate) fn spare(file: FileId) -> String {
+    format!("spare-{:016}", file.0)
+}
+
+pub(crate) fn segment(segment: SegmentId) -> String {
+    format!("segment-{:016}", segment.0)
+}
+
+pub(crate) fn checkpoint(number: u64) -> String {
+    format!("checkpoint-{number:016}")
+}
+
+/// The name a file has until it is whole.
+pub(crate) fn temp(name: &str) -> String {
+    format!("{name}{TEMP_SUFFIX}")
+}
+
+impl FileName {
+    pub(crate) fn parse(name: &str) -> Self {
+        if name.ends_with(TEMP_SUFFIX) {
+            return Self::Temp;
+        }
+        match name {
+            BALLAST => return Self::Ballast,
+            LOCK => return Self::Lock,
+            _ => {}
+        }
+        let Some((kind, digits)) = name.split_once('-') else {
+            return Self::Foreign;
+        };
+        if digits.len() != 16 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Self::Foreign;
+        }
+        let Ok(number) = digits.parse::<u64>() else {
+            return Self::Foreign;
+        };
+        match kind {
+            "young" => Self::Young(FileId(number)),
+            "spare" => Self::Spare(FileId(number)),
+            "segment" => Self::Segment(SegmentId(number)),
+            "checkpoint" => Self::Checkpoint(number),
+            _ => Self::Foreign,
+        }
+    }
+}
