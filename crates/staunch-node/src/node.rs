@@ -263,6 +263,7 @@ impl Node {
         }
         self.alarms.index_size_bytes =
             self.queues.iter().map(|slot| slot.queue.memory_bytes() as u64).sum();
+        self.bodies.trim();
         self.tick_housekeeping();
         self.advance_stop(now);
     }

@@ -18,11 +18,20 @@ use crate::{
 /// Ticks between two tries of a job for which the disk had no room: 2 s.
 const NO_SPACE_RETRY_TICKS: u32 = 10;
 
+/// Ticks between two looks for segments that are mostly dead: 1 s.
+const COMPACT_TICKS: u32 = 5;
+/// Ticks without a checkpoint after which one is taken just to give files back: 2 s.
+const RECLAIM_TICKS: u32 = 10;
+
 /// What is under way besides the traffic.
 #[derive(Debug, Default)]
 pub(crate) struct Housekeeping {
     /// Ticks until jobs are tried again that found no room; 0 is none such.
     retry_ticks: u32,
+    /// Ticks until segments are looked at.
+    compact_ticks: u32,
+    /// Ticks for which dead files have waited for a checkpoint.
+    reclaim_ticks: u32,
 }
 
 impl Node {
@@ -30,10 +39,6 @@ impl Node {
     pub(crate) fn advance_housekeeping(&mut self) {
         if let Some(retiring) = self.store.retire_due() {
             let live = self.live_in_young(&retiring);
-            let job = self.store.tenure(retiring, live);
-            self.outputs.push_back(Output::Background(job));
-        } else if let Some(retiring) = self.store.compact_due() {
-            let live = self.live_in_segments(&retiring);
             let job = self.store.tenure(retiring, live);
             self.outputs.push_back(Output::Background(job));
         }
@@ -72,12 +77,41 @@ impl Node {
     }
 
     pub(crate) fn tick_housekeeping(&mut self) {
+        self.tick_compaction();
+        self.tick_reclaim();
         let ticks = &mut self.housekeeping.retry_ticks;
         if *ticks > 0 {
             *ticks -= 1;
             if *ticks == 0 {
                 self.store.retry_after_no_space();
             }
+        }
+    }
+
+    /// Moves what is left out of segments that are mostly dead. Looking costs a walk over all
+    /// segments, so it is not done in every drain.
+    fn tick_compaction(&mut self) {
+        let ticks = &mut self.housekeeping.compact_ticks;
+        *ticks += 1;
+        if *ticks < COMPACT_TICKS {
+            return;
+        }
+        *ticks = 0;
+        if let Some(retiring) = self.store.compact_due() {
+            let live = self.live_in_segments(&retiring);
+            let job = self.store.tenure(retiring, live);
+            self.outputs.push_back(Output::Background(job));
+        }
+    }
+
+    /// Gives dead files back even when there are too few of them to ask for a checkpoint.
+    fn tick_reclaim(&mut self) {
+        let has_dead = self.store.reclaimable_files() > 0;
+        let ticks = &mut self.housekeeping.reclaim_ticks;
+        *ticks = if has_dead { *ticks + 1 } else { 0 };
+        if *ticks >= RECLAIM_TICKS && !self.store.is_checkpoint_under_way() {
+            *ticks = 0;
+            self.start_checkpoint();
         }
     }
 

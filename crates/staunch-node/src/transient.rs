@@ -14,6 +14,9 @@ const ARENA_SIZE_BYTES_MIN: usize = 512;
 /// Largest chunk; larger messages get an allocation of their own.
 const ARENA_SIZE_BYTES_MAX: usize = 64 * 1024;
 
+/// Free places of the table that are always kept.
+const FREE_KEPT_MAX: usize = 1024;
+
 /// Every transient body of the node, by slot.
 #[derive(Debug, Default)]
 pub(crate) struct TransientBodies {
@@ -54,9 +57,25 @@ impl TransientBodies {
         self.free.push(u32::try_from(body.0).expect("transient references are slots"));
     }
 
-    /// Bytes of bodies kept, plus the table.
+    /// Bytes of bodies kept and of their places in the table. Free places are not counted: the
+    /// next messages go there, and [`Self::trim`] gives most of them back.
     pub(crate) fn memory_size_bytes(&self) -> u64 {
-        self.size_bytes + (self.slots.capacity() * size_of::<Bytes>()) as u64
+        self.size_bytes + (self.count() * size_of::<Bytes>()) as u64
+    }
+
+    /// Gives back the free end of a table that is mostly free.
+    pub(crate) fn trim(&mut self) {
+        if self.free.len() < FREE_KEPT_MAX.max(self.slots.len() / 2) {
+            return;
+        }
+        // A stored message is never empty, so an empty place is a free one.
+        while self.slots.last().is_some_and(Bytes::is_empty) {
+            self.slots.pop();
+        }
+        let end = self.slots.len();
+        self.free.retain(|slot| (*slot as usize) < end);
+        self.slots.shrink_to(end + FREE_KEPT_MAX);
+        self.free.shrink_to(FREE_KEPT_MAX);
     }
 
     /// Bodies kept.
@@ -105,6 +124,22 @@ mod tests {
         bodies.release(first);
         assert_eq!(bodies.insert(arena.store(&message)), first);
         assert_eq!(bodies.count(), 2);
+    }
+
+    #[test]
+    fn a_table_that_was_large_shrinks() {
+        let mut bodies = TransientBodies::default();
+        let body = Bytes::from_static(b"x");
+        let kept: Vec<_> = (0..100_000).map(|_| bodies.insert(body.clone())).collect();
+        assert!(bodies.memory_size_bytes() > 3_000_000);
+        for one in &kept[1..] {
+            bodies.release(*one);
+        }
+        bodies.trim();
+        assert!(bodies.memory_size_bytes() < 100 && bodies.slots.capacity() < 2048);
+        assert_eq!(bodies.get(kept[0]), body);
+        let again: Vec<_> = (0..10).map(|_| bodies.insert(body.clone())).collect();
+        assert!(again.iter().all(|one| *one != kept[0]));
     }
 
     #[test]
