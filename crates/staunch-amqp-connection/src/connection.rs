@@ -212,7 +212,7 @@ impl Connection {
     pub fn take_requests(&mut self, into: &mut Vec<Request>) {
         if !self.is_released
             && !self.is_node_held_back()
-            && let Some(size_bytes) = self.output.take_drained()
+            && let Some(size_bytes) = self.output.take_drained(!self.requests.is_empty())
         {
             self.requests.push(Request::Drained { size_bytes });
         }

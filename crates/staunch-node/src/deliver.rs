@@ -44,6 +44,11 @@ impl Node {
         for id in std::mem::take(&mut self.dirty) {
             let Some(mut slot) = self.queues.take(id) else { continue };
             slot.is_dirty = false;
+            // The next tick looks whether it has become idle.
+            if !slot.is_active {
+                slot.is_active = true;
+                self.active.push(id);
+            }
             self.serve_getters(&mut slot);
             self.dispatch(&mut slot);
             self.queues.put(slot);

@@ -34,7 +34,7 @@ pub enum Input {
 pub enum Output {
     /// Hand these to the connection, in order.
     Events(ConnectionId, Vec<Event>),
-    /// The connection's last batch of publishes has been taken: read on.
+    /// The connection's last paced batch has been taken ([`crate::is_paced`]): read on.
     Proceed(ConnectionId),
     /// Write and sync, then answer [`Input::Written`]. A failure is fatal to the process.
     Write(WriteJob),

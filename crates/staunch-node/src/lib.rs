@@ -36,6 +36,7 @@ mod transient;
 pub use config::{NodeConfig, User};
 pub use input::{Input, Output};
 pub use node::Node;
+pub use pace::is_paced;
 pub use recover::{Recovered, StartError, recover};
 pub use state::StateError;
 pub use session::OUTBOUND_SIZE_BYTES_MAX;

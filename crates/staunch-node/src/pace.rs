@@ -1,7 +1,7 @@
 //! Pacing of publishers.
 //!
-//! A connection has one batch of publishes with the node at a time; it reads on when the node says
-//! so. Usually that is at the end of the drain. If the batch went to a queue whose consumers lag
+//! A connection has one large batch of publishes with the node at a time; it reads on when the
+//! node says so. (A small one is not worth the extra word.) Usually that is at the end of the drain. If the batch went to a queue whose consumers lag
 //! behind, the word is held back until they have caught up, but never longer than
 //! [`PACE_MAX`]: on a busy machine this gives processor time to consumers instead of to a backlog
 //! that grows, and a consumer that is truly slow cannot stop its publishers.
@@ -12,6 +12,10 @@ use staunch_types::{ConnectionId, Request, Timestamp};
 
 use crate::{input::Output, node::Node, queues::QueueSlot};
 
+/// Publishes in a batch, or bytes of them, from which on the batch is paced.
+const PACED_COUNT_MIN: usize = 64;
+/// As above, in bytes.
+const PACED_SIZE_BYTES_MIN: usize = 32 * 1024;
 /// Longest time a batch of publishes is held back.
 const PACE_MAX: Duration = Duration::from_millis(5);
 /// Ready bytes above which the consumers of a queue lag.
@@ -25,6 +29,20 @@ pub(crate) struct Pace {
     waiting: VecDeque<(ConnectionId, Timestamp)>,
 }
 
+/// Whether the node will answer this batch with [`Output::Proceed`], for which the connection
+/// has to wait before it reads on.
+pub fn is_paced(batch: &[Request]) -> bool {
+    let mut count = 0;
+    let mut size_bytes = 0;
+    batch.iter().any(|request| {
+        if let Request::Publish(publish) = request {
+            count += 1;
+            size_bytes += publish.message.stored_size_bytes();
+        }
+        count >= PACED_COUNT_MIN || size_bytes >= PACED_SIZE_BYTES_MIN
+    })
+}
+
 impl QueueSlot {
     /// Whether it has consumers and they do not keep up.
     pub(crate) fn lags(&self) -> bool {
@@ -34,9 +52,9 @@ impl QueueSlot {
 }
 
 impl Node {
-    /// Remembers that the connection waits if the batch has publishes.
+    /// Remembers that the connection waits for the batch.
     pub(crate) fn expect_pace(&mut self, id: ConnectionId, batch: &[Request], now: Timestamp) {
-        if batch.iter().any(|request| matches!(request, Request::Publish(_))) {
+        if is_paced(batch) {
             self.pace.waiting.push_back((id, now));
         }
     }

@@ -118,10 +118,6 @@ impl Node {
             {
                 session.lagging = Some(id);
             }
-            if !slot.is_active {
-                slot.is_active = true;
-                self.active.push(id);
-            }
             if !slot.is_dirty {
                 slot.is_dirty = true;
                 self.dirty.push(id);

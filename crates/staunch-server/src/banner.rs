@@ -25,7 +25,12 @@ pub fn announce(config: &Config, amqp: &[SocketAddr]) {
         drop(io::stderr().write_all(lines.as_bytes()));
         return;
     }
-    let fact = |name: &str| facts.iter().find(|(n, _)| *n == name).map_or("", |(_, value)| value);
+    let fact = |name: &str| {
+        facts
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or("", |(_, value)| value)
+    };
     info!(
         version = fact("version"),
         node = fact("node"),
@@ -52,20 +57,30 @@ pub fn ready() {
 
 fn facts(config: &Config, amqp: &[SocketAddr]) -> Vec<(&'static str, String)> {
     let data_dir = std::path::absolute(&config.data_dir).unwrap_or(config.data_dir.clone());
-    let urls: Vec<_> = amqp.iter().map(|address| format!("amqp://{address}")).collect();
+    let urls: Vec<_> = amqp
+        .iter()
+        .map(|address| format!("amqp://{address}"))
+        .collect();
     vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("node", config.node_name.to_string()),
         ("data dir", data_dir.display().to_string()),
         ("amqp", urls.join(", ")),
-        ("memory limit", ByteSize(config.memory_limit.size_bytes()).to_string()),
+        (
+            "memory limit",
+            ByteSize(config.memory_limit.size_bytes()).to_string(),
+        ),
     ]
 }
 
 fn aligned(facts: &[(&'static str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
-    let line = |(name, value): &(&str, String)| format!("  {:width$}  {value}\n", format!("{name}:"));
-    format!("\nStaunch\n\n{}\n", facts.iter().map(line).collect::<String>())
+    let line =
+        |(name, value): &(&str, String)| format!("  {:width$}  {value}\n", format!("{name}:"));
+    format!(
+        "\nStaunch\n\n{}\n",
+        facts.iter().map(line).collect::<String>()
+    )
 }
 
 #[cfg(test)]
@@ -74,7 +89,10 @@ mod tests {
 
     #[test]
     fn lines_are_aligned() {
-        let facts = [("node", "n1".to_owned()), ("memory limit", "1.0 GiB".to_owned())];
+        let facts = [
+            ("node", "n1".to_owned()),
+            ("memory limit", "1.0 GiB".to_owned()),
+        ];
         assert_eq!(
             aligned(&facts),
             "\nStaunch\n\n  node:          n1\n  memory limit:  1.0 GiB\n\n"

@@ -22,7 +22,9 @@ pub use error::{ConfigError, ConfigErrors, Origin};
 pub use load::{Loaded, Sources, load, resolve};
 pub use render::{Origins, default_file, shown};
 pub use settings::{Config, SETTINGS, Setting};
-pub use values::{Address, ByteSize, DiskFreeLimit, LogFormat, MemoryLimit, NodeName, Secret, Seeds};
+pub use values::{
+    Address, ByteSize, DiskFreeLimit, LogFormat, MemoryLimit, NodeName, Secret, Seeds,
+};
 
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,9 @@ pub fn start(config: &Config) -> Result<(), TryInitError> {
             .with_writer(io::stderr)
             .boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
 }
 
 /// A format after `auto` has been decided.
@@ -77,7 +79,11 @@ fn rfc3339(seconds: u64, milliseconds: u32) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
@@ -111,7 +117,9 @@ impl<W: Write> Write for OneLine<W> {
 
 /// `event` with every control character but the final line break escaped.
 fn escaped(event: &str) -> String {
-    let (line, end) = event.strip_suffix('\n').map_or((event, ""), |line| (line, "\n"));
+    let (line, end) = event
+        .strip_suffix('\n')
+        .map_or((event, ""), |line| (line, "\n"));
     let mut out = String::with_capacity(event.len());
     for c in line.chars() {
         // The two separators are not control characters, but some viewers break lines at them.

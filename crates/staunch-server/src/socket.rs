@@ -167,7 +167,7 @@ impl Socket {
         if requests.is_empty() {
             return true;
         }
-        self.awaits_proceed |= requests.iter().any(|it| matches!(it, Request::Publish(_)));
+        self.awaits_proceed |= staunch_node::is_paced(&requests);
         let message = FromConnection::Requests(self.id, requests);
         self.shared.node.requests.send(message).await.is_ok()
     }

@@ -1,2 +1,52 @@
-//! The one binary.
-fn main() {}
+//! The one binary: server, demo, bench and configuration.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod config;
+mod demo;
+mod interrupt;
+mod server;
+
+/// The broker allocates many small things on many threads; this allocator is quicker at it and
+/// gives memory back sooner than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A message broker that keeps every message it has confirmed.
+#[derive(Parser)]
+#[command(name = "staunch", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a node.
+    Server(server::ServerFlags),
+    /// Kills a loaded node and shows that nothing confirmed is lost.
+    Demo(demo::DemoArgs),
+    /// Measures any AMQP 0-9-1 broker.
+    Bench(bench::BenchArgs),
+    /// Shows and checks the configuration.
+    Config(config::ConfigArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Server(flags) => server::run(flags),
+        Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Config(args) => config::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("staunch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -38,7 +38,11 @@ pub(super) fn read(path: &Path, text: &str) -> (Vec<Given>, Vec<ConfigError>) {
         match text_of(setting, value.get_ref()) {
             Ok(text) => {
                 let origin = source.origin(value.span().start);
-                given.push(Given { key: setting.key, text, origin });
+                given.push(Given {
+                    key: setting.key,
+                    text,
+                    origin,
+                });
             }
             Err(message) => errors.push(source.error(value.span().start, message, None)),
         }
@@ -55,7 +59,9 @@ fn text_of(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
             let text = |item: &DeValue<'_>| item.as_str().map(str::to_owned);
             let texts = items.iter().map(|item| text(item.get_ref()));
             let texts: Option<Vec<_>> = texts.collect();
-            texts.map(|texts| texts.join(",")).ok_or(format!("{} is a list of texts", setting.key))
+            texts
+                .map(|texts| texts.join(","))
+                .ok_or(format!("{} is a list of texts", setting.key))
         }
         DeValue::Integer(_)
         | DeValue::Array(_)
@@ -64,7 +70,10 @@ fn text_of(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
         | DeValue::Datetime(_)
         | DeValue::Table(_) => {
             let found = value.type_str();
-            Err(format!("{} is a {}, not a TOML {found}", setting.key, setting.value_name))
+            Err(format!(
+                "{} is a {}, not a TOML {found}",
+                setting.key, setting.value_name
+            ))
         }
     }
 }
@@ -78,14 +87,23 @@ impl Source<'_> {
 
     fn error(&self, offset: usize, message: String, hint: Option<String>) -> ConfigError {
         let origin = self.origin(offset);
-        ConfigError { line_text: line_text(&origin, self.text), origin, message, hint }
+        ConfigError {
+            line_text: line_text(&origin, self.text),
+            origin,
+            message,
+            hint,
+        }
     }
 
     fn origin(&self, offset: usize) -> Origin {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-        Origin::File { path: self.path.to_owned(), line, column }
+        Origin::File {
+            path: self.path.to_owned(),
+            line,
+            column,
+        }
     }
 }
 

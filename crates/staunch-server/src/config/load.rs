@@ -66,14 +66,32 @@ impl Loaded {
 ///
 /// # Errors
 /// Everything that is wrong in any of them.
-pub fn load(flags: Vec<(&'static str, String)>, file: Option<&Path>) -> Result<Loaded, ConfigErrors> {
+pub fn load(
+    flags: Vec<(&'static str, String)>,
+    file: Option<&Path>,
+) -> Result<Loaded, ConfigErrors> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    let environment: Vec<(String, String)> =
-        std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
-    let named = file.map(Path::to_owned).or_else(|| std::env::var_os(FILE_VARIABLE).map(Into::into));
-    let existing = || DEFAULT_FILES.into_iter().map(PathBuf::from).find(|path| path.exists());
-    let file = named.or_else(existing).map(|path| read_file(&path)).transpose()?;
-    resolve(&Sources { file, environment, flags })
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (lossy(name), lossy(value)))
+        .collect();
+    let named = file
+        .map(Path::to_owned)
+        .or_else(|| std::env::var_os(FILE_VARIABLE).map(Into::into));
+    let existing = || {
+        DEFAULT_FILES
+            .into_iter()
+            .map(PathBuf::from)
+            .find(|path| path.exists())
+    };
+    let file = named
+        .or_else(existing)
+        .map(|path| read_file(&path))
+        .transpose()?;
+    resolve(&Sources {
+        file,
+        environment,
+        flags,
+    })
 }
 
 /// Brings `sources` together.
@@ -84,7 +102,11 @@ pub fn resolve(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut errors = Vec::new();
     let mut warnings = Vec::new();
     let mut given = from_flags(&sources.flags);
-    given.extend(from_environment(&sources.environment, &mut errors, &mut warnings));
+    given.extend(from_environment(
+        &sources.environment,
+        &mut errors,
+        &mut warnings,
+    ));
     if let Some((path, text)) = &sources.file {
         let (settings, file_errors) = file::read(path, text);
         given.extend(settings);
@@ -100,7 +122,9 @@ pub fn resolve(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         texts.entry(key).or_insert((text, origin));
     }
     for setting in SETTINGS {
-        texts.entry(setting.key).or_insert((setting.default.to_owned(), Origin::Default));
+        texts
+            .entry(setting.key)
+            .or_insert((setting.default.to_owned(), Origin::Default));
     }
     let config = Config::from_texts(|key| texts[key].0.as_str());
     let error = |(key, message): (&'static str, String)| {
@@ -112,14 +136,28 @@ pub fn resolve(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         return Err(ConfigErrors(in_order(errors)));
     }
     let file = sources.file.as_ref().map(|(path, _)| path.clone());
-    Ok(Loaded { config, file, warnings, texts })
+    Ok(Loaded {
+        config,
+        file,
+        warnings,
+        texts,
+    })
 }
 
 fn read_file(path: &Path) -> Result<(PathBuf, String), ConfigErrors> {
     let unreadable = |error: std::io::Error| {
-        let origin = Origin::File { path: path.to_owned(), line: 1, column: 1 };
+        let origin = Origin::File {
+            path: path.to_owned(),
+            line: 1,
+            column: 1,
+        };
         let message = format!("cannot be read: {error}");
-        ConfigErrors(vec![ConfigError { origin, message, line_text: None, hint: None }])
+        ConfigErrors(vec![ConfigError {
+            origin,
+            message,
+            line_text: None,
+            hint: None,
+        }])
     };
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     Ok((path.to_owned(), text))
@@ -128,7 +166,11 @@ fn read_file(path: &Path) -> Result<(PathBuf, String), ConfigErrors> {
 fn from_flags(flags: &[(&'static str, String)]) -> Vec<Given> {
     let given = |(key, text): &(&'static str, String)| {
         let flag = format!("--{}", key.replace('_', "-"));
-        Given { key, text: text.clone(), origin: Origin::Flag { flag } }
+        Given {
+            key,
+            text: text.clone(),
+            origin: Origin::Flag { flag },
+        }
     };
     flags.iter().map(given).collect()
 }
@@ -144,18 +186,36 @@ fn from_environment(
     let mut sorted: Vec<_> = environment.iter().collect();
     sorted.sort();
     for (variable, text) in sorted {
-        let Some(name) = variable.strip_prefix("STAUNCH_") else { continue };
-        let key = name.to_ascii_lowercase();
-        let origin = Origin::Environment { variable: variable.clone() };
-        if let Some(setting) = Setting::named(&key) {
-            given.push(Given { key: setting.key, text: text.clone(), origin });
-        } else if variable == FILE_VARIABLE || is_reserved(name) {
+        let Some(name) = variable.strip_prefix("STAUNCH_") else {
             continue;
-        } else if let Some(meant) = nearest(&key, SETTINGS.iter().map(|setting| setting.key)) {
-            let meant = Setting::named(meant).map(Setting::variable).unwrap_or_default();
+        };
+        let key = name.to_ascii_lowercase();
+        let origin = Origin::Environment {
+            variable: variable.clone(),
+        };
+        if let Some(setting) = Setting::named(&key) {
+            given.push(Given {
+                key: setting.key,
+                text: text.clone(),
+                origin,
+            });
+            continue;
+        }
+        if variable == FILE_VARIABLE || is_reserved(name) {
+            continue;
+        }
+        if let Some(meant) = nearest(&key, SETTINGS.iter().map(|setting| setting.key)) {
+            let meant = Setting::named(meant)
+                .map(Setting::variable)
+                .unwrap_or_default();
             let hint = Some(format!("did you mean {meant}?"));
             let message = "unknown variable".to_owned();
-            errors.push(ConfigError { origin, message, line_text: None, hint });
+            errors.push(ConfigError {
+                origin,
+                message,
+                line_text: None,
+                hint,
+            });
         } else {
             warnings.push(format!("environment variable {variable} is no setting"));
         }
@@ -165,20 +225,31 @@ fn from_environment(
 
 /// Variables that Kubernetes sets for a service called `staunch`, and those of our own tests.
 fn is_reserved(name: &str) -> bool {
-    let reserved = ["SERVICE_", "PORT_", "TEST_"].iter().any(|prefix| name.starts_with(prefix));
+    let reserved = ["SERVICE_", "PORT_", "TEST_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
     reserved || name == "PORT"
 }
 
 fn wrong_value(sources: &Sources, given: &Given) -> Option<ConfigError> {
     let setting = Setting::named(given.key).expect("given settings come from the table");
     let message = (setting.check)(&given.text).err()?;
-    Some(error_at(sources, given.origin.clone(), format!("{}: {message}", given.key)))
+    Some(error_at(
+        sources,
+        given.origin.clone(),
+        format!("{}: {message}", given.key),
+    ))
 }
 
 fn error_at(sources: &Sources, origin: Origin, message: String) -> ConfigError {
     let text = sources.file.as_ref().map(|(_, text)| text);
     let line_text = text.and_then(|text| file::line_text(&origin, text));
-    ConfigError { origin, message, line_text, hint: None }
+    ConfigError {
+        origin,
+        message,
+        line_text,
+        hint: None,
+    }
 }
 
 /// Flags, environment, then the file from top to bottom.

@@ -6,7 +6,9 @@ pub(super) fn nearest<'a>(
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let name = name.replace('-', "_").to_ascii_lowercase();
-    let scored = candidates.into_iter().map(|candidate| (distance(&name, candidate), candidate));
+    let scored = candidates
+        .into_iter()
+        .map(|candidate| (distance(&name, candidate), candidate));
     let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 3).then_some(candidate)
 }

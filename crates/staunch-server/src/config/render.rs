@@ -25,7 +25,11 @@ pub fn default_file() -> String {
     for setting in SETTINGS {
         lines.push(String::new());
         lines.extend(setting.docs.iter().map(|line| format!("# {}", line.trim())));
-        lines.push(format!("# {} = {}", setting.key, toml_value(setting, setting.default)));
+        lines.push(format!(
+            "# {} = {}",
+            setting.key,
+            toml_value(setting, setting.default)
+        ));
     }
     lines.join("\n") + "\n"
 }
@@ -35,11 +39,19 @@ pub fn default_file() -> String {
 pub fn shown(loaded: &Loaded, origins: Origins) -> String {
     let line = |setting: &Setting| {
         let (text, origin) = loaded.text(setting.key);
-        let line = format!("{} = {}", setting.key, toml_value(setting, &(setting.show)(text)));
+        let line = format!(
+            "{} = {}",
+            setting.key,
+            toml_value(setting, &(setting.show)(text))
+        );
         (line, origin.to_string())
     };
     let lines: Vec<_> = SETTINGS.iter().map(line).collect();
-    let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+    let width = lines
+        .iter()
+        .map(|(line, _)| line.chars().count())
+        .max()
+        .unwrap_or(0);
     let rendered = |(line, origin): (String, String)| match origins {
         Origins::Shown => format!("{line:width$}  # {origin}\n"),
         Origins::Hidden => format!("{line}\n"),
@@ -53,5 +65,9 @@ fn toml_value(setting: &Setting, text: &str) -> String {
         let items = text.split(',').filter(|item| !item.is_empty());
         return format!("[{}]", items.map(quoted).collect::<Vec<_>>().join(", "));
     }
-    if setting.is_bare { text.to_owned() } else { quoted(text) }
+    if setting.is_bare {
+        text.to_owned()
+    } else {
+        quoted(text)
+    }
 }

@@ -140,10 +140,16 @@ impl Config {
     pub(super) fn contradictions(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if !self.seed.0.is_empty() {
-            found.push(("seed", "clustering is not available in this version".to_owned()));
+            found.push((
+                "seed",
+                "clustering is not available in this version".to_owned(),
+            ));
         }
         if self.frame_max != 0 && self.frame_max < FRAME_SIZE_BYTES_MIN {
-            found.push(("frame_max", format!("must be 0 or at least {FRAME_SIZE_BYTES_MIN}")));
+            found.push((
+                "frame_max",
+                format!("must be 0 or at least {FRAME_SIZE_BYTES_MIN}"),
+            ));
         }
         if self.heartbeat.subsec_nanos() != 0 || self.heartbeat.as_secs() > u64::from(u16::MAX) {
             let message = format!("must be whole seconds, at most {}", u16::MAX);

@@ -5,13 +5,18 @@ fn sources(toml: &str, environment: &[(&str, &str)], flags: &[(&'static str, &st
     Sources {
         file: Some(("staunch.toml".into(), toml.to_owned())),
         environment: environment.iter().map(owned).collect(),
-        flags: flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect(),
+        flags: flags
+            .iter()
+            .map(|(key, text)| (*key, (*text).to_owned()))
+            .collect(),
     }
 }
 
 #[track_caller]
 fn check_errors(sources: &Sources, expected: &str) {
-    let errors = resolve(sources).expect_err("the configuration is wrong").to_string();
+    let errors = resolve(sources)
+        .expect_err("the configuration is wrong")
+        .to_string();
     assert_eq!(errors, expected, "\n{errors}");
 }
 
@@ -20,7 +25,10 @@ fn defaults_are_rabbitmqs_ports_and_half_the_memory() {
     let loaded = resolve(&Sources::default()).unwrap();
     let config = &loaded.config;
     assert_eq!(config.amqp.to_string(), "0.0.0.0:5672");
-    assert_eq!((config.http.port, config.metrics.port, config.peer.port), (15672, 15692, 25672));
+    assert_eq!(
+        (config.http.port, config.metrics.port, config.peer.port),
+        (15672, 15692, 25672)
+    );
     assert_eq!(config.memory_limit, MemoryLimit::Percent(50));
     let limit = config.memory_limit.size_bytes();
     assert_eq!(limit, values::machine_memory_size_bytes() / 100 * 50);
@@ -33,7 +41,11 @@ fn defaults_are_rabbitmqs_ports_and_half_the_memory() {
 #[test]
 fn flags_win_over_environment_over_file_over_defaults() {
     let toml = "amqp = \"a:1\"\nhttp = \"a:1\"\nmetrics = \"a:1\"\nframe_max = 8_192\n";
-    let environment = [("STAUNCH_AMQP", "b:2"), ("STAUNCH_HTTP", "b:2"), ("PATH", "/bin")];
+    let environment = [
+        ("STAUNCH_AMQP", "b:2"),
+        ("STAUNCH_HTTP", "b:2"),
+        ("PATH", "/bin"),
+    ];
     let loaded = resolve(&sources(toml, &environment, &[("amqp", "c:3")])).unwrap();
     let config = &loaded.config;
     assert_eq!(config.amqp.to_string(), "c:3");
@@ -42,7 +54,10 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(config.peer.to_string(), "0.0.0.0:25672");
     assert_eq!(config.frame_max, 8192);
     assert_eq!(loaded.text("amqp").1.to_string(), "flag --amqp");
-    assert_eq!(loaded.text("http").1.to_string(), "environment STAUNCH_HTTP");
+    assert_eq!(
+        loaded.text("http").1.to_string(),
+        "environment STAUNCH_HTTP"
+    );
     assert_eq!(loaded.text("metrics").1.to_string(), "staunch.toml:3:11");
 }
 
@@ -76,9 +91,20 @@ staunch.toml:5:13: heartbeat is a DURATION, not a TOML boolean
 fn syntax_errors_have_a_place_and_do_not_hide_others() {
     let toml = "amqp = \nhtpp = \"a:1\"\n";
     let ConfigErrors(errors) = resolve(&sources(toml, &[], &[])).unwrap_err();
-    let origins: Vec<_> = errors.iter().map(|error| error.origin.to_string()).collect();
-    assert!(origins.iter().any(|origin| origin.starts_with("staunch.toml:1:")), "{origins:?}");
-    assert!(origins.contains(&"staunch.toml:2:1".to_owned()), "{origins:?}");
+    let origins: Vec<_> = errors
+        .iter()
+        .map(|error| error.origin.to_string())
+        .collect();
+    assert!(
+        origins
+            .iter()
+            .any(|origin| origin.starts_with("staunch.toml:1:")),
+        "{origins:?}"
+    );
+    assert!(
+        origins.contains(&"staunch.toml:2:1".to_owned()),
+        "{origins:?}"
+    );
 }
 
 #[test]
@@ -107,10 +133,16 @@ fn contradictions_name_their_setting() {
 
 #[test]
 fn strange_variables_only_warn() {
-    let environment =
-        [("STAUNCH_SERVICE_HOST", "10.0.0.1"), ("STAUNCH_PORT", "tcp://"), ("STAUNCH_QQQQQQ", "1")];
+    let environment = [
+        ("STAUNCH_SERVICE_HOST", "10.0.0.1"),
+        ("STAUNCH_PORT", "tcp://"),
+        ("STAUNCH_QQQQQQ", "1"),
+    ];
     let loaded = resolve(&sources("", &environment, &[])).unwrap();
-    assert_eq!(loaded.warnings, ["environment variable STAUNCH_QQQQQQ is no setting"]);
+    assert_eq!(
+        loaded.warnings,
+        ["environment variable STAUNCH_QQQQQQ is no setting"]
+    );
 }
 
 #[test]
@@ -119,13 +151,22 @@ fn the_default_file_is_the_table_and_reads_back() {
     let uncommented: String = text
         .lines()
         .filter_map(|line| line.strip_prefix("# "))
-        .filter(|line| SETTINGS.iter().any(|s| line.starts_with(&format!("{} = ", s.key))))
+        .filter(|line| {
+            SETTINGS
+                .iter()
+                .any(|s| line.starts_with(&format!("{} = ", s.key)))
+        })
         .flat_map(|line| [line, "\n"])
         .collect();
     assert_eq!(uncommented.lines().count(), SETTINGS.len());
     let loaded = resolve(&sources(&uncommented, &[], &[])).unwrap();
     for setting in SETTINGS {
-        assert_eq!(loaded.text(setting.key).0, setting.default, "{}", setting.key);
+        assert_eq!(
+            loaded.text(setting.key).0,
+            setting.default,
+            "{}",
+            setting.key
+        );
     }
 }
 

@@ -75,13 +75,18 @@ impl SettingText for Duration {
             "h" => 3_600_000,
             _ => return Err(wrong()),
         };
-        number.checked_mul(milliseconds).map(Self::from_millis).ok_or_else(wrong)
+        number
+            .checked_mul(milliseconds)
+            .map(Self::from_millis)
+            .ok_or_else(wrong)
     }
 }
 
 /// Splits `10s` into 10 and `s`.
 pub(super) fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '_')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.replace('_', "").parse().ok()?, unit.trim()))
 }

@@ -54,7 +54,9 @@ impl SettingText for Address {
         let wrong = || format!("{text:?} is not HOST:PORT, for example 0.0.0.0:5672 or [::]:5672");
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port = port.parse().map_err(|_| wrong())?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
         let host = match bare {
             Some(host) => host,
             None if host.contains([':', '[', ']', '/', ' ']) || host.is_empty() => {
@@ -62,7 +64,10 @@ impl SettingText for Address {
             }
             None => host,
         };
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -88,12 +93,17 @@ impl SettingText for NodeName {
 
     fn parse(text: &str) -> Result<Self, String> {
         if text == "auto" {
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let host = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned();
             return Ok(Self(format!("staunch@{host}")));
         }
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._-".contains(c);
         if text.is_empty() || text.len() > 255 || !text.chars().all(is_plain) {
-            return Err(format!("{text:?} is not a node name: letters, digits, '@', '.', '_', '-'"));
+            return Err(format!(
+                "{text:?} is not a node name: letters, digits, '@', '.', '_', '-'"
+            ));
         }
         Ok(Self(text.to_owned()))
     }
@@ -105,7 +115,12 @@ pub struct ByteSize(pub u64);
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(MIB << 20, "TiB"), (MIB << 10, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")];
+        let units = [
+            (MIB << 20, "TiB"),
+            (MIB << 10, "GiB"),
+            (MIB, "MiB"),
+            (1 << 10, "KiB"),
+        ];
         for (size, unit) in units {
             if self.0 >= size {
                 let tenths = self.0 / (size / 10);
@@ -170,7 +185,9 @@ impl SettingText for MemoryLimit {
         match ByteSize::parse(text) {
             Ok(ByteSize(size)) if size >= 16 * MIB => Ok(Self::Bytes(size)),
             Ok(_) => Err("must be at least 16MiB".to_owned()),
-            Err(_) => Err(format!("{text:?} is neither a size such as 512MiB nor a share as 50%")),
+            Err(_) => Err(format!(
+                "{text:?} is neither a size such as 512MiB nor a share as 50%"
+            )),
         }
     }
 }
@@ -250,7 +267,9 @@ impl SettingText for LogFilter {
         if text.split(',').all(is_directive) && EnvFilter::try_new(text).is_ok() {
             return Ok(Self(text.to_owned()));
         }
-        Err(format!("{text:?} is no log level: error, warn, info, debug, trace, or module=level"))
+        Err(format!(
+            "{text:?} is no log level: error, warn, info, debug, trace, or module=level"
+        ))
     }
 }
 
@@ -297,7 +316,10 @@ impl SettingText for Seeds {
             let (name, address) = part.split_once('=').ok_or_else(wrong)?;
             Ok((NodeName::parse(name)?, Address::parse(address)?))
         };
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
         parts.map(seed).collect::<Result<_, String>>().map(Self)
     }
 }
@@ -305,7 +327,9 @@ impl SettingText for Seeds {
 /// Memory this process may have: the machine's, or the control group's if that is less.
 pub fn machine_memory_size_bytes() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
     let kibibytes = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok());
     let machine = kibibytes.map_or(MEMORY_SIZE_BYTES_FALLBACK, |size: u64| size << 10);
     control_group_limits().fold(machine, u64::min)
@@ -317,7 +341,9 @@ fn control_group_limits() -> impl Iterator<Item = u64> {
     let mut limits = Vec::new();
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
+            continue;
+        };
         let (root, file) = match controllers {
             "" => ("/sys/fs/cgroup", "memory.max"),
             v1 if v1.split(',').any(|name| name == "memory") => {

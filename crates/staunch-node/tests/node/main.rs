@@ -1,0 +1,17 @@
+//! The node from outside: its inputs and outputs, on a disk in memory.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod alarms;
+mod boundaries;
+mod chaos;
+mod cold;
+mod confirms;
+mod consumers;
+mod definitions;
+mod gets;
+mod journal;
+mod redelivery;
+mod script;
+mod stop;
+mod upkeep;
+mod world;

@@ -1,0 +1,457 @@
+//! Connections as text. A script is a transcript: each line is an input, and the lines under it
+//! that begin with `>` are all that the clients are told because of it.
+//!
+//! After each line the disk's jobs run until there are none, unless `manual` came before. A
+//! connection reports its deliveries drained at once, unless it is `stuck`.
+//!
+//! ```text
+//! a connect                      a open 1                       a close
+//! a/1 queue q durable            a/1 delete-queue q if-empty    a/1 purge q
+//! a/1 exchange x fanout durable  a/1 delete-exchange x          a/1 bind x q key
+//! a/1 publish q m1..m3 #1        a/1 publish x/key m mandatory  a/1 get q no-ack
+//! a/1 consume q as c prefetch=2  a/1 cancel c                   a/1 limit 5
+//! a/1 ack m1                     a/1 requeue m1 m2              a/1 close
+//! write · background · fetch     manual · auto · disk · tick 3  crash 5 · kill · stop
+//! ```
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use staunch_node::{Input, NodeConfig};
+use staunch_types::{
+    ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, ExchangeOptions, FieldTable,
+    Message, MessageIndex, Name, Outcome, PublishSeq, QueueId, QueueOptions, Reply, Request,
+    request::{
+        Binding, Consume, DeclareExchange, DeclareQueue, Destination, Login, Publish, Settle,
+    },
+};
+
+use crate::world::World;
+
+/// Runs a transcript in a world with this configuration, which is given back.
+#[track_caller]
+pub fn check_with(config: NodeConfig, transcript: &str) -> Script {
+    let mut script = Script::new(config);
+    script.check(transcript);
+    script
+}
+
+/// Runs a transcript in a world of the usual size.
+#[track_caller]
+pub fn check(transcript: &str) {
+    drop(check_with(crate::world::roomy(), transcript));
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+/// A world whose clients speak text.
+pub struct Script {
+    pub world: World,
+    is_manual: bool,
+    connections: BTreeMap<String, Client>,
+    connection_next: u64,
+    /// Size of the body, behind the text, of messages published from here on.
+    pub padding: usize,
+}
+
+#[derive(Default)]
+struct Client {
+    id: u64,
+    is_stuck: bool,
+    undrained_size_bytes: u64,
+    consumers: BTreeMap<(u16, ConsumerKey), String>,
+    naming: Option<String>,
+    held: BTreeMap<(u16, String), (ConsumerKey, QueueId, MessageIndex)>,
+}
+
+impl Script {
+    pub fn new(config: NodeConfig) -> Self {
+        let mut world = World::new(config);
+        world.run_jobs();
+        Self {
+            world,
+            is_manual: false,
+            connections: BTreeMap::new(),
+            connection_next: 1,
+            padding: 0,
+        }
+    }
+
+    /// Runs the lines of a transcript and compares what comes out.
+    #[track_caller]
+    pub fn check(&mut self, transcript: &str) {
+        let lines = || transcript.lines().map(str::trim).filter(|line| !line.is_empty());
+        let wanted: String = lines().map(|line| format!("{line}\n")).collect();
+        let mut actual = String::new();
+        for line in lines().filter(|line| !line.starts_with('>')) {
+            writeln!(actual, "{line}").unwrap();
+            for told in self.line(line) {
+                writeln!(actual, "> {told}").unwrap();
+            }
+            self.world.node.check_invariants();
+        }
+        assert!(actual == wanted, "wanted:\n{wanted}\nactual:\n{actual}");
+    }
+
+    /// Runs one line; what the clients are told.
+    pub fn line(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut told = Vec::new();
+        match words.as_slice() {
+            ["manual"] => self.is_manual = true,
+            ["auto"] => self.is_manual = false,
+            ["disk"] => self.world.run_jobs(),
+            ["write"] => assert!(self.world.write(), "a write is under way"),
+            ["background"] => assert!(self.world.background(), "a background job is under way"),
+            ["fetch"] => assert!(self.world.fetch(), "a fetch is under way"),
+            ["tick", count] => self.world.rest(count.parse().unwrap()),
+            ["wait-ms", count] => {
+                self.world.now = self.world.now + Duration::from_millis(count.parse().unwrap());
+                self.world.drain();
+            }
+            ["stop"] => self.world.give(Input::Stop),
+            ["free", size_bytes] => {
+                let disk_free_size_bytes = size_bytes.parse().unwrap();
+                self.world.give(Input::Resources { disk_free_size_bytes });
+            }
+            ["crash", seed] => self.restart(|world| world.crash(seed.parse().unwrap())),
+            ["kill"] => self.restart(|world| World::on(world.disk, world.config)),
+            [who, rest @ ..] => self.speak(who, rest),
+            [] => {}
+        }
+        self.settle_down(&mut told);
+        told
+    }
+
+    fn restart(&mut self, how: impl FnOnce(World) -> World) {
+        let config = self.world.config.clone();
+        let world = std::mem::replace(&mut self.world, World::new(config));
+        self.world = how(world);
+        self.connections.clear();
+    }
+
+    /// Runs jobs and reports drained bytes until nothing happens any more.
+    fn settle_down(&mut self, told: &mut Vec<String>) {
+        loop {
+            if !self.is_manual {
+                self.world.run_jobs();
+            }
+            self.collect(told);
+            let drained: Vec<_> = self
+                .connections
+                .values_mut()
+                .filter(|client| !client.is_stuck && client.undrained_size_bytes > 0)
+                .map(|client| (client.id, std::mem::take(&mut client.undrained_size_bytes)))
+                .collect();
+            if drained.is_empty() {
+                return;
+            }
+            for (id, size_bytes) in drained {
+                self.world.requests(id, vec![Request::Drained { size_bytes }]);
+            }
+        }
+    }
+
+    fn collect(&mut self, told: &mut Vec<String>) {
+        for (id, event) in self.world.take_events() {
+            let found = self.connections.iter_mut().find(|(_, client)| client.id == id.0);
+            let (who, client) = found.expect("only clients are told things");
+            if let Some(text) = client.hear(&event) {
+                told.push(format!("{who}{text}"));
+            }
+            if matches!(event, Event::ConnectionClosed) {
+                let who = who.clone();
+                self.connections.remove(&who);
+            }
+        }
+        for id in std::mem::take(&mut self.world.proceeds) {
+            if let Some((who, _)) = self.connections.iter().find(|(_, client)| client.id == id.0) {
+                told.push(format!("{who} proceeds"));
+            }
+        }
+        if std::mem::take(&mut self.world.is_stopped) {
+            told.push("stopped".to_owned());
+        }
+    }
+
+    fn speak(&mut self, who: &str, words: &[&str]) {
+        let Some((who, channel)) = who.split_once('/') else {
+            return self.speak_connection(who, words);
+        };
+        let channel = ChannelNumber(channel.parse().unwrap());
+        let client = self.connections.get_mut(who).expect("the client is connected");
+        let id = client.id;
+        let requests = client.requests(channel, words, self.padding);
+        self.world.requests(id, requests);
+    }
+
+    fn speak_connection(&mut self, who: &str, words: &[&str]) {
+        if words == ["connect"] {
+            let id = self.connection_next;
+            self.connection_next += 1;
+            self.connections.insert(who.to_owned(), Client { id, ..Client::default() });
+            self.world.give(Input::Connected(ConnectionId(id)));
+            return self.world.requests(id, vec![Request::OpenVhost { vhost: name("/") }]);
+        }
+        let client = self.connections.get_mut(who).expect("the client is connected");
+        let request = match words {
+            ["open", channel] => {
+                Request::OpenChannel { channel: ChannelNumber(channel.parse().unwrap()) }
+            }
+            ["close"] => Request::CloseConnection,
+            ["stuck"] => {
+                client.is_stuck = true;
+                return;
+            }
+            ["unstuck"] => {
+                client.is_stuck = false;
+                return;
+            }
+            ["login", user, password, from] => Request::Login(Login {
+                user: name(user),
+                password: password.as_bytes().to_vec(),
+                loopback: *from == "loopback",
+            }),
+            ["vhost", vhost] => Request::OpenVhost { vhost: name(vhost) },
+            other => panic!("unknown words {other:?}"),
+        };
+        let id = client.id;
+        self.world.requests(id, vec![request]);
+    }
+}
+
+impl Client {
+    fn requests(
+        &mut self,
+        channel: ChannelNumber,
+        words: &[&str],
+        padding: usize,
+    ) -> Vec<Request> {
+        let has = |flag: &str| words.contains(&flag);
+        match words {
+            ["publish", way, bodies, rest @ ..] => {
+                publishes(channel, (way, bodies), rest, padding)
+            }
+            ["ack", bodies @ ..] => self.settles(channel, Outcome::Ack, bodies),
+            ["discard", bodies @ ..] => self.settles(channel, Outcome::Discard, bodies),
+            ["requeue", bodies @ ..] => self.settles(channel, Outcome::Requeue, bodies),
+            ["close"] => {
+                self.held.retain(|(number, _), _| *number != channel.0);
+                vec![Request::CloseChannel { channel }]
+            }
+            ["limit", prefetch] => {
+                vec![Request::LimitChannel { channel, prefetch: prefetch.parse().unwrap() }]
+            }
+            ["get", queue, ..] => {
+                vec![Request::Get { channel, queue: name(queue), no_ack: has("no-ack") }]
+            }
+            ["consume", queue, "as", called, ..] => {
+                self.naming = Some((*called).to_owned());
+                let number = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+                let arguments = number("priority=").map_or_else(FieldTable::default, |priority| {
+                    let table = staunch_types::field_table::TableBuilder::new();
+                    table.int("x-priority", priority.parse().unwrap()).build()
+                });
+                vec![Request::Consume(Consume {
+                    channel,
+                    queue: name(queue),
+                    no_ack: has("no-ack"),
+                    exclusive: has("exclusive"),
+                    prefetch: number("prefetch=").map_or(0, |count| count.parse().unwrap()),
+                    arguments,
+                })]
+            }
+            ["cancel", called] => {
+                let found = self.consumers.iter().find(|(_, known)| known == called);
+                let consumer = found.expect("the consumer was named").0.1;
+                vec![Request::Cancel { channel, consumer }]
+            }
+            ["purge", queue] => vec![Request::PurgeQueue { channel, queue: name(queue) }],
+            ["delete-queue", queue, ..] => vec![Request::DeleteQueue {
+                channel,
+                queue: name(queue),
+                if_unused: has("if-unused"),
+                if_empty: has("if-empty"),
+            }],
+            ["delete-exchange", exchange] => {
+                vec![Request::DeleteExchange { channel, exchange: name(exchange), if_unused: false }]
+            }
+            ["bind", source, queue, key @ ..] => {
+                vec![Request::Bind(binding(channel, source, queue, key))]
+            }
+            ["unbind", source, queue, key @ ..] => {
+                vec![Request::Unbind(binding(channel, source, queue, key))]
+            }
+            ["queue", queue, ..] => vec![Request::DeclareQueue(DeclareQueue {
+                channel,
+                queue: name(queue),
+                server_named: false,
+                passive: has("passive"),
+                options: QueueOptions {
+                    durable: has("durable"),
+                    exclusive: has("exclusive"),
+                    auto_delete: has("auto-delete"),
+                    arguments: FieldTable::default(),
+                },
+            })],
+            ["exchange", exchange, kind, ..] => vec![Request::DeclareExchange(DeclareExchange {
+                channel,
+                exchange: name(exchange),
+                passive: has("passive"),
+                options: ExchangeOptions {
+                    kind: name(kind),
+                    durable: has("durable"),
+                    auto_delete: has("auto-delete"),
+                    internal: false,
+                    arguments: FieldTable::default(),
+                },
+            })],
+            other => panic!("unknown words {other:?}"),
+        }
+    }
+
+    /// One settlement per body, in the order given.
+    fn settles(
+        &mut self,
+        channel: ChannelNumber,
+        outcome: Outcome,
+        bodies: &[&str],
+    ) -> Vec<Request> {
+        let bodies = bodies.iter().flat_map(|body| range(body));
+        let settle = |body: String| {
+            let held = self.held.remove(&(channel.0, body.clone()));
+            let (consumer, queue, first) = held.unwrap_or_else(|| panic!("{body} is not held"));
+            Request::Settle(Settle { channel, consumer, queue, first, count: 1, outcome })
+        };
+        bodies.map(settle).collect()
+    }
+
+    /// Takes an event, and says what a reader of the transcript should see of it.
+    fn hear(&mut self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::VhostOpened => return None,
+            Event::Delivery(delivery) => {
+                self.take(delivery);
+                let called = &self.consumers[&(delivery.channel.0, delivery.consumer)];
+                format!("/{} {called} gets {}", delivery.channel, said(delivery))
+            }
+            Event::Reply { channel, reply } => format!("/{channel} {}", self.answer(*channel, reply)),
+            Event::Refused { channel, operation, refusal } => {
+                format!("/{channel} {operation:?} refused: {refusal}")
+            }
+            Event::Confirmed { channel, first, last } => {
+                format!("/{channel} confirmed {first}..{last}")
+            }
+            Event::Nacked { channel, first, last } => format!("/{channel} nacked {first}..{last}"),
+            Event::Returned { channel, message, .. } => {
+                format!("/{channel} returned {}", body_of(message))
+            }
+            Event::ConsumerCancelled { channel, consumer } => {
+                let called = self.consumers.remove(&(channel.0, *consumer)).unwrap();
+                format!("/{channel} {called} cancelled by the node")
+            }
+            Event::ChannelClosed { channel } => {
+                self.consumers.retain(|(number, _), _| *number != channel.0);
+                format!("/{channel} closed")
+            }
+            Event::ConnectionClosed => " closed".to_owned(),
+            Event::Alarm { memory, disk } => match (memory, disk) {
+                (true, true) => " alarm: memory, disk".to_owned(),
+                (true, false) => " alarm: memory".to_owned(),
+                (false, true) => " alarm: disk".to_owned(),
+                (false, false) => " alarm: none".to_owned(),
+            },
+            Event::Shutdown => " shutdown".to_owned(),
+            Event::LoginAccepted { user } => format!(" login accepted: {user}"),
+            Event::LoginRefused => " login refused".to_owned(),
+            Event::VhostRefused(refusal) => format!(" vhost refused: {refusal}"),
+        })
+    }
+
+    fn answer(&mut self, channel: ChannelNumber, reply: &Reply) -> String {
+        match reply {
+            Reply::QueueDeclared { ready_count, consumer_count } => {
+                format!("queue: {ready_count} ready, {consumer_count} consumers")
+            }
+            Reply::QueuePurged { count } => format!("purged {count}"),
+            Reply::QueueDeleted { count } => format!("queue deleted with {count}"),
+            Reply::Consuming { consumer } => {
+                let called = self.naming.take().expect("a consumer was asked for");
+                self.consumers.insert((channel.0, *consumer), called.clone());
+                format!("{called} consumes")
+            }
+            Reply::Cancelled { consumer } => {
+                let called = self.consumers.remove(&(channel.0, *consumer)).unwrap();
+                format!("{called} cancelled")
+            }
+            Reply::Got { delivery, ready_count } => {
+                self.take(delivery);
+                format!("got {}, {ready_count} more", said(delivery))
+            }
+            Reply::GotNothing => "got nothing".to_owned(),
+            Reply::ExchangeDeclared => "exchange declared".to_owned(),
+            Reply::ExchangeDeleted => "exchange deleted".to_owned(),
+            Reply::Bound => "bound".to_owned(),
+            Reply::Unbound => "unbound".to_owned(),
+        }
+    }
+
+    fn take(&mut self, delivery: &Delivery) {
+        self.undrained_size_bytes += delivery.outbound_size_bytes();
+        if !delivery.settled {
+            let held = (delivery.consumer, delivery.queue, delivery.index);
+            self.held.insert((delivery.channel.0, body_of(&delivery.message)), held);
+        }
+    }
+}
+
+fn said(delivery: &Delivery) -> String {
+    let body = body_of(&delivery.message);
+    if delivery.redelivered { format!("{body} again") } else { body }
+}
+
+/// The text at the beginning of the body.
+pub fn body_of(message: &Message) -> String {
+    let body = String::from_utf8(message.body().to_vec()).unwrap();
+    body.trim_end().to_owned()
+}
+
+fn publishes(
+    channel: ChannelNumber,
+    (way, bodies): (&str, &str),
+    rest: &[&str],
+    padding: usize,
+) -> Vec<Request> {
+    let (exchange, key) = way.split_once('/').unwrap_or(("", way));
+    let mut seq = rest.iter().find_map(|word| word.strip_prefix('#')?.parse().ok().map(PublishSeq));
+    let mandatory = rest.contains(&"mandatory");
+    let publish = |body: String| {
+        let body = format!("{body}{}", " ".repeat(padding));
+        let message =
+            Message::copied(exchange.as_bytes(), key.as_bytes(), b"\0\0", body.as_bytes());
+        let request = Request::Publish(Publish { channel, seq, mandatory, message });
+        seq = seq.map(|seq| PublishSeq(seq.0 + 1));
+        request
+    };
+    range(bodies).into_iter().map(publish).collect()
+}
+
+fn binding(channel: ChannelNumber, source: &str, queue: &str, key: &[&str]) -> Binding {
+    Binding {
+        channel,
+        source: name(source),
+        destination: Destination::Queue(name(queue)),
+        routing_key: name(key.first().copied().unwrap_or_default()),
+        arguments: FieldTable::default(),
+    }
+}
+
+/// `m1..m3` is `m1`, `m2`, `m3`; anything else is itself.
+fn range(text: &str) -> Vec<String> {
+    let Some((first, last)) = text.split_once("..") else { return vec![text.to_owned()] };
+    let digits = first.find(|c: char| c.is_ascii_digit()).expect("a range ends in numbers");
+    let (prefix, first) = first.split_at(digits);
+    let number = |text: &str| text.parse::<u32>().unwrap();
+    (number(first)..=number(&last[digits..])).map(|n| format!("{prefix}{n}")).collect()
+}

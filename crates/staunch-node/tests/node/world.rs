@@ -1,0 +1,168 @@
+//! A node with its disk, its workers and a clock, all driven by hand.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use staunch_log::{
+    Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteJob, Writer,
+};
+use staunch_node::{Input, Node, NodeConfig, Output, Recovered, User};
+use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
+
+/// Jobs after which a test that waits for quiet has found an endless loop.
+const JOBS_MAX: usize = 100_000;
+
+/// A node and everything around it.
+pub struct World {
+    pub disk: MemoryDisk,
+    pub config: NodeConfig,
+    pub node: Node,
+    pub now: Timestamp,
+    pub writes: VecDeque<WriteJob>,
+    pub backgrounds: VecDeque<BackgroundJob>,
+    pub fetches: VecDeque<(QueueId, FetchJob)>,
+    /// What the connections were told and nobody has looked at yet.
+    pub events: Vec<(ConnectionId, Event)>,
+    pub proceeds: Vec<ConnectionId>,
+    pub is_stopped: bool,
+    pub notes: Vec<staunch_log::Note>,
+    workers: Workers,
+}
+
+struct Workers {
+    writer: Writer<MemoryDisk>,
+    background: Background<MemoryDisk>,
+    reader: Reader<MemoryDisk>,
+}
+
+/// A configuration in which every limit of the log is near.
+pub fn tiny() -> NodeConfig {
+    NodeConfig { log: Config::tiny(), ..roomy() }
+}
+
+/// The log as it is shipped, but with files that a test can fill.
+pub fn roomy() -> NodeConfig {
+    let guest = User { password: b"guest".to_vec(), loopback_only: true };
+    NodeConfig {
+        memory_limit_size_bytes: 64 * 1024 * 1024,
+        disk_free_limit_size_bytes: 0,
+        users: BTreeMap::from([(Name::from_static("guest"), guest)]),
+        seed: 7,
+        log: Config { file_size_bytes: 4 * 1024 * 1024, ballast_size_bytes: 0, ..Config::default() },
+    }
+}
+
+impl World {
+    pub fn new(config: NodeConfig) -> Self {
+        Self::on(MemoryDisk::new(), config)
+    }
+
+    /// A node on whatever the disk holds.
+    pub fn on(disk: MemoryDisk, config: NodeConfig) -> Self {
+        let recovered = staunch_node::recover(disk.clone(), config.clone());
+        let recovered = recovered.unwrap_or_else(|error| panic!("the node refuses: {error}"));
+        let Recovered { node, writer, background, reader, notes } = recovered;
+        node.check_invariants();
+        Self {
+            disk,
+            config,
+            node,
+            now: Timestamp(1),
+            writes: VecDeque::new(),
+            backgrounds: VecDeque::new(),
+            fetches: VecDeque::new(),
+            events: Vec::new(),
+            proceeds: Vec::new(),
+            is_stopped: false,
+            notes,
+            workers: Workers { writer, background, reader },
+        }
+    }
+
+    /// Power fails, and the node starts again.
+    pub fn crash(self, seed: u64) -> Self {
+        self.disk.crash(seed);
+        Self::on(self.disk, self.config)
+    }
+
+    /// One input, one drain.
+    pub fn give(&mut self, input: Input) {
+        self.node.handle(input, self.now);
+        self.drain();
+    }
+
+    pub fn requests(&mut self, id: u64, requests: Vec<Request>) {
+        self.give(Input::Requests(ConnectionId(id), requests));
+    }
+
+    /// Ends a drain and takes what comes of it.
+    pub fn drain(&mut self) {
+        self.node.finish_drain(self.now);
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Events(id, events) => {
+                    self.events.extend(events.into_iter().map(|event| (id, event)));
+                }
+                Output::Proceed(id) => self.proceeds.push(id),
+                Output::Write(job) => self.writes.push_back(job),
+                Output::Background(job) => self.backgrounds.push_back(job),
+                Output::Fetch(queue, job) => self.fetches.push_back((queue, job)),
+                Output::Stopped => self.is_stopped = true,
+                Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
+            }
+        }
+    }
+
+    /// Runs the write under way, if there is one.
+    pub fn write(&mut self) -> bool {
+        let Some(job) = self.writes.pop_front() else { return false };
+        let done = self.workers.writer.run(job).unwrap();
+        self.give(Input::Written(done));
+        true
+    }
+
+    /// Runs the oldest background job, if there is one.
+    pub fn background(&mut self) -> bool {
+        let Some(job) = self.backgrounds.pop_front() else { return false };
+        let done = self.workers.background.run(job).unwrap();
+        self.give(Input::Background(done));
+        true
+    }
+
+    /// Runs the oldest fetch, if there is one.
+    pub fn fetch(&mut self) -> bool {
+        let Some((queue, job)) = self.fetches.pop_front() else { return false };
+        let done = self.workers.reader.run(job);
+        self.give(Input::Fetched(queue, done));
+        true
+    }
+
+    /// Runs jobs until there are none.
+    pub fn run_jobs(&mut self) {
+        for _ in 0..JOBS_MAX {
+            if !(self.write() || self.fetch() || self.background()) {
+                return;
+            }
+        }
+        panic!("jobs lead to jobs for ever");
+    }
+
+    pub fn tick(&mut self) {
+        self.now = self.now + Duration::from_millis(200);
+        self.give(Input::Tick);
+    }
+
+    /// Lets `count` ticks pass with all the work they bring.
+    pub fn rest(&mut self, count: usize) {
+        for _ in 0..count {
+            self.tick();
+            self.run_jobs();
+        }
+    }
+
+    pub fn take_events(&mut self) -> Vec<(ConnectionId, Event)> {
+        std::mem::take(&mut self.events)
+    }
+}

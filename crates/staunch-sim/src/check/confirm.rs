@@ -1,0 +1,101 @@
+//! Confirms: each publish at most once, never one that was not sent, never before the message is
+//! on disk (C1), never before the return of an unroutable one (C3).
+
+use std::collections::BTreeSet;
+
+use crate::{
+    check::{Kind, Violation, flag, index::Index},
+    history::{ChannelKey, Fact, History, MessageId},
+};
+
+/// Flags `ConfirmWrong`.
+pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
+    let mut outstanding = BTreeSet::new();
+    let mut returned = BTreeSet::new();
+    for (_, fact) in history.iter() {
+        match fact {
+            Fact::Published {
+                channel,
+                seq: Some(seq),
+                ..
+            } => {
+                outstanding.insert((*channel, *seq));
+            }
+            Fact::Confirmed {
+                channel,
+                tag,
+                multiple,
+            }
+            | Fact::Nacked {
+                channel,
+                tag,
+                multiple,
+            } => {
+                take(&mut outstanding, *channel, *tag, *multiple, out);
+            }
+            Fact::ConfirmSent { id, synced: false } => flag(
+                out,
+                Kind::ConfirmWrong,
+                format_args!("message {} was confirmed before it was synced", id.0),
+            ),
+            Fact::Returned { id } if !returned.insert(*id) => {
+                flag(
+                    out,
+                    Kind::ConfirmWrong,
+                    format_args!("message {} came back twice", id.0),
+                );
+            }
+            _ => {}
+        }
+    }
+    for (id, message) in &index.messages {
+        check_return(*id, message, out);
+    }
+}
+
+fn take(
+    outstanding: &mut BTreeSet<(ChannelKey, u64)>,
+    channel: ChannelKey,
+    tag: u64,
+    multiple: bool,
+    out: &mut Vec<Violation>,
+) {
+    let first = if multiple { 0 } else { tag };
+    let covered: Vec<_> = outstanding
+        .range((channel, first)..=(channel, tag))
+        .copied()
+        .collect();
+    if covered.last() != Some(&(channel, tag)) {
+        flag(
+            out,
+            Kind::ConfirmWrong,
+            format_args!(
+                "channel {}: tag {tag} is unknown or was confirmed before",
+                channel.0
+            ),
+        );
+    }
+    for key in covered {
+        outstanding.remove(&key);
+    }
+}
+
+fn check_return(
+    id: MessageId,
+    message: &crate::check::index::Message<'_>,
+    out: &mut Vec<Violation>,
+) {
+    let Some(confirmed) = message.confirmed else {
+        return;
+    };
+    let came_back = message.returned.is_some_and(|stamp| stamp < confirmed);
+    let unroutable = message.must.is_empty() && message.may.is_empty();
+    if message.mandatory && unroutable && !came_back {
+        let text = format_args!("unroutable message {} was confirmed without a return", id.0);
+        flag(out, Kind::ConfirmWrong, text);
+    }
+    if message.returned.is_some() && (!message.mandatory || !message.must.is_empty()) {
+        let text = format_args!("message {} came back though a queue was bound for it", id.0);
+        flag(out, Kind::ConfirmWrong, text);
+    }
+}

@@ -1,0 +1,232 @@
+//! The history by message, by delivery and by removal.
+
+use std::collections::BTreeMap;
+
+use crate::history::{
+    ChannelKey, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind, Settlement,
+    Stamp,
+};
+
+/// The life of a message as its publisher saw it.
+#[derive(Debug)]
+pub struct Message<'a> {
+    /// When it was sent.
+    pub sent: Stamp,
+    /// On which channel.
+    pub channel: ChannelKey,
+    /// Delivery mode 2.
+    pub persistent: bool,
+    /// With `mandatory`.
+    pub mandatory: bool,
+    /// When its confirm came.
+    pub confirmed: Option<Stamp>,
+    /// When it came back.
+    pub returned: Option<Stamp>,
+    /// Queues it had to reach.
+    pub must: &'a [QueueRef],
+    /// Queues it may have reached besides.
+    pub may: &'a [QueueRef],
+}
+
+/// The life of a delivery.
+#[derive(Debug)]
+pub struct Delivery {
+    /// When the node emitted it.
+    pub emitted: Stamp,
+    /// From which queue, by the node's id.
+    pub queue_id: u64,
+    /// The message.
+    pub id: MessageId,
+    /// Flagged by the node.
+    pub redelivered: bool,
+    /// Where a client received it, if one did.
+    pub received: Option<(ChannelKey, QueueRef)>,
+    /// When it was settled without going back, if it was.
+    pub settled: Option<Stamp>,
+}
+
+/// A purge or delete.
+#[derive(Debug)]
+pub struct RemovalSpan {
+    /// Of which queue.
+    pub queue: QueueRef,
+    /// Which.
+    pub kind: RemovalKind,
+    /// When it was sent.
+    pub started: Stamp,
+    /// When it could have no more effect.
+    pub over: Option<Stamp>,
+    /// It was answered with success.
+    pub done: bool,
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub struct Index<'a> {
+    /// Messages by id.
+    pub messages: BTreeMap<MessageId, Message<'a>>,
+    /// Deliveries in the order of their emission.
+    pub deliveries: BTreeMap<Emission, Delivery>,
+    /// Purges and deletes.
+    pub removals: BTreeMap<Removal, RemovalSpan>,
+    /// When the node crashed.
+    pub crashes: Vec<Stamp>,
+    /// Publishes that wait for their confirm, by channel and number.
+    outstanding: BTreeMap<(ChannelKey, u64), MessageId>,
+}
+
+impl<'a> Index<'a> {
+    /// Reads the history once.
+    pub fn build(history: &'a History) -> Self {
+        let mut index = Self::default();
+        for (stamp, fact) in history.iter() {
+            index.add_publish_side(stamp, fact);
+            index.add_consume_side(stamp, fact);
+        }
+        index
+    }
+
+    /// Whether the node crashed at or after `stamp`.
+    pub fn crashed_after(&self, stamp: Stamp) -> bool {
+        self.crashes.last().is_some_and(|last| *last >= stamp)
+    }
+
+    fn add_publish_side(&mut self, stamp: Stamp, fact: &'a Fact) {
+        match fact {
+            Fact::Published {
+                id,
+                channel,
+                seq,
+                persistent,
+                mandatory,
+            } => {
+                if let Some(seq) = seq {
+                    self.outstanding.insert((*channel, *seq), *id);
+                }
+                let (persistent, mandatory) = (*persistent, *mandatory);
+                let message = Message {
+                    sent: stamp,
+                    channel: *channel,
+                    persistent,
+                    mandatory,
+                    confirmed: None,
+                    returned: None,
+                    must: &[],
+                    may: &[],
+                };
+                self.messages.insert(*id, message);
+            }
+            Fact::Routed { id, must, may } => {
+                if let Some(message) = self.messages.get_mut(id) {
+                    message.must = must;
+                    message.may = may;
+                }
+            }
+            Fact::Confirmed {
+                channel,
+                tag,
+                multiple,
+            } => {
+                for id in self.take_outstanding(*channel, *tag, *multiple) {
+                    if let Some(message) = self.messages.get_mut(&id) {
+                        message.confirmed = Some(stamp);
+                    }
+                }
+            }
+            Fact::Nacked {
+                channel,
+                tag,
+                multiple,
+            } => {
+                self.take_outstanding(*channel, *tag, *multiple);
+            }
+            Fact::Returned { id } => {
+                if let Some(message) = self.messages.get_mut(id) {
+                    message.returned.get_or_insert(stamp);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_outstanding(
+        &mut self,
+        channel: ChannelKey,
+        tag: u64,
+        multiple: bool,
+    ) -> Vec<MessageId> {
+        let first = if multiple { 0 } else { tag };
+        let covered: Vec<_> = self
+            .outstanding
+            .range((channel, first)..=(channel, tag))
+            .map(|(key, _)| *key)
+            .collect();
+        covered
+            .iter()
+            .filter_map(|key| self.outstanding.remove(key))
+            .collect()
+    }
+
+    fn add_consume_side(&mut self, stamp: Stamp, fact: &Fact) {
+        match fact {
+            Fact::Emitted {
+                emission,
+                queue_id,
+                id,
+                redelivered,
+                ..
+            } => {
+                let delivery = Delivery {
+                    emitted: stamp,
+                    queue_id: *queue_id,
+                    id: *id,
+                    redelivered: *redelivered,
+                    received: None,
+                    settled: None,
+                };
+                self.deliveries.insert(*emission, delivery);
+            }
+            Fact::Received {
+                emission,
+                channel,
+                queue,
+                ..
+            } => {
+                if let Some(delivery) = self.deliveries.get_mut(emission) {
+                    delivery.received = Some((*channel, *queue));
+                }
+            }
+            Fact::Settled {
+                emission,
+                settlement: Settlement::Ack | Settlement::Discard,
+            } => {
+                if let Some(delivery) = self.deliveries.get_mut(emission) {
+                    delivery.settled = Some(stamp);
+                }
+            }
+            Fact::Removing {
+                removal,
+                queue,
+                kind,
+            } => {
+                let (queue, kind) = (*queue, *kind);
+                let span = RemovalSpan {
+                    queue,
+                    kind,
+                    started: stamp,
+                    over: None,
+                    done: false,
+                };
+                self.removals.insert(*removal, span);
+            }
+            Fact::RemovalOver { removal, done } => {
+                if let Some(span) = self.removals.get_mut(removal) {
+                    span.over = Some(stamp);
+                    span.done = *done;
+                }
+            }
+            Fact::Crash => self.crashes.push(stamp),
+            _ => {}
+        }
+    }
+}

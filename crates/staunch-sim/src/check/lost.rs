@@ -1,0 +1,63 @@
+//! A confirmed message leaves a queue only by a settlement, a purge or a deletion (C4).
+
+use std::collections::BTreeSet;
+
+use crate::{
+    check::{
+        Kind, Violation, flag,
+        index::{Index, Message},
+    },
+    history::{Fact, History, MessageId, QueueRef},
+};
+
+/// Flags `Lost`, of queues that were drained at the end.
+///
+/// The drain settles what it receives, so a message that was in the queue has a settlement.
+pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
+    let drained: BTreeSet<QueueRef> = history
+        .iter()
+        .filter_map(|(_, fact)| {
+            if let Fact::Drained { queue } = fact {
+                Some(*queue)
+            } else {
+                None
+            }
+        })
+        .collect();
+    let settled: BTreeSet<(MessageId, QueueRef)> = index
+        .deliveries
+        .values()
+        .filter(|delivery| delivery.settled.is_some())
+        .filter_map(|delivery| delivery.received.map(|(_, queue)| (delivery.id, queue)))
+        .collect();
+    for (id, message) in index
+        .messages
+        .iter()
+        .filter(|(_, message)| message.confirmed.is_some())
+    {
+        for queue in message.must {
+            let there = settled.contains(&(*id, *queue)) || !drained.contains(queue);
+            if !there && !may_be_gone(history, index, message, *queue) {
+                let name = &history.queues[queue.0].name;
+                let text = format_args!("message {} was confirmed but is not in '{name}'", id.0);
+                flag(out, Kind::Lost, text);
+            }
+        }
+    }
+}
+
+fn may_be_gone(
+    history: &History,
+    index: &Index<'_>,
+    message: &Message<'_>,
+    queue: QueueRef,
+) -> bool {
+    let facts = &history.queues[queue.0];
+    let volatile = !(facts.durable && message.persistent);
+    let removed = || {
+        index.removals.values().any(|removal| {
+            removal.queue == queue && removal.over.is_none_or(|over| over > message.sent)
+        })
+    };
+    !facts.lossless || (volatile && index.crashed_after(message.sent)) || removed()
+}

@@ -1,0 +1,41 @@
+//! Fresh deliveries of one queue on one consumer channel follow the order in which each
+//! publisher channel sent them (C11, C12).
+
+use std::collections::BTreeMap;
+
+use crate::{
+    check::{Kind, Violation, flag, index::Index},
+    history::{Fact, History},
+};
+
+/// Flags `Reordered`.
+pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
+    let mut last = BTreeMap::new();
+    for (_, fact) in history.iter() {
+        let Fact::Received {
+            channel,
+            queue,
+            id,
+            redelivered: false,
+            ..
+        } = fact
+        else {
+            continue;
+        };
+        let Some(message) = index.messages.get(id) else {
+            continue;
+        };
+        let newest = last
+            .entry((*channel, *queue, message.channel))
+            .or_insert((message.sent, *id));
+        if newest.0 > message.sent {
+            let text = format_args!(
+                "'{}': message {} came after {}, which was published later on the same channel",
+                history.queues[queue.0].name, id.0, newest.1.0
+            );
+            flag(out, Kind::Reordered, text);
+        } else {
+            *newest = (message.sent, *id);
+        }
+    }
+}

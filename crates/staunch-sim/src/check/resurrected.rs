@@ -1,0 +1,91 @@
+//! What was settled before a close-ok, purged or deleted never comes back (C9, C4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    check::{
+        Kind, Violation, flag,
+        index::{Delivery, Index, RemovalSpan},
+    },
+    history::{ChannelKey, Emission, Fact, History, MessageId, RemovalKind},
+};
+
+/// Flags `Resurrected`.
+pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
+    check_settled(history, index, out);
+    check_removed(history, index, out);
+}
+
+fn check_settled(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
+    let mut on_channel: BTreeMap<ChannelKey, Vec<Emission>> = BTreeMap::new();
+    let mut certain: BTreeSet<(u64, MessageId)> = BTreeSet::new();
+    for (stamp, fact) in history.iter() {
+        match fact {
+            Fact::Settled { emission, .. } => {
+                let Some(delivery) = index.deliveries.get(emission) else {
+                    continue;
+                };
+                let Some((channel, _)) = delivery.received else {
+                    continue;
+                };
+                if delivery.settled == Some(stamp) {
+                    on_channel.entry(channel).or_default().push(*emission);
+                }
+            }
+            Fact::Barrier { channel } => {
+                for emission in on_channel.remove(channel).unwrap_or_default() {
+                    let delivery = &index.deliveries[&emission];
+                    certain.insert((delivery.queue_id, delivery.id));
+                }
+            }
+            Fact::Emitted { queue_id, id, .. } if certain.contains(&(*queue_id, *id)) => {
+                let text = format_args!(
+                    "message {} of queue id {queue_id} was settled before a close-ok and came back",
+                    id.0
+                );
+                flag(out, Kind::Resurrected, text);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check_removed(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
+    let done: Vec<_> = index
+        .removals
+        .values()
+        .filter(|removal| removal.done)
+        .collect();
+    let mut first_emitted = BTreeMap::new();
+    for delivery in index.deliveries.values() {
+        first_emitted
+            .entry((delivery.queue_id, delivery.id))
+            .or_insert(delivery.emitted);
+        let Some((_, queue)) = delivery.received else {
+            continue;
+        };
+        let first = first_emitted[&(delivery.queue_id, delivery.id)];
+        for removal in done.iter().filter(|removal| removal.queue == queue) {
+            let gone = is_gone(index, delivery, removal);
+            let held =
+                removal.kind == RemovalKind::Purge && removal.over.is_some_and(|over| first < over);
+            if gone && !held {
+                let text = format_args!(
+                    "message {} of '{}' came back after {:?}",
+                    delivery.id.0, history.queues[queue.0].name, removal.kind
+                );
+                flag(out, Kind::Resurrected, text);
+            }
+        }
+    }
+}
+
+/// The message was certainly in the queue when the removal began, and emitted after it ended.
+fn is_gone(index: &Index<'_>, delivery: &Delivery, removal: &RemovalSpan) -> bool {
+    let confirmed = index
+        .messages
+        .get(&delivery.id)
+        .and_then(|message| message.confirmed);
+    confirmed.is_some_and(|stamp| stamp < removal.started)
+        && removal.over.is_some_and(|over| over < delivery.emitted)
+}

@@ -1,0 +1,367 @@
+//! The checker's own mutation tests: legal histories pass, planted violations are flagged.
+
+use super::*;
+use crate::history::{
+    ChannelKey, Emission, MessageId, QueueFacts, QueueRef, Removal, RemovalKind, Settlement,
+};
+use crate::history::{Fact, Fact::*};
+
+const PUBLISHER: ChannelKey = ChannelKey(1);
+const CONSUMER: ChannelKey = ChannelKey(2);
+const OTHER: ChannelKey = ChannelKey(3);
+const QUEUE: QueueRef = QueueRef(0);
+
+/// A history over one durable, lossless queue, without the drain.
+fn history(facts: Vec<Vec<Fact>>) -> History {
+    let queue = QueueFacts {
+        name: "q".into(),
+        durable: true,
+        lossless: true,
+    };
+    let mut history = History::new(vec![queue]);
+    for fact in facts.into_iter().flatten() {
+        history.push(fact);
+    }
+    history.push(Drained { queue: QUEUE });
+    history
+}
+
+fn publish(id: u64) -> Vec<Fact> {
+    vec![
+        Published {
+            id: MessageId(id),
+            channel: PUBLISHER,
+            seq: Some(id),
+            persistent: true,
+            mandatory: false,
+        },
+        Routed {
+            id: MessageId(id),
+            must: vec![QUEUE],
+            may: vec![],
+        },
+    ]
+}
+
+fn confirm(id: u64) -> Vec<Fact> {
+    vec![
+        ConfirmSent {
+            id: MessageId(id),
+            synced: true,
+        },
+        Confirmed {
+            channel: PUBLISHER,
+            tag: id,
+            multiple: false,
+        },
+    ]
+}
+
+fn deliver(emission: u64, channel: ChannelKey, id: u64, redelivered: bool) -> Vec<Fact> {
+    deliver_at(emission, channel, id, redelivered, id)
+}
+
+fn deliver_at(
+    emission: u64,
+    channel: ChannelKey,
+    id: u64,
+    redelivered: bool,
+    index: u64,
+) -> Vec<Fact> {
+    let (emission, id, queue) = (Emission(emission), MessageId(id), QUEUE);
+    vec![
+        Emitted {
+            emission,
+            queue_id: 9,
+            index,
+            id,
+            redelivered,
+        },
+        Received {
+            emission,
+            channel,
+            queue,
+            id,
+            redelivered,
+            intact: true,
+        },
+    ]
+}
+
+fn settle(emission: u64, settlement: Settlement) -> Vec<Fact> {
+    vec![Settled {
+        emission: Emission(emission),
+        settlement,
+    }]
+}
+
+fn ack(emission: u64) -> Vec<Fact> {
+    settle(emission, Settlement::Ack)
+}
+
+fn remove(kind: RemovalKind) -> Vec<Fact> {
+    vec![
+        Removing {
+            removal: Removal(1),
+            queue: QUEUE,
+            kind,
+        },
+        RemovalOver {
+            removal: Removal(1),
+            done: true,
+        },
+    ]
+}
+
+#[track_caller]
+fn check_history(facts: Vec<Vec<Fact>>, expected: &[Kind]) {
+    let found = check(&history(facts));
+    let kinds: Vec<Kind> = found.iter().map(|violation| violation.kind).collect();
+    assert_eq!(kinds, expected, "{found:?}");
+}
+
+#[test]
+fn legal_confirmed_delivered_settled() {
+    check_history(
+        vec![publish(1), publish(2), confirm(1), confirm(2)]
+            .into_iter()
+            .chain([deliver(1, CONSUMER, 1, false), ack(1)])
+            .chain([deliver(2, CONSUMER, 2, false), ack(2)])
+            .collect(),
+        &[],
+    );
+}
+
+#[test]
+fn legal_open_publish_is_lost_or_not() {
+    check_history(vec![publish(1), vec![Crash]], &[]);
+    check_history(
+        vec![
+            publish(1),
+            vec![Crash],
+            deliver(1, CONSUMER, 1, false),
+            ack(1),
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn legal_ack_without_barrier_comes_back_flagged() {
+    check_history(
+        vec![
+            publish(1),
+            confirm(1),
+            deliver(1, CONSUMER, 1, false),
+            ack(1),
+            vec![Crash],
+            deliver(2, OTHER, 1, true),
+            ack(2),
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn legal_requeue_overtaken_by_successor() {
+    check_history(
+        vec![
+            publish(1),
+            publish(2),
+            deliver(1, CONSUMER, 1, false),
+            deliver(2, CONSUMER, 2, false),
+            settle(1, Settlement::Requeue),
+            ack(2),
+            deliver(3, CONSUMER, 1, true),
+            ack(3),
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn legal_loss_on_a_damaged_disk_but_no_wrong_bytes() {
+    check_history(vec![publish(1), confirm(1), vec![Damaged]], &[]);
+    let mut delivery = deliver(1, CONSUMER, 1, false);
+    if let Some(Received { intact, .. }) = delivery.last_mut() {
+        *intact = false;
+    }
+    check_history(vec![publish(1), vec![Damaged], delivery], &[Kind::Corrupt]);
+}
+
+#[test]
+fn legal_purge_delete_and_reused_place() {
+    check_history(
+        vec![publish(1), confirm(1), remove(RemovalKind::Purge)],
+        &[],
+    );
+    check_history(
+        vec![publish(1), confirm(1), remove(RemovalKind::Delete)],
+        &[],
+    );
+    let held = vec![
+        publish(1),
+        confirm(1),
+        deliver(1, CONSUMER, 1, false),
+        remove(RemovalKind::Purge),
+        deliver(2, OTHER, 1, true),
+    ];
+    check_history(held, &[]);
+    let reused = vec![
+        publish(1),
+        deliver_at(1, CONSUMER, 1, false, 5),
+        vec![Crash],
+        publish(2),
+        deliver_at(2, OTHER, 2, false, 5),
+    ];
+    check_history(reused, &[]);
+}
+
+#[test]
+fn planted_lost() {
+    check_history(vec![publish(1), confirm(1)], &[Kind::Lost]);
+    let requeued = settle(1, Settlement::Requeue);
+    check_history(
+        vec![
+            publish(1),
+            confirm(1),
+            deliver(1, CONSUMER, 1, false),
+            requeued,
+        ],
+        &[Kind::Lost],
+    );
+    let early = remove(RemovalKind::Purge);
+    check_history(vec![early, publish(1), confirm(1)], &[Kind::Lost]);
+}
+
+#[test]
+fn planted_phantom() {
+    check_history(vec![deliver(1, CONSUMER, 7, false)], &[Kind::Phantom]);
+    let unrouted = publish(1).into_iter().take(1).collect();
+    check_history(
+        vec![unrouted, deliver(1, CONSUMER, 1, false)],
+        &[Kind::Phantom],
+    );
+}
+
+#[test]
+fn planted_corrupt() {
+    let mut delivery = deliver(1, CONSUMER, 1, false);
+    if let Some(Received { intact, .. }) = delivery.last_mut() {
+        *intact = false;
+    }
+    check_history(vec![publish(1), delivery], &[Kind::Corrupt]);
+    let mut delivery = deliver(1, CONSUMER, 1, true);
+    if let Some(Received { redelivered, .. }) = delivery.last_mut() {
+        *redelivered = false;
+    }
+    check_history(vec![publish(1), delivery], &[Kind::Corrupt]);
+}
+
+#[test]
+fn planted_unflagged_duplicate() {
+    let twice = vec![
+        publish(1),
+        deliver(1, CONSUMER, 1, false),
+        vec![Crash],
+        deliver(2, OTHER, 1, false),
+    ];
+    check_history(twice, &[Kind::DupUnflagged]);
+}
+
+#[test]
+fn planted_resurrection() {
+    let settled = vec![
+        publish(1),
+        deliver(1, CONSUMER, 1, false),
+        ack(1),
+        vec![Barrier { channel: CONSUMER }],
+        vec![Crash],
+        deliver(2, OTHER, 1, true),
+    ];
+    check_history(settled, &[Kind::Resurrected]);
+    for kind in [RemovalKind::Purge, RemovalKind::Delete] {
+        let removed = vec![
+            publish(1),
+            confirm(1),
+            remove(kind),
+            deliver(1, OTHER, 1, false),
+        ];
+        check_history(removed, &[Kind::Resurrected]);
+    }
+}
+
+#[test]
+fn planted_double_enqueue() {
+    let two_places = vec![
+        publish(1),
+        deliver_at(1, CONSUMER, 1, false, 5),
+        deliver_at(2, CONSUMER, 1, true, 6),
+    ];
+    check_history(two_places, &[Kind::DoubleEnqueue]);
+    let one_place = vec![
+        publish(1),
+        publish(2),
+        deliver_at(1, CONSUMER, 1, false, 5),
+        deliver_at(2, CONSUMER, 2, false, 5),
+    ];
+    check_history(one_place, &[Kind::DoubleEnqueue]);
+}
+
+#[test]
+fn planted_reorder() {
+    let swapped = vec![
+        publish(1),
+        publish(2),
+        deliver(1, CONSUMER, 2, false),
+        deliver(2, CONSUMER, 1, false),
+    ];
+    check_history(swapped, &[Kind::Reordered]);
+}
+
+#[test]
+fn planted_wrong_confirms() {
+    let settled = || [deliver(1, CONSUMER, 1, false), ack(1)].concat();
+    let unknown = vec![publish(1), confirm(1), confirm(2), settled()];
+    check_history(unknown, &[Kind::ConfirmWrong]);
+    let repeated = vec![publish(1), confirm(1), confirm(1), settled()];
+    check_history(repeated, &[Kind::ConfirmWrong]);
+    let early = vec![
+        publish(1),
+        vec![ConfirmSent {
+            id: MessageId(1),
+            synced: false,
+        }],
+        settled(),
+    ];
+    check_history(early, &[Kind::ConfirmWrong]);
+}
+
+#[test]
+fn planted_missing_and_wrong_return() {
+    let unroutable = vec![
+        Published {
+            id: MessageId(1),
+            channel: PUBLISHER,
+            seq: Some(1),
+            persistent: true,
+            mandatory: true,
+        },
+        Routed {
+            id: MessageId(1),
+            must: vec![],
+            may: vec![],
+        },
+    ];
+    check_history(vec![unroutable.clone(), confirm(1)], &[Kind::ConfirmWrong]);
+    let back = vec![Returned { id: MessageId(1) }];
+    check_history(vec![unroutable.clone(), back.clone(), confirm(1)], &[]);
+    check_history(vec![unroutable, confirm(1), back], &[Kind::ConfirmWrong]);
+}
+
+#[test]
+fn planted_stuck_and_wrong_definition() {
+    check_history(vec![vec![Stuck { what: "x".into() }]], &[Kind::Stuck]);
+    let wrong = vec![DefinitionWrong { what: "x".into() }];
+    check_history(vec![wrong], &[Kind::DefinitionWrong]);
+}

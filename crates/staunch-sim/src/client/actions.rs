@@ -1,0 +1,372 @@
+//! What publishers and consumers do when it is their turn.
+
+use staunch_amqp_codec::{
+    content::encode_content,
+    methods::{
+        BasicAck, BasicCancel, BasicConsume, BasicGet, BasicNack, BasicPublish, BasicQos,
+        BasicRecover, BasicReject,
+    },
+};
+use staunch_types::field_table::TableRef;
+
+use crate::{
+    client::{
+        Client, Habits, Phase, Role, Session, Wire,
+        channel::{Asked, Channel, Consumer, Purpose},
+        setup::{CONTROL_CHANNEL, declare_queue, open_for_work, short},
+    },
+    history::{Fact, QueueRef, Settlement},
+    payload::Payload,
+    random::Random,
+    topology::{DEFAULT_EXCHANGE, QueueKind, ROUTING_KEYS, Topology},
+    witness::Witness,
+};
+
+/// Consumers one channel of the workload has at most.
+const CONSUMERS_PER_CHANNEL_MAX: usize = 3;
+
+impl Client {
+    /// Does something; how many operations it was.
+    pub fn act(&mut self, witness: &mut Witness) -> u64 {
+        self.advance_setup(witness);
+        let (role, habits) = (self.role, self.habits);
+        let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|session| session.phase == Phase::Ready)
+        else {
+            return 0;
+        };
+        let random = &mut self.random;
+        if role != Role::Drainer && random.chance(4) {
+            session.close(witness);
+            return 1;
+        }
+        let number = CONTROL_CHANNEL + to_u16(random.between(1, u64::from(habits.channels)));
+        let blocked = session.blocked;
+        let (channels, mut wire) = session.split(witness);
+        let channel = match channels.get_mut(&number) {
+            Some(channel) => channel,
+            None => channels
+                .entry(number)
+                .or_insert(open_for_work(role, number, random, &mut wire)),
+        };
+        if !channel.is_usable() {
+            return 0;
+        }
+        if role != Role::Drainer && random.chance(10) {
+            channel.close(&mut wire);
+            return 1;
+        }
+        match channel.purpose {
+            Purpose::Publish if blocked => 0,
+            Purpose::Publish => publish_burst(channel, habits, random, &mut wire),
+            Purpose::Consume => consume_step(channel, random, &mut wire),
+            Purpose::Control => crate::client::churn::step(channel, random, &mut wire),
+        }
+    }
+}
+
+impl Session {
+    /// Settles everything held on the channels for consuming, without closing anything.
+    pub fn ack_all(&mut self, witness: &mut Witness) {
+        if self.phase != Phase::Ready {
+            return;
+        }
+        let (channels, wire) = self.split(witness);
+        for channel in channels.values_mut().filter(|channel| channel.is_usable()) {
+            if let Some((&last, _)) = channel.unacked.last_key_value() {
+                let tags: Vec<u64> = channel.unacked.keys().copied().collect();
+                BasicAck {
+                    delivery_tag: last,
+                    multiple: true,
+                }
+                .encode_frame(channel.number, wire.out);
+                channel.settled(&tags, Settlement::Ack, wire.witness);
+            }
+        }
+    }
+}
+
+fn publish_burst(
+    channel: &mut Channel,
+    habits: Habits,
+    random: &mut Random,
+    wire: &mut Wire<'_>,
+) -> u64 {
+    let count = random.between(1, habits.burst_max);
+    let mut sent = 0;
+    while sent < count && channel.unconfirmed.len() < habits.confirm_window {
+        let topology = wire.witness.definitions.topology();
+        let (exchange, key) = draw_address(topology, random);
+        let persistent = random.chance(habits.persistent);
+        let body_size = draw_size(habits, random);
+        let mandatory = random.chance(150);
+        publish(
+            channel,
+            (exchange, key),
+            (persistent, mandatory),
+            body_size,
+            wire,
+        );
+        sent += 1;
+    }
+    sent
+}
+
+/// Sends one publish.
+pub fn publish(
+    channel: &mut Channel,
+    (exchange, key): (String, String),
+    (persistent, mandatory): (bool, bool),
+    body_size: usize,
+    wire: &mut Wire<'_>,
+) {
+    let id = wire.witness.next_message();
+    let payload = Payload {
+        id,
+        exchange,
+        key,
+        persistent,
+        body_size,
+    };
+    let method = BasicPublish {
+        ticket: 0,
+        exchange: short(&payload.exchange),
+        routing_key: short(&payload.key),
+        mandatory,
+        immediate: false,
+    };
+    method.encode_frame(channel.number, wire.out);
+    let (properties, body) = (payload.properties(), payload.body());
+    encode_content(wire.out, channel.number, &properties, &body, wire.frame_max);
+    // Confirm mode may still be on its way: the channel asked for it before it published.
+    let confirming = channel.confirming
+        || channel
+            .asked
+            .iter()
+            .any(|asked| matches!(asked, Asked::ConfirmSelect));
+    let seq = confirming.then(|| {
+        channel.last_seq += 1;
+        channel.unconfirmed.insert(channel.last_seq, id);
+        channel.last_seq
+    });
+    let fact = Fact::Published {
+        id,
+        channel: channel.key,
+        seq,
+        persistent,
+        mandatory,
+    };
+    wire.witness.coverage.hit("published");
+    wire.witness.publish(payload, wire.connection, fact);
+}
+
+fn draw_address(topology: &Topology, random: &mut Random) -> (String, String) {
+    if random.chance(400) {
+        let queue = random.pick(&topology.queues);
+        return (DEFAULT_EXCHANGE.to_owned(), queue.name.clone());
+    }
+    let exchange = random.pick(&topology.exchanges);
+    (
+        exchange.name.to_owned(),
+        (*random.pick(&ROUTING_KEYS)).to_owned(),
+    )
+}
+
+fn draw_size(habits: Habits, random: &mut Random) -> usize {
+    let size = match random.weighted(&[20, 50, 20, 8, 2]) {
+        0 => 0,
+        1 => random.between(1, 100),
+        2 => random.between(100, 2_000),
+        3 => random.between(2_000, 9_000),
+        _ if habits.large_bodies => random.between(9_000, 40_000),
+        _ => random.between(400, 600),
+    };
+    usize::try_from(size).expect("a body is small")
+}
+
+fn consume_step(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
+    let held = !channel.unacked.is_empty();
+    let active = channel
+        .consumers
+        .values()
+        .filter(|consumer| !consumer.cancelling)
+        .count();
+    if active == 0 || (active < CONSUMERS_PER_CHANNEL_MAX && random.chance(60)) {
+        return consume(channel, random, wire);
+    }
+    match random.weighted(&[if held { 60 } else { 0 }, 8, 3, 30]) {
+        0 => settle_some(channel, random, wire),
+        1 => get(channel, random, wire),
+        2 => cancel(channel, random, wire),
+        _ => 0,
+    }
+}
+
+fn consume(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
+    let topology = wire.witness.definitions.topology().clone();
+    let queue = QueueRef(random.index(topology.queues.len()));
+    let kind = topology.queues[queue.0].kind;
+    let fresh = channel.tags_used == 0;
+    if fresh && random.chance(200) {
+        channel.prefetch_global = to_u16(random.between(1, 20));
+        let count = channel.prefetch_global;
+        let qos = BasicQos {
+            prefetch_size: 0,
+            prefetch_count: count,
+            global: true,
+        };
+        channel.ask(qos, Asked::Qos, wire);
+    }
+    let prefetch = *random.pick(&[1, 1, 3, 10, 50, 0]);
+    let qos = BasicQos {
+        prefetch_size: 0,
+        prefetch_count: prefetch,
+        global: false,
+    };
+    channel.ask(qos, Asked::Qos, wire);
+    if kind == QueueKind::AutoDelete {
+        declare_queue(channel, &topology, queue, wire);
+    }
+    let no_ack = kind == QueueKind::Leaky && random.chance(500);
+    start_consumer(channel, &topology, queue, (prefetch, no_ack), wire);
+    1
+}
+
+/// Sends `basic.consume`.
+pub fn start_consumer(
+    channel: &mut Channel,
+    topology: &Topology,
+    queue: QueueRef,
+    (prefetch, no_ack): (u16, bool),
+    wire: &mut Wire<'_>,
+) {
+    channel.tags_used += 1;
+    let tag = format!("c{}", channel.tags_used);
+    let method = BasicConsume {
+        ticket: 0,
+        queue: short(&topology.queues[queue.0].name),
+        consumer_tag: short(&tag),
+        no_local: false,
+        no_ack,
+        exclusive: false,
+        nowait: false,
+        arguments: TableRef::default(),
+    };
+    channel.ask(method, Asked::Consume(tag.clone()), wire);
+    let consumer = Consumer {
+        queue,
+        prefetch,
+        no_ack,
+        held: 0,
+        cancelling: false,
+    };
+    channel.consumers.insert(tag, consumer);
+}
+
+fn get(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
+    let topology = wire.witness.definitions.topology().clone();
+    let queue = QueueRef(random.index(topology.queues.len()));
+    let facts = &topology.queues[queue.0];
+    if facts.kind == QueueKind::AutoDelete {
+        return 0;
+    }
+    let no_ack = facts.kind == QueueKind::Leaky && random.chance(500);
+    let method = BasicGet {
+        ticket: 0,
+        queue: short(&facts.name),
+        no_ack,
+    };
+    channel.ask(method, Asked::Get(queue, no_ack), wire);
+    1
+}
+
+fn cancel(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
+    let tags: Vec<String> = channel
+        .consumers
+        .iter()
+        .filter(|(_, consumer)| !consumer.cancelling)
+        .map(|(tag, _)| tag.clone())
+        .collect();
+    let tag = random.pick(&tags).clone();
+    if let Some(consumer) = channel.consumers.get_mut(&tag) {
+        consumer.cancelling = true;
+    }
+    let method = BasicCancel {
+        consumer_tag: short(&tag),
+        nowait: false,
+    };
+    channel.ask(method, Asked::Cancel(tag.clone()), wire);
+    1
+}
+
+fn settle_some(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
+    let held: Vec<u64> = channel.unacked.keys().copied().collect();
+    let number = channel.number;
+    let tag = *random.pick(&held);
+    let upto: Vec<u64> = held.iter().copied().filter(|other| *other <= tag).collect();
+    let (tags, settlement) = match random.weighted(&[40, 30, 8, 6, 4, 2, 1]) {
+        0 => {
+            BasicAck {
+                delivery_tag: tag,
+                multiple: false,
+            }
+            .encode_frame(number, wire.out);
+            (vec![tag], Settlement::Ack)
+        }
+        1 => {
+            BasicAck {
+                delivery_tag: tag,
+                multiple: true,
+            }
+            .encode_frame(number, wire.out);
+            (upto, Settlement::Ack)
+        }
+        2 => {
+            BasicNack {
+                delivery_tag: tag,
+                multiple: true,
+                requeue: true,
+            }
+            .encode_frame(number, wire.out);
+            (upto, Settlement::Requeue)
+        }
+        3 => {
+            BasicReject {
+                delivery_tag: tag,
+                requeue: true,
+            }
+            .encode_frame(number, wire.out);
+            (vec![tag], Settlement::Requeue)
+        }
+        4 => {
+            BasicReject {
+                delivery_tag: tag,
+                requeue: false,
+            }
+            .encode_frame(number, wire.out);
+            (vec![tag], Settlement::Discard)
+        }
+        5 => {
+            channel.recovering = true;
+            channel.ask(BasicRecover { requeue: true }, Asked::Recover, wire);
+            return 1;
+        }
+        _ => {
+            channel.provoked = true;
+            BasicAck {
+                delivery_tag: tag + 1_000_000,
+                multiple: false,
+            }
+            .encode_frame(number, wire.out);
+            return 1;
+        }
+    };
+    channel.settled(&tags, settlement, wire.witness);
+    1
+}
+
+fn to_u16(number: u64) -> u16 {
+    u16::try_from(number).expect("a small number")
+}

@@ -1,0 +1,238 @@
+//! Content on its way in: deliveries, gets and returns, frame by frame.
+
+use staunch_amqp_codec::{
+    content::ContentHeader,
+    frame::{Frame, FrameKind},
+};
+
+use crate::{
+    client::{
+        Wire,
+        channel::{Channel, Held, Phase},
+    },
+    history::{Fact, MessageId, QueueRef},
+    payload,
+    witness::Witness,
+};
+
+/// What announced the content.
+#[derive(Clone, Debug)]
+pub enum Carrier {
+    /// `basic.deliver`
+    Deliver {
+        /// Consumer tag.
+        consumer: String,
+        /// As flagged.
+        redelivered: bool,
+        /// Delivery tag.
+        tag: u64,
+    },
+    /// `basic.get-ok`
+    Get {
+        /// Asked of this queue.
+        queue: QueueRef,
+        /// Without ack.
+        no_ack: bool,
+        /// As flagged.
+        redelivered: bool,
+        /// Delivery tag.
+        tag: u64,
+    },
+    /// `basic.return`
+    Return,
+}
+
+/// Content of which frames are still due.
+#[derive(Debug)]
+pub struct Assembling {
+    carrier: Carrier,
+    exchange: Vec<u8>,
+    key: Vec<u8>,
+    header: Option<(u64, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Assembling {
+    /// Content announced by a method.
+    pub fn new(carrier: Carrier, exchange: &[u8], key: &[u8]) -> Self {
+        let (exchange, key) = (exchange.to_vec(), key.to_vec());
+        Self {
+            carrier,
+            exchange,
+            key,
+            header: None,
+            body: Vec::new(),
+        }
+    }
+
+    /// Whether the message is byte for byte what was published under `id`.
+    fn is_intact(&self, id: MessageId, witness: &Witness) -> bool {
+        let Some(published) = witness.published(id) else {
+            return true;
+        };
+        let payload = &published.payload;
+        self.exchange == payload.exchange.as_bytes()
+            && self.key == payload.key.as_bytes()
+            && self
+                .header
+                .as_ref()
+                .is_some_and(|(_, raw)| *raw == payload.properties())
+            && self.body == payload.body()
+    }
+}
+
+impl Channel {
+    /// Takes a header or body frame.
+    pub fn receive_content(&mut self, frame: Frame<'_>, wire: &mut Wire<'_>) {
+        if self.phase == Phase::Closing {
+            self.assembling = None;
+            return;
+        }
+        let Some(assembling) = &mut self.assembling else {
+            let what = format!(
+                "{:?} frame out of place on channel {}",
+                frame.kind, frame.channel
+            );
+            return wire.witness.protocol_broken(what);
+        };
+        match (frame.kind, &assembling.header) {
+            (FrameKind::Header, None) => match ContentHeader::decode(frame.payload) {
+                Ok(header) => {
+                    assembling.header =
+                        Some((header.body_size_bytes, header.properties_raw.to_vec()));
+                }
+                Err(error) => return wire.witness.protocol_broken(error.to_string()),
+            },
+            (FrameKind::Body, Some(_)) => assembling.body.extend_from_slice(frame.payload),
+            _ => {
+                let what = format!("{:?} frame out of place", frame.kind);
+                return wire.witness.protocol_broken(what);
+            }
+        }
+        let size = assembling
+            .header
+            .as_ref()
+            .map_or(u64::MAX, |(size, _)| *size);
+        if assembling.body.len() as u64 >= size
+            && let Some(whole) = self.assembling.take()
+        {
+            self.receive_message(&whole, wire);
+        }
+    }
+
+    fn receive_message(&mut self, message: &Assembling, wire: &mut Wire<'_>) {
+        let properties = message.header.as_ref().map_or(&[][..], |(_, raw)| raw);
+        let Some(id) = payload::id_of(properties) else {
+            let what = format!("a message without a mark came as {:?}", message.carrier);
+            return wire.witness.protocol_broken(what);
+        };
+        let intact = message.is_intact(id, wire.witness);
+        match &message.carrier {
+            Carrier::Return => {
+                if !intact {
+                    wire.witness
+                        .protocol_broken(format!("message {} came back altered", id.0));
+                }
+                wire.witness.history.push(Fact::Returned { id });
+            }
+            Carrier::Get {
+                queue,
+                no_ack,
+                redelivered,
+                tag,
+            } => {
+                wire.witness.coverage.hit("got");
+                self.check_tag(*tag, wire);
+                self.received(
+                    (*queue, id, *redelivered, intact),
+                    *tag,
+                    None,
+                    *no_ack,
+                    wire,
+                );
+            }
+            Carrier::Deliver {
+                consumer,
+                redelivered,
+                tag,
+            } => {
+                self.check_tag(*tag, wire);
+                self.delivered(consumer, (id, *redelivered, intact), *tag, wire);
+            }
+        }
+    }
+
+    fn delivered(
+        &mut self,
+        consumer: &str,
+        (id, redelivered, intact): (MessageId, bool, bool),
+        tag: u64,
+        wire: &mut Wire<'_>,
+    ) {
+        wire.witness.coverage.hit("delivered");
+        if redelivered {
+            wire.witness.coverage.hit("redelivered");
+        }
+        let Some(state) = self.consumers.get_mut(consumer) else {
+            let what = format!("delivery to unknown consumer '{consumer}'");
+            return wire.witness.protocol_broken(what);
+        };
+        let (queue, no_ack) = (state.queue, state.no_ack);
+        if !no_ack {
+            state.held += 1;
+        }
+        let over = state.prefetch > 0 && state.held > u32::from(state.prefetch);
+        if over {
+            let what = format!("consumer '{consumer}' got more than its prefetch");
+            wire.witness.protocol_broken(what);
+        }
+        let held: usize = self
+            .unacked
+            .values()
+            .filter(|held| held.consumer.is_some())
+            .count();
+        let limit = usize::from(self.prefetch_global);
+        if limit > 0 && !no_ack && held >= limit {
+            let what = format!("channel {} got more than its prefetch", self.key.0);
+            wire.witness.protocol_broken(what);
+        }
+        let name = Some(consumer.to_owned());
+        self.received((queue, id, redelivered, intact), tag, name, no_ack, wire);
+    }
+
+    fn received(
+        &mut self,
+        (queue, id, redelivered, intact): (QueueRef, MessageId, bool, bool),
+        tag: u64,
+        consumer: Option<String>,
+        no_ack: bool,
+        wire: &mut Wire<'_>,
+    ) {
+        let Some(emission) = wire.witness.emission(wire.connection, self.number, tag) else {
+            let what = format!("tag {tag} on channel {} was never emitted", self.number);
+            return wire.witness.protocol_broken(what);
+        };
+        let channel = self.key;
+        let fact = Fact::Received {
+            emission,
+            channel,
+            queue,
+            id,
+            redelivered,
+            intact,
+        };
+        wire.witness.history.push(fact);
+        if !no_ack {
+            self.unacked.insert(tag, Held { emission, consumer });
+        }
+    }
+
+    /// Tags of one channel count without gaps.
+    fn check_tag(&mut self, tag: u64, wire: &mut Wire<'_>) {
+        if tag != self.last_delivery_tag + 1 {
+            let what = format!("delivery tag {tag} came after {}", self.last_delivery_tag);
+            wire.witness.protocol_broken(what);
+        }
+        self.last_delivery_tag = tag;
+    }
+}

@@ -1,0 +1,260 @@
+//! What clients saw and what crossed the waist, as a list of facts in one global order.
+//!
+//! The history is the only thing the checkers look at: they are pure functions of it and know
+//! nothing of the simulator. A fact's place in the list is its time; it is all the checkers need,
+//! because the simulator is one thread and sees everything.
+//!
+//! Most facts are the clients' (sent, received). Three come from inside: `Emitted` (the node
+//! handed a delivery to a connection, the moment contract C8 and C9 speak of; the bytes may still
+//! be under way while another consumer already has the next delivery of the same message),
+//! `ConfirmSent` with what was durable then, and `Crash`.
+
+/// A place in the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(pub usize);
+
+/// Unique number of a published message; never published twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub u64);
+
+/// A queue by name: its place in [`History::queues`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueRef(pub usize);
+
+/// One life of a client's channel, from open to close; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelKey(pub u64);
+
+/// One delivery leaving the node; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Emission(pub u64);
+
+/// One purge or delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Removal(pub u64);
+
+/// What a client wanted with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is done with it.
+    Ack,
+    /// Reject or nack without requeue.
+    Discard,
+    /// Back to the queue.
+    Requeue,
+}
+
+/// What removes messages at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalKind {
+    /// Ready messages only.
+    Purge,
+    /// The queue with all it holds.
+    Delete,
+}
+
+/// What the checkers must know of a queue.
+#[derive(Clone, Debug)]
+pub struct QueueFacts {
+    /// Its name.
+    pub name: String,
+    /// It survives a crash.
+    pub durable: bool,
+    /// Nothing but settlements, purges and deletes takes from it: no consumer without acks, no
+    /// automatic deletion.
+    pub lossless: bool,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A client sent a publish.
+    Published {
+        /// The message.
+        id: MessageId,
+        /// On this channel.
+        channel: ChannelKey,
+        /// Its number, on a channel in confirm mode.
+        seq: Option<u64>,
+        /// Delivery mode 2.
+        persistent: bool,
+        /// With `mandatory`.
+        mandatory: bool,
+    },
+    /// Where the message had to go and where else it may have gone, by what was known of the
+    /// topology while it was under way.
+    Routed {
+        /// The message.
+        id: MessageId,
+        /// Certainly bound the whole time.
+        must: Vec<QueueRef>,
+        /// Perhaps bound for a part of it.
+        may: Vec<QueueRef>,
+    },
+    /// The node emitted a confirm covering the message.
+    ConfirmSent {
+        /// The message.
+        id: MessageId,
+        /// It was on disk and synced, or it did not have to be.
+        synced: bool,
+    },
+    /// A client received `basic.ack` for its publishes.
+    Confirmed {
+        /// On this channel.
+        channel: ChannelKey,
+        /// Delivery tag.
+        tag: u64,
+        /// All up to it.
+        multiple: bool,
+    },
+    /// A client received `basic.nack` for its publishes.
+    Nacked {
+        /// On this channel.
+        channel: ChannelKey,
+        /// Delivery tag.
+        tag: u64,
+        /// All up to it.
+        multiple: bool,
+    },
+    /// A client received `basic.return`.
+    Returned {
+        /// The message.
+        id: MessageId,
+    },
+    /// The node emitted a delivery.
+    Emitted {
+        /// This one.
+        emission: Emission,
+        /// From this queue, by the node's own id.
+        queue_id: u64,
+        /// From this place in it.
+        index: u64,
+        /// The message.
+        id: MessageId,
+        /// As the node flagged it.
+        redelivered: bool,
+    },
+    /// A client received a delivery.
+    Received {
+        /// The one emitted.
+        emission: Emission,
+        /// On this channel.
+        channel: ChannelKey,
+        /// From this queue, by the client's knowledge of what it consumes.
+        queue: QueueRef,
+        /// The message the bytes name.
+        id: MessageId,
+        /// As the bytes say.
+        redelivered: bool,
+        /// Body, properties, exchange and routing key are as published.
+        intact: bool,
+    },
+    /// A client sent a settlement.
+    Settled {
+        /// Of this delivery.
+        emission: Emission,
+        /// What it said.
+        settlement: Settlement,
+    },
+    /// A client received `channel.close-ok` or `connection.close-ok`: its settlements on the
+    /// channel are persisted (contract C9).
+    Barrier {
+        /// The channel.
+        channel: ChannelKey,
+    },
+    /// A client sent a purge or delete.
+    Removing {
+        /// This one.
+        removal: Removal,
+        /// Of this queue.
+        queue: QueueRef,
+        /// Which.
+        kind: RemovalKind,
+    },
+    /// A purge or delete can have no effect after this: answered, or its session is gone.
+    RemovalOver {
+        /// This one.
+        removal: Removal,
+        /// It was answered with success.
+        done: bool,
+    },
+    /// A client sent a change of the definitions, or heard of its success or refusal.
+    Defined {
+        /// Which one, by its number in the model of the definitions.
+        operation: u64,
+        /// Its answer.
+        success: Option<bool>,
+    },
+    /// The node lost power, or stopped.
+    Crash,
+    /// A bit flipped on the disk. A damaged final batch cannot be told from a torn one
+    /// (contract C20), so promises about what was in it no longer hold; wrong bytes stay wrong.
+    Damaged,
+    /// A queue was seen empty at the end, after everything received from it was settled.
+    Drained {
+        /// The queue.
+        queue: QueueRef,
+    },
+    /// Something did not happen in time although no fault stood in its way.
+    Stuck {
+        /// What.
+        what: String,
+    },
+    /// A definition was not as the answers before said (contract C5).
+    DefinitionWrong {
+        /// What.
+        what: String,
+    },
+    /// A rule of the protocol was broken that needs no history to see.
+    ProtocolBroken {
+        /// What.
+        what: String,
+    },
+}
+
+/// The facts of a run.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The queues, in the order [`QueueRef`] counts.
+    pub queues: Vec<QueueFacts>,
+    facts: Vec<Fact>,
+}
+
+impl History {
+    /// An empty history over `queues`.
+    pub fn new(queues: Vec<QueueFacts>) -> Self {
+        Self {
+            queues,
+            facts: Vec::new(),
+        }
+    }
+
+    /// Adds a fact and says where.
+    pub fn push(&mut self, fact: Fact) -> Stamp {
+        self.facts.push(fact);
+        Stamp(self.facts.len() - 1)
+    }
+
+    /// Where the next fact will be.
+    pub fn next_stamp(&self) -> Stamp {
+        Stamp(self.facts.len())
+    }
+
+    /// The facts with their places.
+    pub fn iter(&self) -> impl Iterator<Item = (Stamp, &Fact)> {
+        self.facts
+            .iter()
+            .enumerate()
+            .map(|(index, fact)| (Stamp(index), fact))
+    }
+
+    /// How many facts there are.
+    pub fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+}

@@ -1,0 +1,121 @@
+//! The bytes of a published message: a function of its id, so that every byte that comes back
+//! can be checked, and every copy on disk recognised.
+//!
+//! The message-id property is `SM#` and sixteen hexadecimal digits, in every message, also one
+//! with an empty body. The disk under the node looks for it in what is written and so knows which
+//! messages are durable (`crate::disk`).
+
+use staunch_types::properties::{Properties, PropertiesBuilder};
+
+use crate::history::MessageId;
+
+/// How the message-id property begins.
+pub const MARK: &[u8; 3] = b"SM#";
+
+/// Size of the whole mark, in bytes.
+pub const MARK_SIZE_BYTES: usize = 19;
+
+/// What was published under an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The id.
+    pub id: MessageId,
+    /// Exchange.
+    pub exchange: String,
+    /// Routing key.
+    pub key: String,
+    /// Delivery mode 2.
+    pub persistent: bool,
+    /// Size of the body, in bytes.
+    pub body_size: usize,
+}
+
+impl Payload {
+    /// The mark.
+    pub fn mark(&self) -> String {
+        format!("SM#{:016x}", self.id.0)
+    }
+
+    /// Property flags and list as sent.
+    ///
+    /// # Panics
+    /// Never: the properties are short.
+    pub fn properties(&self) -> Vec<u8> {
+        let mark = self.mark();
+        let mut builder = PropertiesBuilder::new().message_id(&mark);
+        if self.persistent {
+            builder = builder.delivery_mode(2);
+        }
+        if self.id.0.is_multiple_of(3) {
+            builder = builder.content_type("application/octet-stream");
+        }
+        let mut out = Vec::with_capacity(64);
+        builder.encode(&mut out).expect("the properties are short");
+        out
+    }
+
+    /// The body.
+    pub fn body(&self) -> Vec<u8> {
+        let mut state = self.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut body = Vec::with_capacity(self.body_size + 8);
+        while body.len() < self.body_size {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            body.extend_from_slice(&(state | 1).to_le_bytes());
+        }
+        body.truncate(self.body_size);
+        body
+    }
+}
+
+/// The id the properties name, if they are a message of the simulator.
+pub fn id_of(properties: &[u8]) -> Option<MessageId> {
+    read_mark(Properties::parse(properties).ok()?.message_id()?)
+}
+
+/// Every id whose mark is in `bytes`.
+pub fn ids_in(bytes: &[u8]) -> Vec<MessageId> {
+    let mut ids = Vec::new();
+    let mut start = 0;
+    while let Some(offset) = bytes[start..].iter().position(|byte| *byte == MARK[0]) {
+        start += offset;
+        ids.extend(
+            bytes
+                .get(start..start + MARK_SIZE_BYTES)
+                .and_then(read_mark),
+        );
+        start += 1;
+    }
+    ids
+}
+
+fn read_mark(mark: &[u8]) -> Option<MessageId> {
+    let digits = mark.strip_prefix(MARK)?;
+    let text = std::str::from_utf8(digits).ok()?;
+    let plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain
+        .then(|| u64::from_str_radix(text, 16).ok().map(MessageId))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_is_found_in_properties_and_in_any_bytes() {
+        let id = MessageId(0xfeed);
+        let payload = Payload {
+            id,
+            exchange: String::new(),
+            key: "q".into(),
+            persistent: true,
+            body_size: 33,
+        };
+        let properties = payload.properties();
+        assert_eq!(id_of(&properties), Some(id));
+        let bytes = [b"SSM#SM".as_slice(), &properties, &payload.body(), b"SM#12"].concat();
+        assert_eq!(ids_in(&bytes), [id]);
+    }
+}

@@ -1,0 +1,74 @@
+//! Bugs planted on purpose, to prove that the simulator finds their like.
+//!
+//! None lives in a shipping crate: each sits in the simulator's own wiring, where the server's
+//! runtime would have it.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// `fdatasync` returns at once and does nothing.
+    SkipSync,
+    /// So does the sync of the directory.
+    SkipDirectorySync,
+    /// Some settlements never reach the node.
+    DropSettle,
+    /// Some publishes reach the node twice.
+    RepeatPublish,
+    /// A byte of some bodies changes on the way out.
+    CorruptBody,
+    /// Some redeliveries lose their flag.
+    DropRedelivered,
+    /// Some neighbouring deliveries change places.
+    SwapDeliveries,
+    /// Some confirms are forgotten.
+    DropConfirm,
+    /// Some publishes are confirmed as they come in.
+    EarlyConfirm,
+    /// Some bindings are answered and not made.
+    GhostBind,
+    /// Some purges are answered and not done.
+    GhostPurge,
+    /// Some mandatory messages are not returned.
+    DropReturn,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::SkipSync,
+        Self::SkipDirectorySync,
+        Self::DropSettle,
+        Self::RepeatPublish,
+        Self::CorruptBody,
+        Self::DropRedelivered,
+        Self::SwapDeliveries,
+        Self::DropConfirm,
+        Self::EarlyConfirm,
+        Self::GhostBind,
+        Self::GhostPurge,
+        Self::DropReturn,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SkipSync => "skip-sync",
+            Self::SkipDirectorySync => "skip-directory-sync",
+            Self::DropSettle => "drop-settle",
+            Self::RepeatPublish => "repeat-publish",
+            Self::CorruptBody => "corrupt-body",
+            Self::DropRedelivered => "drop-redelivered",
+            Self::SwapDeliveries => "swap-deliveries",
+            Self::DropConfirm => "drop-confirm",
+            Self::EarlyConfirm => "early-confirm",
+            Self::GhostBind => "ghost-bind",
+            Self::GhostPurge => "ghost-purge",
+            Self::DropReturn => "drop-return",
+        }
+    }
+
+    /// The bug of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|planted| planted.name() == name)
+    }
+}

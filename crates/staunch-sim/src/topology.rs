@@ -1,0 +1,325 @@
+//! The exchanges, queues and bindings of a seed: what clients declare and publish to.
+//!
+//! The universe is fixed when the seed begins; clients only make parts of it come and go. Every
+//! name always has the same properties, so a declaration is refused only where a client means
+//! to be refused.
+
+use crate::{
+    history::{QueueFacts, QueueRef},
+    random::Random,
+};
+
+/// What kind of life a queue leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueKind {
+    /// Durable, and only messages go.
+    Steady,
+    /// Durable, purged, unbound and deleted.
+    Churned,
+    /// Not durable.
+    Transient,
+    /// Durable, consumed without acks.
+    Leaky,
+    /// Goes with its last consumer.
+    AutoDelete,
+}
+
+/// A queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Its life.
+    pub kind: QueueKind,
+}
+
+impl Queue {
+    /// Whether it survives a crash.
+    pub fn durable(&self) -> bool {
+        match self.kind {
+            QueueKind::Steady | QueueKind::Churned | QueueKind::Leaky => true,
+            QueueKind::Transient | QueueKind::AutoDelete => false,
+        }
+    }
+
+    /// Whether it goes only when a client deletes it or, if not durable, with a crash.
+    pub fn certain(&self) -> bool {
+        self.kind != QueueKind::AutoDelete
+    }
+
+    fn facts(&self) -> QueueFacts {
+        let lossless = !matches!(self.kind, QueueKind::Leaky | QueueKind::AutoDelete);
+        QueueFacts {
+            name: self.name.clone(),
+            durable: self.durable(),
+            lossless,
+        }
+    }
+}
+
+/// An exchange.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind, as AMQP names it.
+    pub kind: &'static str,
+    /// Whether it survives a crash.
+    pub durable: bool,
+    /// Whether clients delete it now and then.
+    pub churned: bool,
+}
+
+/// Place of an exchange in [`Topology::exchanges`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExchangeRef(pub usize);
+
+/// Place of a binding in [`Topology::bindings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BindingRef(pub usize);
+
+/// Where a binding leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To a queue.
+    Queue(QueueRef),
+    /// To an exchange.
+    Exchange(ExchangeRef),
+}
+
+/// A binding that may exist.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// From this exchange.
+    pub source: ExchangeRef,
+    /// To this.
+    pub target: Target,
+    /// Its key; unused words for a fanout exchange.
+    pub key: String,
+    /// Whether clients unbind it now and then.
+    pub churned: bool,
+}
+
+/// Everything that may exist.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// Exchanges; the default one is not among them.
+    pub exchanges: Vec<Exchange>,
+    /// Queues.
+    pub queues: Vec<Queue>,
+    /// Bindings.
+    pub bindings: Vec<Binding>,
+}
+
+/// The default exchange's name.
+pub const DEFAULT_EXCHANGE: &str = "";
+
+/// Routing keys publishers use besides queue names; the last one matches no direct binding.
+pub const ROUTING_KEYS: [&str; 5] = ["a", "b", "a.b", "a.b.c", "nowhere"];
+
+impl Topology {
+    /// Draws a topology.
+    pub fn draw(random: &mut Random) -> Self {
+        let mut topology = Self {
+            exchanges: draw_exchanges(random),
+            queues: draw_queues(random),
+            bindings: vec![],
+        };
+        topology.draw_bindings(random);
+        topology
+    }
+
+    /// What the checkers must know of the queues.
+    pub fn queue_facts(&self) -> Vec<QueueFacts> {
+        self.queues.iter().map(Queue::facts).collect()
+    }
+
+    /// The queue of that name.
+    pub fn queue_named(&self, name: &str) -> Option<QueueRef> {
+        self.queues
+            .iter()
+            .position(|queue| queue.name == name)
+            .map(QueueRef)
+    }
+
+    /// The exchange of that name.
+    pub fn exchange_named(&self, name: &str) -> Option<ExchangeRef> {
+        self.exchanges
+            .iter()
+            .position(|exchange| exchange.name == name)
+            .map(ExchangeRef)
+    }
+
+    /// Whether the binding survives a crash.
+    pub fn binding_durable(&self, binding: &Binding) -> bool {
+        self.exchanges[binding.source.0].durable
+            && match binding.target {
+                Target::Queue(queue) => self.queues[queue.0].durable(),
+                Target::Exchange(exchange) => self.exchanges[exchange.0].durable,
+            }
+    }
+
+    fn draw_bindings(&mut self, random: &mut Random) {
+        for queue in 0..self.queues.len() {
+            for source in 0..self.exchanges.len() {
+                if random.chance(450) {
+                    let key = draw_key(self.exchanges[source].kind, random);
+                    let churned =
+                        self.queues[queue].kind == QueueKind::Churned && random.chance(500);
+                    let (source, target) = (ExchangeRef(source), Target::Queue(QueueRef(queue)));
+                    self.bindings.push(Binding {
+                        source,
+                        target,
+                        key,
+                        churned,
+                    });
+                }
+            }
+        }
+        // Edges only lead to later exchanges, so that no walk ends where it began.
+        for source in 0..self.exchanges.len() {
+            for target in source + 1..self.exchanges.len() {
+                if random.chance(150) {
+                    let key = draw_key(self.exchanges[source].kind, random);
+                    let churned = random.chance(200);
+                    let target = Target::Exchange(ExchangeRef(target));
+                    self.bindings.push(Binding {
+                        source: ExchangeRef(source),
+                        target,
+                        key,
+                        churned,
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn draw_exchanges(random: &mut Random) -> Vec<Exchange> {
+    let all = [
+        Exchange {
+            name: "x.source",
+            kind: "fanout",
+            durable: true,
+            churned: false,
+        },
+        Exchange {
+            name: "x.direct",
+            kind: "direct",
+            durable: true,
+            churned: false,
+        },
+        Exchange {
+            name: "x.fanout",
+            kind: "fanout",
+            durable: true,
+            churned: false,
+        },
+        Exchange {
+            name: "x.topic",
+            kind: "topic",
+            durable: true,
+            churned: false,
+        },
+        Exchange {
+            name: "x.volatile",
+            kind: "topic",
+            durable: false,
+            churned: false,
+        },
+        Exchange {
+            name: "x.churned",
+            kind: "direct",
+            durable: true,
+            churned: true,
+        },
+    ];
+    let mut chosen: Vec<_> = all.into_iter().filter(|_| random.chance(600)).collect();
+    if chosen.is_empty() {
+        chosen.push(Exchange {
+            name: "x.fanout",
+            kind: "fanout",
+            durable: true,
+            churned: false,
+        });
+    }
+    chosen
+}
+
+fn draw_queues(random: &mut Random) -> Vec<Queue> {
+    let mut queues = vec![Queue {
+        name: "q.steady.0".into(),
+        kind: QueueKind::Steady,
+    }];
+    let kinds = [
+        (QueueKind::Steady, "steady"),
+        (QueueKind::Churned, "churned"),
+        (QueueKind::Transient, "transient"),
+        (QueueKind::Leaky, "leaky"),
+        (QueueKind::AutoDelete, "auto"),
+    ];
+    for number in 1..=random.below(7) {
+        let (kind, word) = kinds[random.weighted(&[4, 3, 2, 1, 1])];
+        queues.push(Queue {
+            name: format!("q.{word}.{number}"),
+            kind,
+        });
+    }
+    queues
+}
+
+fn draw_key(kind: &str, random: &mut Random) -> String {
+    let patterns = ["a", "*", "#", "a.*", "a.#", "*.b.#", "#.c"];
+    let choices: &[&str] = if kind == "topic" {
+        &patterns
+    } else {
+        &ROUTING_KEYS[..4]
+    };
+    (*random.pick(choices)).to_owned()
+}
+
+/// Whether a binding with `binding_key` on an exchange of `kind` takes `routing_key`.
+///
+/// Naive on purpose: it is the reference the broker's trie is compared with.
+pub fn matches(kind: &str, binding_key: &str, routing_key: &str) -> bool {
+    match kind {
+        "fanout" => true,
+        "topic" => {
+            let pattern: Vec<_> = binding_key.split('.').collect();
+            let words: Vec<_> = routing_key.split('.').collect();
+            topic_matches(&pattern, &words)
+        }
+        _ => binding_key == routing_key,
+    }
+}
+
+fn topic_matches(pattern: &[&str], words: &[&str]) -> bool {
+    match pattern.split_first() {
+        None => words.is_empty(),
+        Some((&"#", rest)) => (0..=words.len()).any(|skip| topic_matches(rest, &words[skip..])),
+        Some((first, rest)) => words.split_first().is_some_and(|(word, words)| {
+            (*first == "*" || first == word) && topic_matches(rest, words)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_patterns_match_as_amqp_says() {
+        for (pattern, key, expected) in [
+            ("#", "", true),
+            ("#", "a.b", true),
+            ("a.#", "a", true),
+            ("a.*", "a", false),
+            ("a.*", "a.b", true),
+            ("*.b.#", "a.b", true),
+            ("#.c", "a.b.c", true),
+            ("#.c", "a.b", false),
+        ] {
+            assert_eq!(matches("topic", pattern, key), expected, "{pattern} {key}");
+        }
+    }
+}

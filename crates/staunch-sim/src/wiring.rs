@@ -1,0 +1,239 @@
+//! The waist as the simulator wires it: it watches what crosses, and plants bugs there.
+
+use std::collections::BTreeMap;
+
+use staunch_types::{
+    ChannelNumber, ConnectionId, Delivery, Event, Message, PublishSeq, Reply, Request,
+};
+
+use crate::{
+    disk::SimDisk,
+    history::{Fact, MessageId},
+    payload,
+    planted::Planted,
+    random::Random,
+    witness::Witness,
+};
+
+/// What watches and plants.
+#[derive(Debug)]
+pub struct Wiring {
+    planted: Option<Planted>,
+    disk: SimDisk,
+    random: Random,
+    /// Publishes that wait for their confirm.
+    unconfirmed: BTreeMap<(ConnectionId, ChannelNumber, PublishSeq), MessageId>,
+}
+
+impl Wiring {
+    /// The wiring of a new process.
+    pub fn new(planted: Option<Planted>, disk: SimDisk, random: Random) -> Self {
+        Self {
+            planted,
+            disk,
+            random,
+            unconfirmed: BTreeMap::new(),
+        }
+    }
+
+    /// Requests on their way to the node; what reaches it, and what is answered instead of it.
+    pub fn requests(
+        &mut self,
+        id: ConnectionId,
+        requests: Vec<Request>,
+        out: &mut Witness,
+    ) -> (Vec<Request>, Vec<Event>) {
+        let (mut passed, mut answers) = (Vec::with_capacity(requests.len()), Vec::new());
+        for request in requests {
+            if let Request::Publish(publish) = &request
+                && let (Some(seq), Some(message)) =
+                    (publish.seq, payload::id_of(publish.message.properties()))
+            {
+                self.unconfirmed.insert((id, publish.channel, seq), message);
+            }
+            if let Request::OpenChannel { channel } = &request {
+                self.unconfirmed
+                    .retain(|key, _| (key.0, key.1) != (id, *channel));
+            }
+            match self.plant_in_request(request, out) {
+                Passed::On(request) => passed.push(request),
+                Passed::Twice(first, second) => passed.extend([*first, *second]),
+                Passed::Answered(event) => answers.push(event),
+                Passed::Dropped => {}
+            }
+        }
+        (passed, answers)
+    }
+
+    /// Events on their way to a connection.
+    pub fn events(
+        &mut self,
+        id: ConnectionId,
+        mut events: Vec<Event>,
+        out: &mut Witness,
+    ) -> Vec<Event> {
+        match self.planted {
+            Some(Planted::CorruptBody) => {
+                for event in &mut events {
+                    if let Event::Delivery(delivery) = event {
+                        self.corrupt(delivery, out);
+                    }
+                }
+            }
+            Some(Planted::DropRedelivered) => {
+                for event in &mut events {
+                    if let Event::Delivery(delivery) = event
+                        && delivery.redelivered
+                        && self.strikes(100, out)
+                    {
+                        delivery.redelivered = false;
+                    }
+                }
+            }
+            Some(Planted::SwapDeliveries) => {
+                for at in 1..events.len() {
+                    if are_swappable(&events[at - 1], &events[at]) && self.strikes(100, out) {
+                        events.swap(at - 1, at);
+                    }
+                }
+            }
+            Some(Planted::DropConfirm) => {
+                let is_confirm = |event: &Event| matches!(event, Event::Confirmed { .. });
+                events.retain(|event| !is_confirm(event) || !self.strikes(20, out));
+            }
+            Some(Planted::DropReturn) => {
+                let is_return = |event: &Event| matches!(event, Event::Returned { .. });
+                events.retain(|event| !is_return(event) || !self.strikes(200, out));
+            }
+            _ => {}
+        }
+        let _: ConnectionId = id;
+        events
+    }
+
+    /// Records what an event means.
+    pub fn observe(&mut self, id: ConnectionId, event: &Event, out: &mut Witness) {
+        match event {
+            Event::Delivery(delivery)
+            | Event::Reply {
+                reply: Reply::Got { delivery, .. },
+                ..
+            } => {
+                out.emit(id, delivery);
+            }
+            Event::Confirmed {
+                channel,
+                first,
+                last,
+            } => {
+                for seq in first.0..=last.0 {
+                    if let Some(message) = self.unconfirmed.remove(&(id, *channel, PublishSeq(seq)))
+                    {
+                        self.confirm_sent(message, out);
+                    }
+                }
+            }
+            Event::Alarm { memory, disk } => {
+                if *memory {
+                    out.coverage.hit("memory alarm");
+                }
+                if *disk {
+                    out.coverage.hit("disk alarm");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A message that certainly went to a durable queue must be durable when it is confirmed.
+    fn confirm_sent(&mut self, id: MessageId, out: &mut Witness) {
+        let Some(published) = out.published(id) else {
+            return;
+        };
+        let payload = &published.payload;
+        let now = out.history.next_stamp();
+        let route =
+            out.definitions
+                .route(&payload.exchange, &payload.key, published.sent, Some(now));
+        let queues = &out.history.queues;
+        let must_sync =
+            payload.persistent && route.must.iter().any(|queue| queues[queue.0].durable);
+        let synced = !must_sync || self.disk.is_durable(id);
+        out.history.push(Fact::ConfirmSent { id, synced });
+    }
+
+    fn plant_in_request(&mut self, request: Request, out: &mut Witness) -> Passed {
+        match (self.planted, request) {
+            (Some(Planted::DropSettle), Request::Settle(_)) if self.strikes(30, out) => {
+                Passed::Dropped
+            }
+            (Some(Planted::RepeatPublish), Request::Publish(publish)) if self.strikes(20, out) => {
+                let mut again = publish.clone();
+                again.seq = None;
+                let (first, second) = (Request::Publish(publish), Request::Publish(again));
+                Passed::Twice(Box::new(first), Box::new(second))
+            }
+            (Some(Planted::EarlyConfirm), Request::Publish(publish))
+                if publish.seq.is_some() && self.strikes(20, out) =>
+            {
+                let seq = publish.seq.unwrap_or_default();
+                let channel = publish.channel;
+                Passed::Answered(Event::Confirmed {
+                    channel,
+                    first: seq,
+                    last: seq,
+                })
+            }
+            (Some(Planted::GhostBind), Request::Bind(binding)) if self.strikes(150, out) => {
+                let (channel, reply) = (binding.channel, Reply::Bound);
+                Passed::Answered(Event::Reply { channel, reply })
+            }
+            (Some(Planted::GhostPurge), Request::PurgeQueue { channel, .. })
+                if self.strikes(700, out) =>
+            {
+                let reply = Reply::QueuePurged { count: 0 };
+                Passed::Answered(Event::Reply { channel, reply })
+            }
+            (_, request) => Passed::On(request),
+        }
+    }
+
+    fn corrupt(&mut self, delivery: &mut Delivery, out: &mut Witness) {
+        let message = &delivery.message;
+        if message.body().is_empty() || !self.strikes(10, out) {
+            return;
+        }
+        let mut body = message.body().to_vec();
+        let at = self.random.index(body.len());
+        body[at] ^= 0x10;
+        let (exchange, key) = (message.exchange(), message.routing_key());
+        delivery.message = Message::copied(exchange, key, message.properties(), &body);
+    }
+
+    fn strikes(&mut self, per_mille: u32, out: &mut Witness) -> bool {
+        let strikes = self.random.chance(per_mille);
+        if strikes {
+            out.coverage.hit("planted bug struck");
+        }
+        strikes
+    }
+}
+
+/// What became of a request.
+enum Passed {
+    On(Request),
+    Twice(Box<Request>, Box<Request>),
+    Answered(Event),
+    Dropped,
+}
+
+fn are_swappable(one: &Event, other: &Event) -> bool {
+    match (one, other) {
+        (Event::Delivery(one), Event::Delivery(other)) => {
+            (one.channel, one.consumer) == (other.channel, other.consumer)
+                && !one.redelivered
+                && !other.redelivered
+        }
+        _ => false,
+    }
+}

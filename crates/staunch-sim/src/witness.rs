@@ -1,0 +1,305 @@
+//! What the world knows and no client or node does: the history, the model of the definitions,
+//! every payload ever published, and which delivery on a channel is which emission.
+
+use std::collections::BTreeMap;
+
+use staunch_types::{ChannelNumber, ConnectionId};
+
+use crate::{
+    coverage::Coverage,
+    definitions::{Change, Definitions},
+    history::{
+        ChannelKey, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind, Stamp,
+    },
+    payload::Payload,
+    register::Operation,
+    topology::Topology,
+    trace::Trace,
+};
+
+/// A publish and the interval in which it was under way.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// What was sent.
+    pub payload: Payload,
+    /// Over which connection.
+    pub connection: ConnectionId,
+    /// When.
+    pub sent: Stamp,
+    /// When it could not reach a queue any more: its confirm, or the end of its connection.
+    pub over: Option<Stamp>,
+}
+
+/// Something that waits for an answer, to be given up when the node forgets the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orphan {
+    /// A change of the definitions.
+    Operation(Operation),
+    /// A purge or delete.
+    Removal(Removal),
+}
+
+/// The witness.
+#[derive(Debug)]
+pub struct Witness {
+    /// What clients saw.
+    pub history: History,
+    /// What may exist.
+    pub definitions: Definitions,
+    /// Counters.
+    pub coverage: Coverage,
+    /// Lines.
+    pub trace: Trace,
+    /// Everything published; the place is the id.
+    pub published: Vec<Published>,
+    /// The time, for trace lines.
+    pub now_nanos: u64,
+    emitted: BTreeMap<(ConnectionId, ChannelNumber), Vec<Emission>>,
+    orphans: BTreeMap<ConnectionId, Vec<Orphan>>,
+    open_publishes: BTreeMap<ConnectionId, Vec<MessageId>>,
+    next_emission: u64,
+    next_channel: u64,
+    next_removal: u64,
+}
+
+impl Witness {
+    /// Nothing happened yet.
+    pub fn new(topology: Topology, trace: Trace) -> Self {
+        Self {
+            history: History::new(topology.queue_facts()),
+            definitions: Definitions::new(topology),
+            coverage: Coverage::default(),
+            trace,
+            published: Vec::new(),
+            now_nanos: 0,
+            emitted: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+            open_publishes: BTreeMap::new(),
+            next_emission: 0,
+            next_channel: 0,
+            next_removal: 0,
+        }
+    }
+
+    /// A trace line at the current time.
+    pub fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        self.trace.line(self.now_nanos, text);
+    }
+
+    /// A line for verbose replays only.
+    pub fn detail(&mut self, text: std::fmt::Arguments<'_>) {
+        self.trace.detail(self.now_nanos, text);
+    }
+
+    /// The protocol was broken in a way that needs no history.
+    pub fn protocol_broken(&mut self, what: String) {
+        self.line(format_args!("PROTOCOL BROKEN {what}"));
+        self.history.push(Fact::ProtocolBroken { what });
+    }
+
+    /// A key for a channel's new life.
+    pub fn new_channel(&mut self) -> ChannelKey {
+        self.next_channel += 1;
+        ChannelKey(self.next_channel)
+    }
+
+    /// Registers a publish that is about to be sent.
+    ///
+    /// # Panics
+    /// If `payload.id` is not [`Self::next_message`].
+    pub fn publish(&mut self, payload: Payload, connection: ConnectionId, fact: Fact) {
+        assert_eq!(payload.id, self.next_message(), "ids are places");
+        let sent = self.history.push(fact);
+        self.open_publishes
+            .entry(connection)
+            .or_default()
+            .push(payload.id);
+        self.published.push(Published {
+            payload,
+            connection,
+            sent,
+            over: None,
+        });
+    }
+
+    /// The id of the next publish.
+    pub fn next_message(&self) -> MessageId {
+        MessageId(self.published.len() as u64)
+    }
+
+    /// The publish of that id.
+    pub fn published(&self, id: MessageId) -> Option<&Published> {
+        self.published.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// A publish was confirmed or refused.
+    pub fn publish_over(&mut self, id: MessageId) {
+        let now = self.history.next_stamp();
+        if let Some(published) = self.published.get_mut(index(id)) {
+            published.over.get_or_insert(now);
+        }
+    }
+
+    /// A client sends a change of the definitions.
+    pub fn begin_change(&mut self, change: Change) -> Operation {
+        let now = self.history.next_stamp();
+        let operation = self.definitions.begin(change, now);
+        self.history.push(Fact::Defined {
+            operation: operation.0,
+            success: None,
+        });
+        self.detail(format_args!("{operation:?} {change:?}"));
+        operation
+    }
+
+    /// It was answered.
+    pub fn finish_change(&mut self, operation: Operation, success: bool) {
+        let now = self.history.push(Fact::Defined {
+            operation: operation.0,
+            success: Some(success),
+        });
+        self.definitions.finish(operation, success, now);
+    }
+
+    /// A client sends a purge or delete.
+    pub fn begin_removal(&mut self, queue: QueueRef, kind: RemovalKind) -> Removal {
+        self.next_removal += 1;
+        let removal = Removal(self.next_removal);
+        self.history.push(Fact::Removing {
+            removal,
+            queue,
+            kind,
+        });
+        removal
+    }
+
+    /// A connection's client is gone with something unanswered.
+    pub fn orphan(&mut self, connection: ConnectionId, orphan: Orphan) {
+        self.orphans.entry(connection).or_default().push(orphan);
+    }
+
+    /// The node has forgotten the connection: nothing sent over it has an effect from now on.
+    pub fn connection_over(&mut self, connection: ConnectionId) {
+        let now = self.history.next_stamp();
+        for orphan in self.orphans.remove(&connection).unwrap_or_default() {
+            match orphan {
+                Orphan::Operation(operation) => self.definitions.abandon(operation, now),
+                Orphan::Removal(removal) => {
+                    self.history.push(Fact::RemovalOver {
+                        removal,
+                        done: false,
+                    });
+                }
+            }
+        }
+        for id in self.open_publishes.remove(&connection).unwrap_or_default() {
+            self.published[index(id)].over.get_or_insert(now);
+        }
+    }
+
+    /// The node is gone, and with it every connection.
+    pub fn all_connections_over(&mut self) {
+        let mut connections: Vec<ConnectionId> = self.orphans.keys().copied().collect();
+        connections.extend(self.open_publishes.keys());
+        for connection in connections {
+            self.connection_over(connection);
+        }
+    }
+
+    /// The node starts a channel: its delivery tags begin anew.
+    pub fn channel_opened(&mut self, connection: ConnectionId, channel: ChannelNumber) {
+        self.emitted.insert((connection, channel), Vec::new());
+    }
+
+    /// The node emitted a delivery.
+    pub fn emit(&mut self, connection: ConnectionId, delivery: &staunch_types::Delivery) {
+        self.next_emission += 1;
+        let emission = Emission(self.next_emission);
+        self.emitted
+            .entry((connection, delivery.channel))
+            .or_default()
+            .push(emission);
+        let Some(id) = crate::payload::id_of(delivery.message.properties()) else {
+            let what = format!(
+                "queue id {} emitted a message without a mark",
+                delivery.queue
+            );
+            return self.protocol_broken(what);
+        };
+        self.history.push(Fact::Emitted {
+            emission,
+            queue_id: delivery.queue.0,
+            index: delivery.index.0,
+            id,
+            redelivered: delivery.redelivered,
+        });
+    }
+
+    /// The emission behind a delivery tag.
+    pub fn emission(&self, connection: ConnectionId, channel: u16, tag: u64) -> Option<Emission> {
+        let emitted = self.emitted.get(&(connection, ChannelNumber(channel)))?;
+        emitted
+            .get(usize::try_from(tag.checked_sub(1)?).ok()?)
+            .copied()
+    }
+
+    /// Says where every message had to go, now that everything is known.
+    pub fn settle_routes(&mut self) {
+        for published in &self.published {
+            let Payload {
+                id, exchange, key, ..
+            } = &published.payload;
+            let route = self
+                .definitions
+                .route(exchange, key, published.sent, published.over);
+            let must = route.must.iter().copied().collect();
+            let may = route.may.difference(&route.must).copied().collect();
+            self.history.push(Fact::Routed { id: *id, must, may });
+        }
+    }
+
+    /// Every fact about the message that `text` names.
+    pub fn story(&self, text: &str) -> Vec<String> {
+        let number = text
+            .split("message")
+            .nth(1)
+            .and_then(|rest| {
+                rest.split(|c: char| !c.is_ascii_digit())
+                    .find(|part| !part.is_empty())
+            })
+            .and_then(|digits| digits.parse().ok());
+        let Some(id) = number.map(MessageId) else {
+            return Vec::new();
+        };
+        let Some(published) = self.published(id) else {
+            return Vec::new();
+        };
+        let mut lines = vec![format!("{published:?}")];
+        let mut emissions = std::collections::BTreeSet::new();
+        for (stamp, fact) in self.history.iter() {
+            let tells = match fact {
+                Fact::Published { id: other, .. }
+                | Fact::Routed { id: other, .. }
+                | Fact::ConfirmSent { id: other, .. }
+                | Fact::Returned { id: other }
+                | Fact::Received { id: other, .. } => *other == id,
+                Fact::Emitted {
+                    id: other,
+                    emission,
+                    ..
+                } if *other == id => emissions.insert(*emission),
+                Fact::Settled { emission, .. } => emissions.contains(emission),
+                Fact::Crash | Fact::Removing { .. } | Fact::RemovalOver { .. } => true,
+                _ => false,
+            };
+            if tells {
+                lines.push(format!("  {:>6} {fact:?}", stamp.0));
+            }
+        }
+        lines
+    }
+}
+
+fn index(id: MessageId) -> usize {
+    usize::try_from(id.0).expect("ids are places in a list")
+}

@@ -1,0 +1,30 @@
+//! A few seeds in every test run; `.ci/run` and the binary run many.
+
+use staunch_sim::run::{Plan, run_plan, run_seed};
+
+#[test]
+fn twenty_seeds_pass() {
+    let plan = Plan {
+        start: 0,
+        count: 20,
+        jobs: 2,
+        planted: None,
+        fail_fast: false,
+    };
+    let mut failures = Vec::new();
+    run_plan(&plan, |outcome| {
+        if !outcome.violations.is_empty() {
+            failures.push((outcome.seed, outcome.violations));
+        }
+    });
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn a_seed_runs_the_same_twice() {
+    for seed in 100..104 {
+        let (one, other) = (run_seed(seed, None, false), run_seed(seed, None, false));
+        assert_eq!(one.hash, other.hash, "seed {seed}");
+        assert_eq!(one.event_count, other.event_count, "seed {seed}");
+    }
+}

@@ -1,0 +1,245 @@
+//! `staunch demo`: kills a loaded node and shows that nothing confirmed is lost.
+//!
+//! The node is a real process of this very program, on a free port, in a temporary directory.
+//! Three producers publish persistent messages with confirms to queues that are consumed, a
+//! fourth to one that nobody reads, because what is consumed already can no longer be lost. In
+//! the middle the node gets `kill -9`; it is started again, the load goes on, and in the end
+//! every queue is drained and every confirmed message must have been seen.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use staunch_client::proof::{
+    history::{Verdict, Violation},
+    node::NodeProcess,
+    workload::{Progress, Workload, WorkloadSpec},
+};
+
+use crate::interrupt::Interrupt;
+
+/// How often the progress is shown and Ctrl-C noticed.
+const TICK: Duration = Duration::from_millis(100);
+
+/// No delivery for so long ends the drain.
+const DRAIN_IDLE_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Seconds of load, half before the kill and half after the restart.
+    #[arg(short = 'z', long, default_value_t = 10.0)]
+    duration: f64,
+    /// Times the node is killed.
+    #[arg(long, default_value_t = 1)]
+    kills: u32,
+    /// Bytes of a body.
+    #[arg(short, long, default_value_t = 512)]
+    size: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    published: u64,
+    confirmed: u64,
+    consumed: u64,
+    lost: u64,
+    redelivered: u64,
+    duplicates: u64,
+    kills: u32,
+    confirmed_per_second: f64,
+    restart_seconds_max: f64,
+    problems: Vec<String>,
+}
+
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let interrupt = Interrupt::listen()?;
+    // Whatever happens from here on, dropping these ends the process and removes the directory.
+    let directory = tempfile::Builder::new().prefix("staunch-demo-").tempdir()?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let data_dir = directory.path().join("data");
+    let mut node = NodeProcess::new(&program, &data_dir, &directory.path().join("log"))?
+        .with_arguments(&["--log-level", "warn"]);
+    let show = Show::new();
+    show.say("starting a node");
+    node.start()?;
+    let spec = WorkloadSpec {
+        body_size_bytes: args.size,
+        ..WorkloadSpec::default()
+    };
+    let mut workload = Workload::start(&node.connect_options(), &spec)?;
+    let started = Instant::now();
+    let share = Duration::try_from_secs_f64(args.duration / f64::from(args.kills + 1))?;
+    let mut restart_max = Duration::ZERO;
+    show.load(
+        &workload,
+        share,
+        &interrupt,
+        "publishing with confirms, consuming with acks",
+    )?;
+    for _ in 0..args.kills {
+        show.say("kill -9");
+        node.kill();
+        restart_max = restart_max.max(node.start()?);
+        show.load(&workload, share, &interrupt, "started again, going on")?;
+    }
+    workload.stop_producers();
+    let elapsed = started.elapsed();
+    let confirmed = workload.progress().confirmed;
+    show.say("draining every queue");
+    let mut problems = workload.refusals();
+    let verdict = workload.drain(DRAIN_IDLE_MAX, |progress| show.progress(progress));
+    problems.extend(described(&verdict));
+    let report = Report {
+        published: verdict.published,
+        confirmed: verdict.confirmed,
+        consumed: verdict.consumed,
+        lost: verdict.count(Violation::Lost),
+        redelivered: verdict.redelivered,
+        duplicates: verdict.repeated,
+        kills: args.kills,
+        confirmed_per_second: per_second(confirmed, elapsed),
+        restart_seconds_max: restart_max.as_secs_f64(),
+        problems,
+    };
+    show.finish();
+    report.print(args.json)?;
+    // A demo in which nothing was confirmed shows nothing.
+    let holds = report.problems.is_empty() && report.confirmed > 0;
+    Ok(if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+impl Report {
+    fn print(&self, as_json: bool) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        if as_json {
+            serde_json::to_writer_pretty(&mut out, self)?;
+            writeln!(out)?;
+            return Ok(());
+        }
+        let lines = [
+            ("published", self.published.to_string()),
+            ("confirmed", self.confirmed.to_string()),
+            ("consumed", self.consumed.to_string()),
+            ("lost", self.lost.to_string()),
+            ("redelivered", self.redelivered.to_string()),
+            (
+                "duplicates",
+                format!("{} (all flagged unless named below)", self.duplicates),
+            ),
+            (
+                "throughput",
+                format!("{:.0} confirmed msg/s", self.confirmed_per_second),
+            ),
+            (
+                "restart",
+                format!("{:.3} s after kill -9", self.restart_seconds_max),
+            ),
+        ];
+        for (name, value) in lines {
+            writeln!(out, "{name:<12} {value:>12}")?;
+        }
+        for problem in &self.problems {
+            writeln!(out, "PROBLEM      {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One line for each kind of violation.
+fn described(verdict: &Verdict) -> impl Iterator<Item = String> {
+    verdict.violations.iter().map(|(violation, found)| {
+        let examples: Vec<_> = found.examples.iter().map(ToString::to_string).collect();
+        format!(
+            "{} messages {violation}, first {}",
+            found.count,
+            examples.join(" ")
+        )
+    })
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the rate is shown to a few digits"
+)]
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}
+
+/// Progress on a terminal, and one line for each stage otherwise.
+struct Show {
+    bar: ProgressBar,
+    is_terminal: bool,
+}
+
+impl Show {
+    fn new() -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        let target = if is_terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = ProgressStyle::with_template("{spinner} [{elapsed}] {prefix}: {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        Self { bar, is_terminal }
+    }
+
+    fn say(&self, stage: &'static str) {
+        if self.is_terminal {
+            self.bar.set_prefix(stage);
+        } else {
+            eprintln!("{stage}");
+        }
+    }
+
+    fn progress(&self, progress: Progress) {
+        let Progress {
+            published,
+            confirmed,
+            delivered,
+            missing,
+        } = progress;
+        self.bar.set_message(format!(
+            "{published} published, {confirmed} confirmed, {delivered} delivered, {missing} to come"
+        ));
+        self.bar.tick();
+    }
+
+    /// Lets the workload run for a while.
+    fn load(
+        &self,
+        workload: &Workload,
+        duration: Duration,
+        interrupt: &Interrupt,
+        stage: &'static str,
+    ) -> anyhow::Result<()> {
+        self.say(stage);
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            if interrupt.is_set() {
+                bail!("interrupted");
+            }
+            self.progress(workload.progress());
+            std::thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
