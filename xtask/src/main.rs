@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+mod chaos;
 mod codegen;
 mod tidy;
 
@@ -33,8 +34,9 @@ fn run() -> anyhow::Result<ExitCode> {
         ["codegen"] => codegen::write(&root),
         ["codegen", "--check"] => codegen::check(&root),
         ["tidy"] => tidy::run(&root),
+        ["chaos", ref words @ ..] => chaos::run(&root, words),
         _ => {
-            eprintln!("{USAGE}");
+            eprintln!("{USAGE}\n{}", chaos::USAGE);
             Ok(ExitCode::FAILURE)
         }
     }

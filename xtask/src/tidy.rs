@@ -61,7 +61,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-client",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["staunch-client"]),
 ];
 
 /// The crates that may depend on tokio.

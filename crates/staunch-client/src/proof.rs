@@ -5,7 +5,9 @@
 //! * [`workload`]: producers, consumers and an unread backlog queue on a broker that comes and
 //!   goes, writing into a history.
 //! * [`node`]: a server process that can be killed and started again.
+//! * [`guard`]: cleans up after a proof whatever way it ends.
 
+pub mod guard;
 pub mod history;
 pub mod node;
 pub mod payload;

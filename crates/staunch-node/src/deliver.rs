@@ -51,6 +51,7 @@ impl Node {
             }
             self.serve_getters(&mut slot);
             self.dispatch(&mut slot);
+            self.reserve_ahead(&mut slot);
             self.queues.put(slot);
         }
     }
@@ -182,11 +183,8 @@ impl Node {
             }
         }
         match slot.queue.get(key, no_ack) {
-            Got::AwaitsReservation => {
-                // The reservation is logged when the drain ends; reserving marks the queue dirty.
-                self.dirty_later(slot);
-                false
-            }
+            // Asked for as soon as the queue has been served; it is looked at again then.
+            Got::AwaitsReservation => false,
             Got::Empty => {
                 self.reply(session, channel, Reply::GotNothing);
                 true
@@ -195,20 +193,15 @@ impl Node {
                 self.forget_window(slot, assignment.index);
                 let bytes = bytes.expect("a message that was taken had been looked at");
                 let delivery = self.delivery(slot.id, channel, &assignment, bytes);
-                self.count_outbound(session, &delivery);
+                let is_blocked = self.count_outbound(session, &delivery);
                 self.note_assigned(slot, &assignment);
                 let ready_count = slot.queue.ready_count();
                 self.reply(session, channel, Reply::Got { delivery, ready_count });
+                if is_blocked {
+                    self.apply_blocks(session, Some(slot));
+                }
                 true
             }
-        }
-    }
-
-    /// A queue taken out of the table asks to be looked at in the next drain.
-    fn dirty_later(&mut self, slot: &mut QueueSlot) {
-        if !slot.is_dirty {
-            slot.is_dirty = true;
-            self.dirty.push(slot.id);
         }
     }
 

@@ -115,7 +115,6 @@ impl Node {
     pub fn finish_drain(&mut self, now: Timestamp) {
         self.release_persisted();
         self.log_settlements();
-        self.log_reservations();
         self.seal();
         self.dispatch_dirty();
         self.log_settlements();

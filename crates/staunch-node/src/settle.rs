@@ -5,10 +5,7 @@ use staunch_log::StreamId;
 use staunch_types::{ChannelNumber, ConsumerKey, Outcome, request::Settle};
 
 use crate::{
-    consumers::ConsumerKind,
-    node::Node,
-    pending::Pending,
-    session::SessionSlot,
+    consumers::ConsumerKind, node::Node, pending::Pending, queues::QueueSlot, session::SessionSlot,
 };
 
 impl Node {
@@ -97,21 +94,15 @@ impl Node {
         }
     }
 
-    /// Reserves deliveries ahead for the queues that are about to need them (contract C8).
-    pub(crate) fn log_reservations(&mut self) {
-        let mut payload = Vec::new();
-        for position in 0..self.dirty.len() {
-            let id = self.dirty[position];
-            let Some(slot) = self.queues.get_mut(id) else { continue };
-            if !slot.is_durable {
-                continue;
-            }
-            if let Some(upto) = slot.queue.needs_reservation() {
-                payload.clear();
-                QueueCommand::Reserved { upto }.encode(&mut payload);
-                self.store.append_control(StreamId(id.0), &payload);
-                self.pending.push(Pending::Reserve { queue: id, upto });
-            }
+    /// Reserves deliveries ahead for a queue that is about to need them (contract C8). Asked
+    /// when it has handed out what it may: a queue that stopped at its reservation has no other
+    /// reason to be looked at again.
+    pub(crate) fn reserve_ahead(&mut self, slot: &mut QueueSlot) {
+        if let Some(upto) = slot.queue.needs_reservation() {
+            let mut payload = Vec::new();
+            QueueCommand::Reserved { upto }.encode(&mut payload);
+            self.store.append_control(StreamId(slot.id.0), &payload);
+            self.pending.push(Pending::Reserve { queue: slot.id, upto });
         }
     }
 }

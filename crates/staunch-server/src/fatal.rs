@@ -3,9 +3,9 @@
 use std::process;
 
 /// A write, sync or rename on the log failed (sysexits `EX_IOERR`, contract C19).
-pub const EXIT_DISK_FAILED: i32 = 74;
+pub const EXIT_DISK_FAILED: u8 = 74;
 /// The data directory was written by a newer version (sysexits `EX_DATAERR`, contract C26).
-pub const EXIT_DATA_REFUSED: i32 = 65;
+pub const EXIT_DATA_REFUSED: u8 = 65;
 /// Configuration errors (sysexits `EX_CONFIG`).
 pub const EXIT_CONFIG: i32 = 78;
 
@@ -13,11 +13,11 @@ pub const EXIT_CONFIG: i32 = 78;
 pub(crate) fn disk(error: &dyn std::error::Error) -> ! {
     let source = error.source().map(ToString::to_string).unwrap_or_default();
     tracing::error!(event = "disk.failed", %error, source, "disk failed: the node stops");
-    process::exit(EXIT_DISK_FAILED)
+    process::exit(i32::from(EXIT_DISK_FAILED))
 }
 
 /// Stored bytes turned out damaged while running.
 pub(crate) fn damaged(damage: &dyn std::error::Error) -> ! {
     tracing::error!(event = "disk.damaged", %damage, "stored data is damaged: the node stops");
-    process::exit(EXIT_DISK_FAILED)
+    process::exit(i32::from(EXIT_DISK_FAILED))
 }

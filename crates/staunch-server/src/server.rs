@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use staunch_log::RealDisk;
+use staunch_log::{RealDisk, RecoverError};
 use staunch_node::{Input, NodeConfig, StartError, User};
 use staunch_types::Name;
 use tokio::{
@@ -22,7 +22,7 @@ use crate::{
     banner,
     clock::Clock,
     config::Config,
-    fatal::EXIT_DATA_REFUSED,
+    fatal::{EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
     listener::{self, Shared},
     logging,
     resources,
@@ -41,10 +41,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let disk = RealDisk::open(&config.data_dir).context("open the data directory")?;
     let recovered = match staunch_node::recover(disk, node_config(&config)) {
         Ok(recovered) => recovered,
-        Err(error) => {
-            report(&error);
-            return Ok(ExitCode::from(u8::try_from(EXIT_DATA_REFUSED)?));
-        }
+        Err(error) => return Ok(ExitCode::from(report(&error))),
     };
     for note in &recovered.notes {
         tracing::warn!(event = "log.recovered", note = %note, "recovery");
@@ -174,6 +171,12 @@ fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-fn report(error: &StartError) {
+/// Says why the node does not start, and which exit code that is.
+fn report(error: &StartError) -> u8 {
+    if let StartError::Log(RecoverError::Disk(failed)) = error {
+        tracing::error!(event = "disk.failed", error = %failed, "disk failed: the node stops");
+        return EXIT_DISK_FAILED;
+    }
     tracing::error!(event = "node.refused", %error, "the data directory is refused");
+    EXIT_DATA_REFUSED
 }

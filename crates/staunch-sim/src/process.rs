@@ -174,7 +174,7 @@ impl Process {
         if !requests.is_empty() {
             let (requests, answers) = self.wiring.requests(id, requests, out);
             if !requests.is_empty() {
-                peer.awaits_proceed |= requests.iter().any(|it| matches!(it, Request::Publish(_)));
+                peer.awaits_proceed |= staunch_node::is_paced(&requests);
                 self.inbox.push_back(Input::Requests(id, requests));
             }
             if !answers.is_empty() {

@@ -12,19 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use staunch_client::proof::{
+    guard::Guard,
     history::{Verdict, Violation},
     node::NodeProcess,
     workload::{Progress, Workload, WorkloadSpec},
 };
 
-use crate::interrupt::Interrupt;
-
-/// How often the progress is shown and Ctrl-C noticed.
+/// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 
 /// No delivery for so long ends the drain.
@@ -61,16 +60,18 @@ struct Report {
 }
 
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen()?;
-    // Whatever happens from here on, dropping these ends the process and removes the directory.
-    let directory = tempfile::Builder::new().prefix("staunch-demo-").tempdir()?;
+    // Whatever happens from here on, Ctrl-C included, the guard ends the node and removes the
+    // directory.
+    let guard = Guard::new("demo").context("cannot make a temporary directory")?;
+    let directory = guard.directory();
     let program = std::env::current_exe().context("cannot find this program")?;
-    let data_dir = directory.path().join("data");
-    let mut node = NodeProcess::new(&program, &data_dir, &directory.path().join("log"))?
+    let data_dir = directory.join("data");
+    let mut node = NodeProcess::new(&program, &data_dir, &directory.join("log"))?
         .with_arguments(&["--log-level", "warn"]);
     let show = Show::new();
     show.say("starting a node");
     node.start()?;
+    guard.watch(node.pid().as_slice())?;
     let spec = WorkloadSpec {
         body_size_bytes: args.size,
         ..WorkloadSpec::default()
@@ -82,14 +83,14 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     show.load(
         &workload,
         share,
-        &interrupt,
         "publishing with confirms, consuming with acks",
-    )?;
+    );
     for _ in 0..args.kills {
         show.say("kill -9");
         node.kill();
         restart_max = restart_max.max(node.start()?);
-        show.load(&workload, share, &interrupt, "started again, going on")?;
+        guard.watch(node.pid().as_slice())?;
+        show.load(&workload, share, "started again, going on");
     }
     workload.stop_producers();
     let elapsed = started.elapsed();
@@ -220,23 +221,13 @@ impl Show {
     }
 
     /// Lets the workload run for a while.
-    fn load(
-        &self,
-        workload: &Workload,
-        duration: Duration,
-        interrupt: &Interrupt,
-        stage: &'static str,
-    ) -> anyhow::Result<()> {
+    fn load(&self, workload: &Workload, duration: Duration, stage: &'static str) {
         self.say(stage);
         let end = Instant::now() + duration;
         while Instant::now() < end {
-            if interrupt.is_set() {
-                bail!("interrupted");
-            }
             self.progress(workload.progress());
             std::thread::sleep(TICK);
         }
-        Ok(())
     }
 
     fn finish(&self) {

@@ -7,7 +7,6 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod config;
 mod demo;
-mod interrupt;
 mod server;
 
 /// The broker allocates many small things on many threads; this allocator is quicker at it and

@@ -9,7 +9,6 @@ mod confirms;
 mod consumers;
 mod definitions;
 mod gets;
-mod journal;
 mod redelivery;
 mod script;
 mod stop;

@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use staunch_node::{Input, NodeConfig};
 use staunch_types::{
+    field_table::TableBuilder,
     ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, ExchangeOptions, FieldTable,
     Message, MessageIndex, Name, Outcome, PublishSeq, QueueId, QueueOptions, Reply, Request,
     request::{
@@ -250,7 +251,7 @@ impl Client {
                 self.naming = Some((*called).to_owned());
                 let number = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
                 let arguments = number("priority=").map_or_else(FieldTable::default, |priority| {
-                    let table = staunch_types::field_table::TableBuilder::new();
+                    let table = TableBuilder::new();
                     table.int("x-priority", priority.parse().unwrap()).build()
                 });
                 vec![Request::Consume(Consume {

@@ -1,0 +1,106 @@
+//! What survives of declarations (contract C5), and who may do what.
+
+use crate::script::check;
+
+#[test]
+fn durable_definitions_survive_a_crash_and_nothing_else_does() {
+    check(
+        "a connect
+         a open 1
+         a/1 exchange x fanout durable
+         > a/1 exchange declared
+         a/1 exchange y fanout
+         > a/1 exchange declared
+         a/1 queue d durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue t
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue e durable exclusive
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 bind x d
+         > a/1 bound
+         a/1 bind x t
+         > a/1 bound
+         a/1 publish x/ m1 #1
+         > a/1 confirmed 1..1
+         crash 2
+         b connect
+         b open 1
+         b/1 publish x/ m2 #1
+         > b/1 confirmed 1..1
+         b/1 queue d passive
+         > b/1 queue: 2 ready, 0 consumers
+         b/1 queue t passive
+         > b/1 DeclareQueue refused: no queue 't' in vhost '/'
+         b/1 close
+         > b/1 closed
+         b open 1
+         b/1 queue e passive
+         > b/1 DeclareQueue refused: no queue 'e' in vhost '/'
+         b/1 close
+         > b/1 closed
+         b open 1
+         b/1 exchange y fanout passive
+         > b/1 DeclareExchange refused: no exchange 'y' in vhost '/'",
+    );
+}
+
+#[test]
+fn deleted_things_stay_deleted() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1
+         a/1 delete-queue q
+         > a/1 queue deleted with 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         crash 4
+         b connect
+         b open 1
+         b/1 get q
+         > b/1 got nothing
+         b/1 queue q
+         > b/1 DeclareQueue refused: inequivalent arg 'durable' for queue 'q' in vhost '/'",
+    );
+}
+
+#[test]
+fn a_declaration_counts_what_is_left_when_all_is_handed_out() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1..m5
+         a/1 queue q passive
+         > a/1 queue: 5 ready, 0 consumers
+         a/1 consume q as c prefetch=2
+         > a/1 c consumes
+         > a/1 c gets m1
+         > a/1 c gets m2
+         a/1 queue q durable
+         > a/1 queue: 3 ready, 1 consumers",
+    );
+}
+
+#[test]
+fn logins_and_virtual_hosts() {
+    check(
+        "a connect
+         a login guest guest loopback
+         > a login accepted: guest
+         a login guest wrong loopback
+         > a login refused
+         a login guest guest elsewhere
+         > a login refused
+         a login nobody guest loopback
+         > a login refused
+         a vhost missing
+         > a vhost refused: vhost missing not found
+         a close
+         > a closed",
+    );
+}

@@ -1,0 +1,94 @@
+//! `redelivered` never lies, across any end of the process (contract C8).
+
+use crate::script::check;
+
+#[test]
+fn what_was_handed_out_is_marked_after_a_crash() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1..m3
+         a/1 consume q as c prefetch=2
+         > a/1 c consumes
+         > a/1 c gets m1
+         > a/1 c gets m2
+         a/1 ack m1
+         > a/1 c gets m3
+         a/1 publish q m4
+         crash 1
+         b connect
+         b open 1
+         b/1 queue q durable passive
+         > b/1 queue: 3 ready, 0 consumers
+         b/1 consume q as d
+         > b/1 d consumes
+         > b/1 d gets m2 again
+         > b/1 d gets m3 again
+         > b/1 d gets m4 again",
+    );
+}
+
+#[test]
+fn what_nobody_saw_is_not_marked_after_a_crash() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1..m2 #1
+         > a/1 confirmed 1..2
+         crash 1
+         b connect
+         b open 1
+         b/1 consume q as d
+         > b/1 d consumes
+         > b/1 d gets m1
+         > b/1 d gets m2",
+    );
+}
+
+#[test]
+fn nothing_is_delivered_before_its_reservation_is_on_disk() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1
+         manual
+         a/1 consume q as c
+         > a/1 c consumes
+         write
+         > a/1 c gets m1",
+    );
+}
+
+#[test]
+fn an_acked_message_does_not_return_after_a_kill() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 consume q as c
+         > a/1 c consumes
+         a/1 publish q m1..m3
+         > a/1 c gets m1
+         > a/1 c gets m2
+         > a/1 c gets m3
+         a/1 ack m1..m2
+         kill
+         b connect
+         b open 1
+         b/1 consume q as c no-ack
+         > b/1 c consumes
+         > b/1 c gets m3 again
+         crash 9
+         b connect
+         b open 1
+         b/1 get q
+         > b/1 got nothing",
+    );
+}
