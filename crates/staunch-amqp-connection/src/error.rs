@@ -238,10 +238,9 @@ impl PeerError {
                 DecodeError::Arguments { .. } => ReplyCode::SyntaxError,
             },
             Self::UnimplementedMethod | Self::UnknownMechanism { .. } => ReplyCode::CommandInvalid,
-            Self::UnexpectedMethod { .. }
-            | Self::ChannelNotOpen
-            | Self::ChannelOpenTwice
- => ReplyCode::ChannelError,
+            Self::UnexpectedMethod { .. } | Self::ChannelNotOpen | Self::ChannelOpenTwice => {
+                ReplyCode::ChannelError
+            }
             Self::TooManyChannels { .. }
             | Self::Negotiation { .. }
             | Self::ConsumerTagReused { .. }

@@ -292,7 +292,11 @@ mod tests {
         output.take(&mut taken);
         assert_eq!(output.take_drained(true), None);
         output.written();
-        assert_eq!(output.take_drained(false), None, "not worth a request of its own");
+        assert_eq!(
+            output.take_drained(false),
+            None,
+            "not worth a request of its own"
+        );
         let size_bytes = delivery.outbound_size_bytes();
         assert_eq!(output.take_drained(true), Some(size_bytes));
         let many = DRAINED_SIZE_BYTES_MIN / size_bytes + 1;

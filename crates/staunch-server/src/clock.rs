@@ -14,7 +14,9 @@ impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// Time since the start.

@@ -24,8 +24,7 @@ use crate::{
     config::Config,
     fatal::{EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
     listener::{self, Shared},
-    logging,
-    resources,
+    logging, resources,
     runtime::{NodeHandle, NodeThread},
 };
 
@@ -60,7 +59,9 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         recovered.reader,
         clock,
     )?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(config, clock, handle, thread))
 }
 

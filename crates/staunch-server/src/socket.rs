@@ -28,7 +28,7 @@ const READ_SIZE_KEPT_BYTES_MAX: usize = 16 * 1024;
 /// Output waiting for the socket beyond which the task neither reads nor takes events.
 const OUTPUT_SIZE_BYTES_MAX: usize = 1024 * 1024;
 /// A peer that takes none of its output for this long is cut off.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
 /// Output buffers above this are given back when they are empty, in bytes.
 const OUTPUT_KEPT_SIZE_BYTES_MAX: usize = 16 * 1024;
 
@@ -143,7 +143,9 @@ impl Socket {
         if !self.can_feed() {
             return;
         }
-        let consumed = self.machine.handle_input(&self.input, self.shared.clock.now());
+        let consumed = self
+            .machine
+            .handle_input(&self.input, self.shared.clock.now());
         if consumed == self.input.len() {
             self.input = Bytes::new();
             return;
@@ -156,7 +158,10 @@ impl Socket {
         // A frame's first part: the rest of it is read in behind a copy.
         self.input = Bytes::new();
         self.buffer.reserve(rest.len() + self.read_size_bytes);
-        assert!(self.buffer.is_empty(), "bytes are read only when all input is consumed");
+        assert!(
+            self.buffer.is_empty(),
+            "bytes are read only when all input is consumed"
+        );
         self.buffer.extend_from_slice(&rest);
     }
 
@@ -189,7 +194,10 @@ impl Socket {
 
     fn write(&mut self) {
         while !self.output_is_empty() {
-            match self.stream.try_write(&self.output[self.written_size_bytes..]) {
+            match self
+                .stream
+                .try_write(&self.output[self.written_size_bytes..])
+            {
                 Ok(0) => return self.lose_peer(),
                 Ok(size) => {
                     self.written_size_bytes += size;
@@ -240,7 +248,10 @@ impl Socket {
             (false, true) => Some(Interest::WRITABLE),
             (false, false) => None,
         };
-        let deadline = self.machine.poll_timeout().map(|at| self.shared.clock.instant(at).into());
+        let deadline = self
+            .machine
+            .poll_timeout()
+            .map(|at| self.shared.clock.instant(at).into());
         let takes_events = !self.output_is_full() || self.peer_gone;
         tokio::select! {
             biased;
@@ -290,7 +301,9 @@ impl Socket {
 
 /// Waits for the socket; true if it is readable.
 async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<bool> {
-    let Some(interest) = interest else { return std::future::pending().await };
+    let Some(interest) = interest else {
+        return std::future::pending().await;
+    };
     Ok(stream.ready(interest).await?.is_readable())
 }
 

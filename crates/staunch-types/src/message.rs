@@ -58,11 +58,20 @@ impl Message {
         properties: &[u8],
         body: &[u8],
     ) -> Self {
-        assert!(exchange.len() <= 255 && routing_key.len() <= 255, "names are short strings");
+        assert!(
+            exchange.len() <= 255 && routing_key.len() <= 255,
+            "names are short strings"
+        );
         let span = |part: &[u8]| Span::within(&buffer, part);
         let (exchange, routing_key) = (span(exchange), span(routing_key));
         let (properties, body) = (span(properties), span(body));
-        Self { buffer, exchange, routing_key, properties, body }
+        Self {
+            buffer,
+            exchange,
+            routing_key,
+            properties,
+            body,
+        }
     }
 
     /// A message with a buffer of its own, copied from its parts.
@@ -82,21 +91,41 @@ impl Message {
     /// # Errors
     /// [`StoredMessageTooShort`] when the lengths in the header exceed the buffer.
     pub fn from_stored(buffer: Bytes) -> Result<Self, StoredMessageTooShort> {
-        let too_short = StoredMessageTooShort { size_bytes: buffer.len() };
+        let too_short = StoredMessageTooShort {
+            size_bytes: buffer.len(),
+        };
         let Some(header) = buffer.first_chunk::<STORED_HEADER_SIZE_BYTES>() else {
             return Err(too_short);
         };
         let properties_size = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        let exchange = Span { start: 8, size: u32::from(header[0]) };
-        let routing_key = Span { start: exchange.end(), size: u32::from(header[1]) };
-        let properties = Span { start: routing_key.end(), size: properties_size };
+        let exchange = Span {
+            start: 8,
+            size: u32::from(header[0]),
+        };
+        let routing_key = Span {
+            start: exchange.end(),
+            size: u32::from(header[1]),
+        };
+        let properties = Span {
+            start: routing_key.end(),
+            size: properties_size,
+        };
         let end = u64::from(properties.start) + u64::from(properties_size);
         let total = u32::try_from(buffer.len()).map_err(|_| too_short)?;
         if end > u64::from(total) {
             return Err(too_short);
         }
-        let body = Span { start: properties.end(), size: total - properties.end() };
-        Ok(Self { buffer, exchange, routing_key, properties, body })
+        let body = Span {
+            start: properties.end(),
+            size: total - properties.end(),
+        };
+        Ok(Self {
+            buffer,
+            exchange,
+            routing_key,
+            properties,
+            body,
+        })
     }
 
     /// Name of the exchange it was published to.
@@ -140,9 +169,15 @@ impl Span {
         }
         let start = (part.as_ptr() as usize).wrapping_sub(buffer.as_ptr() as usize);
         let end = start.checked_add(part.len());
-        assert!(end.is_some_and(|end| end <= buffer.len()), "a part must be a slice of the buffer");
+        assert!(
+            end.is_some_and(|end| end <= buffer.len()),
+            "a part must be a slice of the buffer"
+        );
         let narrow = |n: usize| u32::try_from(n).expect("a message buffer is below 4 GiB");
-        Self { start: narrow(start), size: narrow(part.len()) }
+        Self {
+            start: narrow(start),
+            size: narrow(part.len()),
+        }
     }
 
     fn of(self, buffer: &Bytes) -> &[u8] {

@@ -27,7 +27,9 @@ impl Name {
     /// [`NameTooLong`] above 255 bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, NameTooLong> {
         if bytes.len() > NAME_SIZE_BYTES_MAX {
-            return Err(NameTooLong { size_bytes: bytes.len() });
+            return Err(NameTooLong {
+                size_bytes: bytes.len(),
+            });
         }
         Ok(Self(bytes.into()))
     }
@@ -37,7 +39,10 @@ impl Name {
     /// # Panics
     /// Above 255 bytes.
     pub fn from_static(name: &'static str) -> Self {
-        assert!(name.len() <= NAME_SIZE_BYTES_MAX, "a constant name is short");
+        assert!(
+            name.len() <= NAME_SIZE_BYTES_MAX,
+            "a constant name is short"
+        );
         Self(name.as_bytes().into())
     }
 

@@ -115,7 +115,8 @@ fn recover_requeues_everything() {
     bench.output();
     bench.requests();
     bench.method(1, BasicRecover { requeue: true });
-    bench.check("1 basic.recover-ok",
+    bench.check(
+        "1 basic.recover-ok",
         "settle 7 0..=2 Requeue\nDrained { size_bytes: 246 }",
     );
 }
@@ -161,10 +162,7 @@ fn get_counts_in_the_same_tags() {
         delivery: got,
         ready_count: 5,
     });
-    bench.check(
-        "1 basic.get-ok 2 5\n1 header 4\n1 body 4",
-        "",
-    );
+    bench.check("1 basic.get-ok 2 5\n1 header 4\n1 body 4", "");
     bench.method(
         1,
         BasicAck {
@@ -172,7 +170,10 @@ fn get_counts_in_the_same_tags() {
             multiple: true,
         },
     );
-    bench.check("", "settle 7 0..=0 Ack\nsettle 9 4..=4 Ack\nDrained { size_bytes: 82 }");
+    bench.check(
+        "",
+        "settle 7 0..=0 Ack\nsettle 9 4..=4 Ack\nDrained { size_bytes: 82 }",
+    );
 }
 
 #[test]

@@ -115,7 +115,6 @@ fn a_channel_closes_when_its_acks_are_on_disk() {
          a/1 ack m1
          a/1 close
          write
-         write
          > a/1 closed
          crash 3
          auto
@@ -148,9 +147,9 @@ fn a_connection_closes_when_its_acks_are_on_disk() {
          b/1 consume q as c
          > b/1 c consumes
          b/1 publish q m2 #1
+         > b/1 c gets m2
          write
          > b/1 confirmed 1..1
-         > b/1 c gets m2
          b/1 ack m2
          b close
          write

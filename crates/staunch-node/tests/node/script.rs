@@ -30,7 +30,7 @@ use crate::world::World;
 
 /// Runs a transcript in a world with this configuration, which is given back.
 #[track_caller]
-pub fn check_with(config: NodeConfig, transcript: &str) -> Script {
+pub(crate) fn check_with(config: NodeConfig, transcript: &str) -> Script {
     let mut script = Script::new(config);
     script.check(transcript);
     script
@@ -38,22 +38,22 @@ pub fn check_with(config: NodeConfig, transcript: &str) -> Script {
 
 /// Runs a transcript in a world of the usual size.
 #[track_caller]
-pub fn check(transcript: &str) {
+pub(crate) fn check(transcript: &str) {
     drop(check_with(crate::world::roomy(), transcript));
 }
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
 /// A world whose clients speak text.
-pub struct Script {
-    pub world: World,
+pub(crate) struct Script {
+    pub(crate) world: World,
     is_manual: bool,
     connections: BTreeMap<String, Client>,
     connection_next: u64,
     /// Size of the body, behind the text, of messages published from here on.
-    pub padding: usize,
+    pub(crate) padding: usize,
 }
 
 #[derive(Default)]
@@ -67,7 +67,7 @@ struct Client {
 }
 
 impl Script {
-    pub fn new(config: NodeConfig) -> Self {
+    pub(crate) fn new(config: NodeConfig) -> Self {
         let mut world = World::new(config);
         world.run_jobs();
         Self {
@@ -81,7 +81,7 @@ impl Script {
 
     /// Runs the lines of a transcript and compares what comes out.
     #[track_caller]
-    pub fn check(&mut self, transcript: &str) {
+    pub(crate) fn check(&mut self, transcript: &str) {
         let lines = || transcript.lines().map(str::trim).filter(|line| !line.is_empty());
         let wanted: String = lines().map(|line| format!("{line}\n")).collect();
         let mut actual = String::new();
@@ -96,7 +96,7 @@ impl Script {
     }
 
     /// Runs one line; what the clients are told.
-    pub fn line(&mut self, line: &str) -> Vec<String> {
+    pub(crate) fn line(&mut self, line: &str) -> Vec<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut told = Vec::new();
         match words.as_slice() {
@@ -413,7 +413,7 @@ fn said(delivery: &Delivery) -> String {
 }
 
 /// The text at the beginning of the body.
-pub fn body_of(message: &Message) -> String {
+pub(crate) fn body_of(message: &Message) -> String {
     let body = String::from_utf8(message.body().to_vec()).unwrap();
     body.trim_end().to_owned()
 }
@@ -436,6 +436,12 @@ fn publishes(
         request
     };
     range(bodies).into_iter().map(publish).collect()
+}
+
+/// A publish that asks for no confirm.
+pub(crate) fn publish(channel: ChannelNumber, exchange: &str, key: &str, body: &str) -> Request {
+    let message = Message::copied(exchange.as_bytes(), key.as_bytes(), b"\0\0", body.as_bytes());
+    Request::Publish(Publish { channel, seq: None, mandatory: false, message })
 }
 
 fn binding(channel: ChannelNumber, source: &str, queue: &str, key: &[&str]) -> Binding {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use staunch_node::Input;
+use staunch_types::{ChannelNumber, ConnectionId};
+
 use crate::{
-    script::{Script, check},
+    script::{Script, check, publish},
     world::roomy,
 };
 
@@ -42,7 +45,6 @@ fn a_clean_stop_marks_only_what_was_handed_out() {
 fn a_node_without_connections_stops_by_itself() {
     check(
         "stop
-         tick 2
          > stopped
          tick 5",
     );
@@ -71,14 +73,19 @@ fn a_client_that_does_not_close_cannot_keep_the_node_from_stopping() {
          > a shutdown
          manual",
     );
-    // It publishes with every tick, and the disk is always one write behind.
-    for round in 0..60 {
-        script.line(&format!("a/1 publish q m{round}"));
-        script.world.now = script.world.now + Duration::from_millis(200);
-        script.world.give(staunch_node::Input::Tick);
-        while script.world.background() {}
-        script.world.write();
-        if script.world.is_stopped {
+    // It publishes with every write that ends, so that there is always something to write.
+    for _ in 0..60 {
+        let publish = |channel| publish(channel, "", "q", "m");
+        let again = Input::Requests(ConnectionId(1), vec![publish(ChannelNumber(1))]);
+        let world = &mut script.world;
+        world.node.handle(again, world.now);
+        world.now = world.now + Duration::from_millis(200);
+        world.give(Input::Tick);
+        while world.background() {}
+        if let Some(done) = world.writes.pop_front().map(|job| world.run_write(job)) {
+            world.node.handle(Input::Written(done), world.now);
+        }
+        if world.is_stopped {
             return;
         }
     }

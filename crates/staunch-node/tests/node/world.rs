@@ -6,7 +6,8 @@ use std::{
 };
 
 use staunch_log::{
-    Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteJob, Writer,
+    Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteDone, WriteJob,
+    Writer,
 };
 use staunch_node::{Input, Node, NodeConfig, Output, Recovered, User};
 use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
@@ -15,19 +16,19 @@ use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
 const JOBS_MAX: usize = 100_000;
 
 /// A node and everything around it.
-pub struct World {
-    pub disk: MemoryDisk,
-    pub config: NodeConfig,
-    pub node: Node,
-    pub now: Timestamp,
-    pub writes: VecDeque<WriteJob>,
-    pub backgrounds: VecDeque<BackgroundJob>,
-    pub fetches: VecDeque<(QueueId, FetchJob)>,
+pub(crate) struct World {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) config: NodeConfig,
+    pub(crate) node: Node,
+    pub(crate) now: Timestamp,
+    pub(crate) writes: VecDeque<WriteJob>,
+    pub(crate) backgrounds: VecDeque<BackgroundJob>,
+    pub(crate) fetches: VecDeque<(QueueId, FetchJob)>,
     /// What the connections were told and nobody has looked at yet.
-    pub events: Vec<(ConnectionId, Event)>,
-    pub proceeds: Vec<ConnectionId>,
-    pub is_stopped: bool,
-    pub notes: Vec<staunch_log::Note>,
+    pub(crate) events: Vec<(ConnectionId, Event)>,
+    pub(crate) proceeds: Vec<ConnectionId>,
+    pub(crate) is_stopped: bool,
+    pub(crate) notes: Vec<staunch_log::Note>,
     workers: Workers,
 }
 
@@ -38,12 +39,12 @@ struct Workers {
 }
 
 /// A configuration in which every limit of the log is near.
-pub fn tiny() -> NodeConfig {
+pub(crate) fn tiny() -> NodeConfig {
     NodeConfig { log: Config::tiny(), ..roomy() }
 }
 
 /// The log as it is shipped, but with files that a test can fill.
-pub fn roomy() -> NodeConfig {
+pub(crate) fn roomy() -> NodeConfig {
     let guest = User { password: b"guest".to_vec(), loopback_only: true };
     NodeConfig {
         memory_limit_size_bytes: 64 * 1024 * 1024,
@@ -55,12 +56,12 @@ pub fn roomy() -> NodeConfig {
 }
 
 impl World {
-    pub fn new(config: NodeConfig) -> Self {
+    pub(crate) fn new(config: NodeConfig) -> Self {
         Self::on(MemoryDisk::new(), config)
     }
 
     /// A node on whatever the disk holds.
-    pub fn on(disk: MemoryDisk, config: NodeConfig) -> Self {
+    pub(crate) fn on(disk: MemoryDisk, config: NodeConfig) -> Self {
         let recovered = staunch_node::recover(disk.clone(), config.clone());
         let recovered = recovered.unwrap_or_else(|error| panic!("the node refuses: {error}"));
         let Recovered { node, writer, background, reader, notes } = recovered;
@@ -82,23 +83,23 @@ impl World {
     }
 
     /// Power fails, and the node starts again.
-    pub fn crash(self, seed: u64) -> Self {
+    pub(crate) fn crash(self, seed: u64) -> Self {
         self.disk.crash(seed);
         Self::on(self.disk, self.config)
     }
 
     /// One input, one drain.
-    pub fn give(&mut self, input: Input) {
+    pub(crate) fn give(&mut self, input: Input) {
         self.node.handle(input, self.now);
         self.drain();
     }
 
-    pub fn requests(&mut self, id: u64, requests: Vec<Request>) {
+    pub(crate) fn requests(&mut self, id: u64, requests: Vec<Request>) {
         self.give(Input::Requests(ConnectionId(id), requests));
     }
 
     /// Ends a drain and takes what comes of it.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.node.finish_drain(self.now);
         while let Some(output) = self.node.poll_output() {
             match output {
@@ -116,15 +117,20 @@ impl World {
     }
 
     /// Runs the write under way, if there is one.
-    pub fn write(&mut self) -> bool {
+    pub(crate) fn write(&mut self) -> bool {
         let Some(job) = self.writes.pop_front() else { return false };
-        let done = self.workers.writer.run(job).unwrap();
+        let done = self.run_write(job);
         self.give(Input::Written(done));
         true
     }
 
+    /// Runs a write; the node is told by the caller.
+    pub(crate) fn run_write(&mut self, job: WriteJob) -> WriteDone {
+        self.workers.writer.run(job).unwrap()
+    }
+
     /// Runs the oldest background job, if there is one.
-    pub fn background(&mut self) -> bool {
+    pub(crate) fn background(&mut self) -> bool {
         let Some(job) = self.backgrounds.pop_front() else { return false };
         let done = self.workers.background.run(job).unwrap();
         self.give(Input::Background(done));
@@ -132,7 +138,7 @@ impl World {
     }
 
     /// Runs the oldest fetch, if there is one.
-    pub fn fetch(&mut self) -> bool {
+    pub(crate) fn fetch(&mut self) -> bool {
         let Some((queue, job)) = self.fetches.pop_front() else { return false };
         let done = self.workers.reader.run(job);
         self.give(Input::Fetched(queue, done));
@@ -140,7 +146,7 @@ impl World {
     }
 
     /// Runs jobs until there are none.
-    pub fn run_jobs(&mut self) {
+    pub(crate) fn run_jobs(&mut self) {
         for _ in 0..JOBS_MAX {
             if !(self.write() || self.fetch() || self.background()) {
                 return;
@@ -149,20 +155,20 @@ impl World {
         panic!("jobs lead to jobs for ever");
     }
 
-    pub fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.now = self.now + Duration::from_millis(200);
         self.give(Input::Tick);
     }
 
     /// Lets `count` ticks pass with all the work they bring.
-    pub fn rest(&mut self, count: usize) {
+    pub(crate) fn rest(&mut self, count: usize) {
         for _ in 0..count {
             self.tick();
             self.run_jobs();
         }
     }
 
-    pub fn take_events(&mut self) -> Vec<(ConnectionId, Event)> {
+    pub(crate) fn take_events(&mut self) -> Vec<(ConnectionId, Event)> {
         std::mem::take(&mut self.events)
     }
 }

@@ -87,7 +87,9 @@ impl NodeThread {
             mailboxes: HashMap::new(),
             stopped: Some(stopped_sender),
         };
-        let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         thread::Builder::new()
             .name("node".into())
             .spawn(move || runtime.block_on(driver.run()))
@@ -125,7 +127,10 @@ impl Driver {
         loop {
             let takes_requests = !self.node.is_saturated();
             let mut taken = 0;
-            let deadline = self.node.poll_timeout().map(|at| self.clock.instant(at).into());
+            let deadline = self
+                .node
+                .poll_timeout()
+                .map(|at| self.clock.instant(at).into());
             tokio::select! {
                 biased;
                 Some(fact) = self.facts.recv() => self.node.handle(fact, self.clock.now()),

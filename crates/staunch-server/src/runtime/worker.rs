@@ -60,7 +60,10 @@ where
             }
         }
     };
-    thread::Builder::new().name("log-writer".into()).spawn(work).context("start log writer")?;
+    thread::Builder::new()
+        .name("log-writer".into())
+        .spawn(work)
+        .context("start log writer")?;
     Ok(sender)
 }
 
@@ -74,13 +77,18 @@ where
     let (sender, mut jobs) = mpsc::channel(JOBS_MAX);
     let work = move || {
         while let Some(job) = jobs.blocking_recv() {
-            let outcome = background.run(job).unwrap_or_else(|error| fatal::disk(&error));
+            let outcome = background
+                .run(job)
+                .unwrap_or_else(|error| fatal::disk(&error));
             if done.send(Input::Background(outcome)).is_err() {
                 return;
             }
         }
     };
-    thread::Builder::new().name("log-background".into()).spawn(work).context("start background")?;
+    thread::Builder::new()
+        .name("log-background".into())
+        .spawn(work)
+        .context("start background")?;
     Ok(sender)
 }
 
@@ -99,6 +107,9 @@ where
             }
         }
     };
-    thread::Builder::new().name("log-reader".into()).spawn(work).context("start log reader")?;
+    thread::Builder::new()
+        .name("log-reader".into())
+        .spawn(work)
+        .context("start log reader")?;
     Ok(sender)
 }
