@@ -51,7 +51,7 @@ impl Node {
     pub fn kept_size_bytes(&self) -> u64 {
         self.bodies.memory_size_bytes()
             + self.alarms.index_size_bytes
-            + self.fetches.size_bytes as u64
+            + self.fetches.size_bytes() as u64
             + self.store.unwritten_size_bytes() as u64
     }
 

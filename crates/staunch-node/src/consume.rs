@@ -135,14 +135,17 @@ impl Node {
     pub(crate) fn abandon_channel(&mut self, session: SessionSlot, channel: ChannelNumber) {
         let Some(found) = self.sessions.get_mut(session) else { return };
         let Some(open) = found.channels.remove(&channel) else { return };
+        for queue in open.waiting_gets {
+            let Some(slot) = self.queues.get_mut(queue) else { continue };
+            let Some(mut getters) = slot.getters.take() else { continue };
+            getters.retain(|get| get.session != session || get.channel != channel);
+            slot.getters = (!getters.is_empty()).then_some(getters);
+        }
         let mut emptied = Vec::new();
         for key in open.consumers.iter().chain(open.getters.values()) {
             let Some(consumer) = self.consumers.remove(*key) else { continue };
             let Some(slot) = self.queues.get_mut(consumer.queue) else { continue };
             slot.queue.requeue_all(*key);
-            if let Some(getters) = &mut slot.getters {
-                getters.retain(|get| get.session != session || get.channel != channel);
-            }
             if consumer.kind == ConsumerKind::Active {
                 slot.queue.remove_consumer(*key);
                 if slot.is_auto_delete && slot.queue.consumer_count() == 0 {

@@ -57,4 +57,9 @@ impl Consumers {
         self.free.push(key.0);
         Some(consumer)
     }
+
+    /// Keys in use.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
 }

@@ -164,6 +164,7 @@ impl Node {
         if is_durable {
             self.mark_unlogged(id);
         }
+        self.mark_dirty(id);
         let reply = Reply::QueuePurged { count };
         self.answer_when_persisted(session, Event::Reply { channel, reply });
     }
@@ -239,6 +240,11 @@ impl Node {
     /// Brings the table of queues in line with the catalog.
     fn follow(&mut self, applied: &Applied) {
         for entry in &applied.queues_deleted {
+            if let Some(session) = entry.owner.and_then(|owner| self.sessions.find(owner))
+                && let Some(session) = self.sessions.get_mut(session)
+            {
+                session.exclusive_queues.remove(&entry.id);
+            }
             self.remove_queue(entry.id);
         }
         let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else { return };
@@ -259,8 +265,8 @@ impl Node {
 
     /// A queue is gone from the catalog: its messages, consumers and waiting gets go with it.
     fn remove_queue(&mut self, id: QueueId) {
-        self.drop_cold(id);
-        let Some(slot) = self.queues.remove(id) else { return };
+        let Some(mut slot) = self.queues.remove(id) else { return };
+        self.fetches.forget(&mut slot);
         for (_, body, size_bytes) in slot.queue.live_from(staunch_types::MessageIndex(0)) {
             if slot.is_durable {
                 self.store.release(body, size_bytes);
@@ -272,14 +278,7 @@ impl Node {
         for key in keys {
             self.cancel_by_node(key);
         }
-        for waiting in slot.getters.into_iter().flat_map(|waiting| *waiting) {
-            let refusal = Refusal::NotFound {
-                resource: Resource::Queue,
-                name: slot.name.clone(),
-                vhost: slot.vhost.clone(),
-            };
-            self.refuse(waiting.session, waiting.channel, Operation::Get, refusal);
-        }
+        self.refuse_getters(&mut slot);
     }
 
     /// The exclusive queues of a connection go with it.

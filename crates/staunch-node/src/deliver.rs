@@ -4,21 +4,18 @@
 //! asks for them and waits. Reads go ahead: while one window of cold messages is handed out the
 //! next is read, and order needs no further thought.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
-use staunch_broker::{Assignment, Got};
+use staunch_broker::Assignment;
 use staunch_log::FetchDone;
 use staunch_types::{
-    BodyRef, ChannelNumber, ConsumerKey, Delivery, Event, Message, MessageIndex, Operation,
-    QueueId, Reply,
+    BodyRef, ChannelNumber, Delivery, Event, Message, MessageIndex, QueueId,
 };
 
 use crate::{
-    consumers::{Consumer, ConsumerKind},
+    consumers::ConsumerKind,
     input::Output,
     node::Node,
-    queues::{QueueSlot, WaitingGet},
+    queues::QueueSlot,
     session::{OUTBOUND_SIZE_BYTES_MAX, SessionSlot},
 };
 
@@ -28,14 +25,33 @@ const FETCH_SIZE_BYTES_MAX: usize = 1024 * 1024;
 const FETCH_SIZE_BYTES_CROWDED: usize = 32 * 1024;
 /// Messages one fetch reads at most.
 const FETCH_COUNT_MAX: usize = 4096;
-/// Bytes fetched for all queues beyond which fetches get small.
+/// Bytes read ahead for all queues beyond which fetches get small.
 const WINDOWS_SIZE_BYTES_CROWDED: usize = 32 * 1024 * 1024;
 
 /// What has been read back ahead of delivery.
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
     /// Bytes read back and not yet handed out, all queues together.
-    pub(crate) size_bytes: usize,
+    window_size_bytes: usize,
+    /// Bytes that are being read.
+    under_way_size_bytes: usize,
+}
+
+impl Fetches {
+    /// Memory that reading ahead takes or is about to take.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.window_size_bytes + self.under_way_size_bytes
+    }
+
+    /// Forgets what was read ahead for a queue. A fetch under way goes on.
+    pub(crate) fn forget(&mut self, slot: &mut QueueSlot) {
+        let Some(cold) = &mut slot.cold else { return };
+        cold.window.clear();
+        self.window_size_bytes -= std::mem::take(&mut cold.window_size_bytes);
+        if cold.is_over() {
+            slot.cold = None;
+        }
+    }
 }
 
 impl Node {
@@ -70,7 +86,7 @@ impl Node {
     }
 
     /// The message's bytes, if they are in memory.
-    fn resident(
+    pub(crate) fn resident(
         &self,
         slot: &QueueSlot,
         index: MessageIndex,
@@ -89,14 +105,14 @@ impl Node {
     }
 
     /// Drops fetched bytes that have been handed out or are behind what is; reads on ahead.
-    fn forget_window(&mut self, slot: &mut QueueSlot, handed_out: MessageIndex) {
+    pub(crate) fn forget_window(&mut self, slot: &mut QueueSlot, handed_out: MessageIndex) {
         let Some(cold) = &mut slot.cold else { return };
         while let Some(entry) = cold.window.first_entry()
             && *entry.key() <= handed_out
         {
             let size = entry.remove().len();
             cold.window_size_bytes -= size;
-            self.fetches.size_bytes -= size;
+            self.fetches.window_size_bytes -= size;
         }
         let is_low = cold.window_size_bytes < FETCH_SIZE_BYTES_MAX / 2;
         let next = cold.next;
@@ -108,24 +124,13 @@ impl Node {
         }
     }
 
-    /// Forgets what was read ahead for a queue that rests or goes; a fetch under way finds nobody.
-    pub(crate) fn drop_cold(&mut self, id: QueueId) {
-        let Some(slot) = self.queues.get_mut(id) else { return };
-        if let Some(cold) = &slot.cold
-            && !cold.is_fetching
-        {
-            self.fetches.size_bytes -= cold.window_size_bytes;
-            slot.cold = None;
-        }
-    }
-
     /// Asks for the bytes of what comes at `from` and after it, one fetch per queue at a time.
-    fn fetch(&mut self, slot: &mut QueueSlot, from: MessageIndex) {
+    pub(crate) fn fetch(&mut self, slot: &mut QueueSlot, from: MessageIndex) {
         let cold = slot.cold.get_or_insert_default();
         if cold.is_fetching {
             return;
         }
-        let is_crowded = self.fetches.size_bytes > WINDOWS_SIZE_BYTES_CROWDED;
+        let is_crowded = self.fetches.size_bytes() > WINDOWS_SIZE_BYTES_CROWDED;
         let limit = if is_crowded { FETCH_SIZE_BYTES_CROWDED } else { FETCH_SIZE_BYTES_MAX };
         let mut wanted = Vec::new();
         let mut size_bytes = 0;
@@ -141,6 +146,7 @@ impl Node {
         let Some((last, _, _)) = wanted.last() else { return };
         cold.next = MessageIndex(last + 1);
         cold.is_fetching = true;
+        self.fetches.under_way_size_bytes += size_bytes;
         let job = self.store.fetch(&wanted);
         self.outputs.push_back(Output::Fetch(slot.id, job));
     }
@@ -148,82 +154,21 @@ impl Node {
     /// Bytes came back: the queue goes on.
     pub(crate) fn handle_fetched(&mut self, id: QueueId, done: FetchDone) {
         self.store.handle_fetched(&done);
+        let read_size_bytes: usize = done.records.iter().map(|record| record.stored.len()).sum();
+        self.fetches.under_way_size_bytes -= read_size_bytes;
         let Some(slot) = self.queues.get_mut(id) else { return };
         let cold = slot.cold.get_or_insert_default();
         cold.is_fetching = false;
         for fetched in done.records {
-            self.fetches.size_bytes += fetched.stored.len();
-            self.fetches.size_bytes -= cold.put(MessageIndex(fetched.index), fetched.stored);
+            self.fetches.window_size_bytes += fetched.stored.len();
+            self.fetches.window_size_bytes -= cold.put(MessageIndex(fetched.index), fetched.stored);
         }
         self.mark_dirty(id);
     }
 
-    /// Answers the `basic.get`s that wait on the queue, first come first served.
-    fn serve_getters(&mut self, slot: &mut QueueSlot) {
-        let Some(mut waiting) = slot.getters.take() else { return };
-        while let Some(get) = waiting.front().copied() {
-            if !self.serve_getter(slot, get) {
-                slot.getters = Some(waiting);
-                return;
-            }
-            waiting.pop_front();
-        }
-    }
-
-    /// Answers one `basic.get`; false if it must wait for the disk.
-    fn serve_getter(&mut self, slot: &mut QueueSlot, get: WaitingGet) -> bool {
-        let WaitingGet { session, channel, no_ack } = get;
-        let Some(key) = self.getter_key(session, channel, slot.id) else { return true };
-        let mut bytes = None;
-        if let Some((index, body, size)) = slot.queue.peek_next() {
-            bytes = self.resident(slot, index, body, size);
-            if bytes.is_none() {
-                self.fetch(slot, index);
-                return false;
-            }
-        }
-        match slot.queue.get(key, no_ack) {
-            // Asked for as soon as the queue has been served; it is looked at again then.
-            Got::AwaitsReservation => false,
-            Got::Empty => {
-                self.reply(session, channel, Reply::GotNothing);
-                true
-            }
-            Got::Message(assignment) => {
-                self.forget_window(slot, assignment.index);
-                let bytes = bytes.expect("a message that was taken had been looked at");
-                let delivery = self.delivery(slot.id, channel, &assignment, bytes);
-                let is_blocked = self.count_outbound(session, &delivery);
-                self.note_assigned(slot, &assignment);
-                let ready_count = slot.queue.ready_count();
-                self.reply(session, channel, Reply::Got { delivery, ready_count });
-                if is_blocked {
-                    self.apply_blocks(session, Some(slot));
-                }
-                true
-            }
-        }
-    }
-
-    /// The key under which a channel gets from a queue; none if the channel is gone.
-    fn getter_key(
-        &mut self,
-        session: SessionSlot,
-        channel: ChannelNumber,
-        queue: QueueId,
-    ) -> Option<ConsumerKey> {
-        let open = self.sessions.channel_mut(session, channel)?;
-        let consumers = &mut self.consumers;
-        let kind = ConsumerKind::Getter;
-        let key = *open.getters.entry(queue).or_insert_with(|| {
-            consumers.insert(Consumer { session, channel, queue, kind, unsettled_count: 0 })
-        });
-        Some(key)
-    }
-
     fn deliver(&mut self, slot: &mut QueueSlot, assignment: &Assignment, bytes: Bytes) {
         let consumer = *self.consumers.get(assignment.consumer).expect("a queue knows live keys");
-        let delivery = self.delivery(slot.id, consumer.channel, assignment, bytes);
+        let delivery = Self::delivery(slot.id, consumer.channel, assignment, bytes);
         let mut is_blocked = self.count_outbound(consumer.session, &delivery);
         if !assignment.settled
             && let Some(channel) = self.sessions.channel_mut(consumer.session, consumer.channel)
@@ -237,8 +182,7 @@ impl Node {
         }
     }
 
-    fn delivery(
-        &self,
+    pub(crate) fn delivery(
         queue: QueueId,
         channel: ChannelNumber,
         assignment: &Assignment,
@@ -256,7 +200,7 @@ impl Node {
     }
 
     /// Counts a delivery against the connection's limit; true if this was the one too many.
-    fn count_outbound(&mut self, session: SessionSlot, delivery: &Delivery) -> bool {
+    pub(crate) fn count_outbound(&mut self, session: SessionSlot, delivery: &Delivery) -> bool {
         let Some(session) = self.sessions.get_mut(session) else { return false };
         session.outbound_size_bytes += delivery.outbound_size_bytes();
         let is_over = session.outbound_size_bytes > OUTBOUND_SIZE_BYTES_MAX;
@@ -266,7 +210,7 @@ impl Node {
     }
 
     /// Keeps the books: a settled message leaves, another is counted with its consumer.
-    fn note_assigned(&mut self, slot: &mut QueueSlot, assignment: &Assignment) {
+    pub(crate) fn note_assigned(&mut self, slot: &mut QueueSlot, assignment: &Assignment) {
         if !assignment.settled {
             let consumer = self.consumers.get_mut(assignment.consumer);
             consumer.expect("a queue knows live keys").unsettled_count += 1;
@@ -286,7 +230,7 @@ impl Node {
 
     /// Tells every queue the session consumes from which of its consumers must wait. `at_hand` is
     /// a queue that is out of the table.
-    fn apply_blocks(&mut self, session: SessionSlot, mut at_hand: Option<&mut QueueSlot>) {
+    pub(crate) fn apply_blocks(&mut self, session: SessionSlot, mut at_hand: Option<&mut QueueSlot>) {
         let Some(found) = self.sessions.get(session) else { return };
         let mut changes = Vec::new();
         for (number, channel) in &found.channels {
@@ -316,27 +260,5 @@ impl Node {
     /// Lets the session's consumers go on as far as their channels allow.
     pub(crate) fn unblock_session(&mut self, session: SessionSlot) {
         self.apply_blocks(session, None);
-    }
-
-    /// `basic.get`: answered when the drain ends, so that a message published in the same drain
-    /// is already sealed and has bytes.
-    pub(crate) fn get(
-        &mut self,
-        session: SessionSlot,
-        channel: ChannelNumber,
-        queue: &[u8],
-        no_ack: bool,
-    ) {
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
-        match self.catalog.check_queue(&vhost, queue, connection) {
-            Err(refusal) => self.refuse(session, channel, Operation::Get, refusal),
-            Ok(entry) => {
-                let id = entry.id;
-                let slot = self.queues.get_mut(id).expect("the catalog and the table agree");
-                let waiting: &mut VecDeque<_> = slot.getters.get_or_insert_default();
-                waiting.push_back(WaitingGet { session, channel, no_ack });
-                self.mark_dirty(id);
-            }
-        }
     }
 }

@@ -18,6 +18,7 @@ mod consume;
 mod consumers;
 mod definitions;
 mod deliver;
+mod get;
 mod input;
 mod node;
 mod pace;

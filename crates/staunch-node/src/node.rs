@@ -1,5 +1,7 @@
 //! The machine itself: its parts, and the order of work in a drain.
 
+use std::time::Duration;
+
 use staunch_broker::Catalog;
 use staunch_log::{ChunkId, Store};
 use staunch_types::{ConnectionId, Event, QueueId, Request, Timestamp};
@@ -22,6 +24,11 @@ use crate::{
 /// Bytes on their way to disk above which no more requests should be handled.
 const UNWRITTEN_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long records that nobody waits for may gather before they are written.
+const GATHER_MAX: Duration = Duration::from_millis(5);
+/// How many bytes of them.
+const GATHER_SIZE_BYTES_MAX: usize = 256 * 1024;
+
 /// A node: catalog, queues, store and sessions behind one closed set of inputs and outputs.
 ///
 /// Use: any number of [`Node::handle`], one [`Node::finish_drain`], then [`Node::poll_output`]
@@ -37,6 +44,10 @@ pub struct Node {
     pub(crate) pending: PendingList,
     /// Declarations to be answered when this drain has handed out what it can.
     pub(crate) counts_due: Vec<CountsDue>,
+    /// Messages have been appended since the last seal: their bodies cannot be read yet.
+    pub(crate) has_open_messages: bool,
+    /// Since when something is unwritten that nobody waits for.
+    pub(crate) unwritten_since: Option<Timestamp>,
     /// Last chunk sealed: what this drain waits for if it wrote nothing itself.
     pub(crate) last_sealed: ChunkId,
     /// Queues with something to hand out or to reserve.
@@ -79,6 +90,8 @@ impl Node {
             bodies: TransientBodies::default(),
             pending: PendingList::default(),
             counts_due: Vec::new(),
+            has_open_messages: false,
+            unwritten_since: None,
             last_sealed: ChunkId::default(),
             dirty: Vec::new(),
             unlogged: Vec::new(),
@@ -115,17 +128,17 @@ impl Node {
     pub fn finish_drain(&mut self, now: Timestamp) {
         self.release_persisted();
         self.log_settlements();
-        self.seal();
+        self.seal_for_use();
         self.dispatch_dirty();
         self.log_settlements();
-        self.seal();
+        self.seal_for_use();
         self.release_persisted();
         self.give_counts();
         self.update_alarms();
         self.advance_housekeeping();
         self.advance_stop(now);
         self.let_proceed(now);
-        self.emit();
+        self.emit(now);
     }
 
     /// The next thing the runtime is asked to do.
@@ -146,6 +159,9 @@ impl Node {
     }
 
     fn handle_requests(&mut self, id: ConnectionId, requests: Vec<Request>, now: Timestamp) {
+        if !self.takes_requests() {
+            return;
+        }
         self.expect_pace(id, &requests, now);
         for request in requests {
             // Looked up each time: `CloseConnection` ends the session, and the rest is dropped.
@@ -154,8 +170,44 @@ impl Node {
         }
     }
 
+    /// Whether what is unwritten should go to disk now. Records nobody waits for, such as
+    /// settlements, may gather for a while: each write and sync saved is a wake-up saved.
+    fn is_write_due(&mut self, now: Timestamp) -> bool {
+        let size_bytes = self.store.unwritten_size_bytes();
+        if size_bytes == 0 {
+            self.unwritten_since = None;
+            return false;
+        }
+        let since = *self.unwritten_since.get_or_insert(now);
+        let is_due = !self.pending.is_empty()
+            || self.stopping.is_some()
+            || size_bytes >= GATHER_SIZE_BYTES_MAX
+            || now.since(since) >= GATHER_MAX;
+        if is_due {
+            self.unwritten_since = None;
+        }
+        is_due
+    }
+
+    /// When [`Node::finish_drain`] is to be called even if nothing happens.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let write = self.unwritten_since.map(|since| since + GATHER_MAX);
+        match (write, self.pace_timeout()) {
+            (Some(write), Some(pace)) => Some(write.min(pace)),
+            (either, other) => either.or(other),
+        }
+    }
+
+    /// Seals what the drain has appended if somebody waits for it or needs its bodies.
+    fn seal_for_use(&mut self) {
+        if self.has_open_messages || self.pending.has_open() {
+            self.seal();
+        }
+    }
+
     /// Seals what the drain has appended and ties to it whatever waits for the disk.
     pub(crate) fn seal(&mut self) {
+        self.has_open_messages = false;
         if let Some(chunk) = self.store.seal() {
             self.last_sealed = chunk;
         }
@@ -242,9 +294,12 @@ impl Node {
             && self.store.persisted() >= self.last_sealed
     }
 
-    fn emit(&mut self) {
-        if let Some(job) = self.store.poll_write() {
-            self.outputs.push_back(Output::Write(job));
+    fn emit(&mut self, now: Timestamp) {
+        if self.is_write_due(now) {
+            self.seal();
+            if let Some(job) = self.store.poll_write() {
+                self.outputs.push_back(Output::Write(job));
+            }
         }
         for (id, events) in self.sessions.take_events() {
             self.outputs.push_back(Output::Events(id, events));
@@ -257,7 +312,9 @@ impl Node {
             slot.is_active = false;
             if slot.is_empty() {
                 slot.rest();
-                self.drop_cold(id);
+            }
+            if !slot.wants_window() {
+                self.fetches.forget(slot);
             }
         }
         self.alarms.index_size_bytes =

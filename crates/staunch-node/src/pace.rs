@@ -82,8 +82,8 @@ impl Node {
         lags
     }
 
-    /// When [`Node::finish_drain`] is to be called even if nothing happens.
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
+    /// When the first connection that waits is to be let on.
+    pub(crate) fn pace_timeout(&self) -> Option<Timestamp> {
         self.pace.waiting.front().map(|(_, since)| *since + PACE_MAX)
     }
 }

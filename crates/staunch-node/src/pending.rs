@@ -102,6 +102,11 @@ impl PendingList {
         self.tied.pop_front().map(|(_, waiting)| waiting)
     }
 
+    /// Whether something waits for what this drain has appended.
+    pub(crate) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.tied.is_empty()

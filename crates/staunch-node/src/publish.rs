@@ -106,6 +106,7 @@ impl Node {
                     self.store.append_message(stream, index.0, RecordMeta::default(), message);
                 let enqueued = slot.queue.enqueue(body, size);
                 assert_eq!(enqueued, index, "the log and the queue agree on the index");
+                self.has_open_messages = true;
                 kept = Kept::InLog;
             } else {
                 let stored = in_memory

@@ -33,8 +33,8 @@ pub(crate) struct QueueSlot {
     pub(crate) arena: Option<Box<Arena>>,
     /// Cold bodies fetched ahead, for a queue whose head is not in memory.
     pub(crate) cold: Option<Box<Cold>>,
-    /// `basic.get`s that wait for a body to be read.
-    pub(crate) getters: Option<Box<VecDeque<WaitingGet>>>,
+    /// `basic.get`s that have not been answered; absent, not empty, when there is none.
+    pub(crate) getters: Option<VecDeque<WaitingGet>>,
 }
 
 /// Bodies read back from disk ahead of their delivery.
@@ -50,7 +50,7 @@ pub(crate) struct Cold {
     pub(crate) next: MessageIndex,
 }
 
-/// A `basic.get` that could not be answered from memory.
+/// A `basic.get` that has not been answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WaitingGet {
     pub(crate) session: SessionSlot,
@@ -83,6 +83,12 @@ impl QueueSlot {
             cold: None,
             getters: None,
         }
+    }
+
+    /// Whether someone is there for what is read ahead, and something to be read for them.
+    pub(crate) fn wants_window(&self) -> bool {
+        let has_takers = self.queue.consumer_count() > 0 || self.getters.is_some();
+        has_takers && self.queue.ready_count() > 0
     }
 
     /// Remembers that `index` is settled, to be logged with the next chunk.

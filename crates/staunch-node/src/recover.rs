@@ -11,10 +11,11 @@ use staunch_broker::{
     Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, Released, Restored,
 };
 use staunch_log::{Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer};
-use staunch_types::{BodyRef, MessageIndex, QueueId};
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex, QueueId};
 
 use crate::{
     config::NodeConfig,
+    consumers::ConsumerKind,
     node::Node,
     queues::{QueueSlot, is_logged},
     state::{self, StateError},
@@ -232,6 +233,34 @@ impl Node {
             }
         }
         assert_eq!(transient_count, self.bodies.count() as u64, "every body has one message");
+        self.check_sessions();
         self.store.check_invariants();
+    }
+
+    fn check_sessions(&self) {
+        let mut key_count = 0;
+        for session in self.sessions.iter() {
+            for id in &session.exclusive_queues {
+                let entry = self.catalog.queue_by_id(*id).expect("it owns what is there");
+                assert_eq!(entry.owner, Some(session.id), "it owns its own");
+            }
+            for channel in session.channels.values() {
+                key_count += channel.consumers.len() + channel.getters.len();
+                let unsettled = channel.consumers.iter().map(|key| {
+                    let consumer = self.consumers.get(*key).expect("a channel knows live keys");
+                    let is_over = consumer.kind == ConsumerKind::Cancelled;
+                    assert!(!is_over || consumer.unsettled_count > 0, "it is over and still here");
+                    consumer.unsettled_count
+                });
+                assert_eq!(unsettled.sum::<u32>(), channel.unsettled_count, "unsettled are counted");
+                let holds = |key: &ConsumerKey| self.consumers.get(*key).is_some_and(|it| it.unsettled_count > 0);
+                assert!(channel.getters.values().all(holds), "a getter's key lasts while it holds");
+            }
+        }
+        assert_eq!(key_count, self.consumers.count(), "every consumer has a channel");
+        let waiting = self.queues.iter().flat_map(|slot| slot.getters.iter().flatten());
+        let gets = self.sessions.iter().flat_map(|session| session.channels.values());
+        let gets = gets.map(|channel| channel.waiting_gets.len());
+        assert_eq!(waiting.count(), gets.sum::<usize>(), "every get stands in one line");
     }
 }

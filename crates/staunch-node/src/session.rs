@@ -38,8 +38,10 @@ pub(crate) struct Session {
 pub(crate) struct Channel {
     /// Consumers, cancelled ones with unsettled deliveries among them.
     pub(crate) consumers: BTreeSet<ConsumerKey>,
-    /// The keys `basic.get` uses, one per queue.
+    /// The keys under which it holds what it got, one per queue.
     pub(crate) getters: BTreeMap<QueueId, ConsumerKey>,
+    /// The queue of each `basic.get` that has not been answered.
+    pub(crate) waiting_gets: Vec<QueueId>,
     /// Shared limit of unsettled deliveries (`basic.qos` with `global`); 0 is none.
     pub(crate) prefetch: u16,
     /// Unsettled deliveries to its consumers.
@@ -167,6 +169,11 @@ impl Sessions {
     /// Every session's slot, oldest connection first.
     pub(crate) fn slots(&self) -> Vec<SessionSlot> {
         self.by_id.values().copied().collect()
+    }
+
+    /// Every session, oldest connection first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.by_id.values().filter_map(|slot| self.get(*slot))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

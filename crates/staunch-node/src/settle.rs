@@ -61,7 +61,7 @@ impl Node {
             self.consumers.remove(key);
         }
         if kind == ConsumerKind::Getter {
-            return;
+            return self.drop_idle_getter(key);
         }
         open.unsettled_count -= count;
         if open.recheck_room() {

@@ -27,6 +27,12 @@ impl Node {
         }
     }
 
+    /// Clients that did not close in time are not heard any more: one that goes on publishing
+    /// would keep the node from stopping.
+    pub(crate) fn takes_requests(&self) -> bool {
+        matches!(self.stopping, None | Some(Stopping::Closing(_)))
+    }
+
     pub(crate) fn advance_stop(&mut self, now: Timestamp) {
         match self.stopping {
             None | Some(Stopping::Done) => {}

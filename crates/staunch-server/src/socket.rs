@@ -11,7 +11,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use staunch_amqp_connection::Connection;
-use staunch_types::{ConnectionId, Request};
+use staunch_types::{ConnectionId, Request, Timestamp};
 use tokio::{io::Interest, net::TcpStream, time};
 
 use crate::{
@@ -45,7 +45,7 @@ struct Socket {
     read_size_bytes: usize,
     output: Vec<u8>,
     written_size_bytes: usize,
-    write_stalled_since: Option<staunch_types::Timestamp>,
+    write_stalled_since: Option<Timestamp>,
     peer_gone: bool,
     /// Publishes are with the node: no more input until it says so.
     awaits_proceed: bool,
@@ -206,7 +206,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let now = self.shared.clock.now();
                     let since = *self.write_stalled_since.get_or_insert(now);
-                    if now.since(since) > WRITE_STALL_MAX {
+                    if now.since(since) >= WRITE_STALL_MAX {
                         tracing::warn!(
                             event = "connection.stalled",
                             connection = self.id.0,
@@ -225,6 +225,7 @@ impl Socket {
     /// The socket is of no use any more; the node still has to hear of it.
     fn lose_peer(&mut self) {
         self.peer_gone = true;
+        self.write_stalled_since = None;
         self.input = Bytes::new();
         self.buffer = BytesMut::new();
         self.output.clear();
@@ -248,10 +249,7 @@ impl Socket {
             (false, true) => Some(Interest::WRITABLE),
             (false, false) => None,
         };
-        let deadline = self
-            .machine
-            .poll_timeout()
-            .map(|at| self.shared.clock.instant(at).into());
+        let deadline = self.deadline().map(|at| self.shared.clock.instant(at).into());
         let takes_events = !self.output_is_full() || self.peer_gone;
         tokio::select! {
             biased;
@@ -265,6 +263,15 @@ impl Socket {
                 // Timers run about twice a minute: whoever was busy before may be idle now.
                 self.drop_empty_buffer();
             }
+        }
+    }
+
+    /// When the machine or a peer that takes no output has to be looked at.
+    fn deadline(&self) -> Option<Timestamp> {
+        let stall = self.write_stalled_since.map(|since| since + WRITE_STALL_MAX);
+        match (self.machine.poll_timeout(), stall) {
+            (Some(timer), Some(stall)) => Some(timer.min(stall)),
+            (either, other) => either.or(other),
         }
     }
 

@@ -78,7 +78,7 @@ impl Retirement {
 
 impl Store {
     /// The oldest closed young file, when there are more than the configured number, or when it
-    /// is dead and the disk is full. `None` while a tenure is under way. The node then collects
+    /// is dead. `None` while a tenure is under way. The node then collects
     /// every live message in it ([`Retiring::contains`]) and calls [`Store::tenure`].
     pub fn retire_due(&self) -> Option<Retiring> {
         if self.retirement.tenure.is_some() || self.retirement.tenure_blocked {
@@ -96,8 +96,8 @@ impl Store {
             .files()
             .filter(|file| file.id < self.cursor.file)
             .count();
-        let dead_and_short = front.live_count == 0 && self.is_short_of_files();
-        (closed > self.config.young_files_max || dead_and_short).then(|| Retiring {
+        let is_dead = front.live_count == 0;
+        (closed > self.config.young_files_max || is_dead).then(|| Retiring {
             sources: vec![Container::Young(front.id)],
         })
     }

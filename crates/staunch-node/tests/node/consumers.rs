@@ -380,6 +380,7 @@ fn publishers_into_a_lagging_queue_are_held_back_but_not_for_long() {
          > b/1 c gets m0",
     );
     script.padding = 1024;
+    script.line("manual");
     assert_eq!(script.line("a/1 publish q m1..m100"), ["a proceeds"], "nobody lags yet");
     assert_eq!(script.line("a/1 publish q m1..m6000"), [""; 0], "the consumer lags");
     let since = script.world.now;

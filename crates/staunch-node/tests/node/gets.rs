@@ -80,3 +80,29 @@ fn a_get_that_waits_is_forgotten_with_its_channel() {
          > a/1 got m1, 0 more",
     );
 }
+
+#[test]
+fn a_channel_keeps_nothing_of_what_it_has_got() {
+    // `check_invariants` looks at the keys after every line.
+    check(
+        "a connect
+         a open 1
+         a/1 queue q exclusive
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 get q
+         > a/1 got nothing
+         a/1 publish q m1..m3
+         a/1 get q no-ack
+         > a/1 got m1, 2 more
+         a/1 get q
+         > a/1 got m2, 1 more
+         a/1 get q
+         > a/1 got m3, 0 more
+         a/1 ack m3
+         a/1 delete-queue q
+         > a/1 queue deleted with 0
+         a/1 ack m2
+         a/1 queue q exclusive
+         > a/1 queue: 0 ready, 0 consumers",
+    );
+}

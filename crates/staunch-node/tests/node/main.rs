@@ -9,6 +9,7 @@ mod confirms;
 mod consumers;
 mod definitions;
 mod gets;
+mod journal;
 mod redelivery;
 mod script;
 mod stop;

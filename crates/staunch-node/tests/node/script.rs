@@ -52,6 +52,8 @@ pub(crate) struct Script {
     is_manual: bool,
     connections: BTreeMap<String, Client>,
     connection_next: u64,
+    /// What every client heard, with its id.
+    pub(crate) heard: Vec<(u64, Event)>,
     /// Size of the body, behind the text, of messages published from here on.
     pub(crate) padding: usize,
 }
@@ -75,6 +77,7 @@ impl Script {
             is_manual: false,
             connections: BTreeMap::new(),
             connection_next: 1,
+            heard: Vec::new(),
             padding: 0,
         }
     }
@@ -107,6 +110,7 @@ impl Script {
             ["background"] => assert!(self.world.background(), "a background job is under way"),
             ["fetch"] => assert!(self.world.fetch(), "a fetch is under way"),
             ["tick", count] => self.world.rest(count.parse().unwrap()),
+            ["tick-only"] => self.world.tick(),
             ["wait-ms", count] => {
                 self.world.now = self.world.now + Duration::from_millis(count.parse().unwrap());
                 self.world.drain();
@@ -123,6 +127,27 @@ impl Script {
         }
         self.settle_down(&mut told);
         told
+    }
+
+    /// The id of a client's connection.
+    pub(crate) fn id_of(&self, who: &str) -> u64 {
+        self.connections[who].id
+    }
+
+    pub(crate) fn is_connected(&self, who: &str) -> bool {
+        self.connections.contains_key(who)
+    }
+
+    /// Bodies a client holds on a channel, in order of their text.
+    pub(crate) fn held(&self, who: &str, channel: u16) -> Vec<String> {
+        let held = self.connections[who].held.keys();
+        held.filter(|(number, _)| *number == channel).map(|(_, body)| body.clone()).collect()
+    }
+
+    /// Names of the consumers a client has on a channel.
+    pub(crate) fn consumers(&self, who: &str, channel: u16) -> Vec<String> {
+        let consumers = self.connections[who].consumers.iter();
+        consumers.filter(|((number, _), _)| *number == channel).map(|(_, it)| it.clone()).collect()
     }
 
     fn restart(&mut self, how: impl FnOnce(World) -> World) {
@@ -161,6 +186,7 @@ impl Script {
             if let Some(text) = client.hear(&event) {
                 told.push(format!("{who}{text}"));
             }
+            self.heard.push((id.0, event.clone()));
             if matches!(event, Event::ConnectionClosed) {
                 let who = who.clone();
                 self.connections.remove(&who);

@@ -145,12 +145,15 @@ impl World {
         true
     }
 
-    /// Runs jobs until there are none.
+    /// Runs jobs, and lets time pass as the node asks, until there is nothing to wait for.
     pub(crate) fn run_jobs(&mut self) {
         for _ in 0..JOBS_MAX {
-            if !(self.write() || self.fetch() || self.background()) {
-                return;
+            if self.write() || self.fetch() || self.background() {
+                continue;
             }
+            let Some(at) = self.node.poll_timeout() else { return };
+            self.now = self.now.max(at);
+            self.drain();
         }
         panic!("jobs lead to jobs for ever");
     }
