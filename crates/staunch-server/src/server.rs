@@ -25,7 +25,7 @@ use crate::{
     fatal::{EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
     listener::{self, Shared},
     logging, resources,
-    runtime::{NodeHandle, NodeThread},
+    runtime::{self, NodeHandle, Stopped},
 };
 
 /// Runs a node until a signal stops it.
@@ -52,7 +52,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "recovered"
     );
-    let (handle, thread) = NodeThread::start(
+    let (handle, stopped) = runtime::start(
         recovered.node,
         recovered.writer,
         recovered.background,
@@ -62,14 +62,14 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, clock, handle, thread))
+    runtime.block_on(serve(config, clock, handle, stopped))
 }
 
 async fn serve(
     config: Config,
     clock: Clock,
     node: NodeHandle,
-    thread: NodeThread,
+    stopped: Stopped,
 ) -> anyhow::Result<ExitCode> {
     let (stop, stopping) = watch::channel(false);
     let shared = Shared {
@@ -96,7 +96,7 @@ async fn serve(
         tracing::debug!(event = "listener.gone", "no listener was left to stop");
     }
     node.tell(Input::Stop);
-    thread.stopped().await;
+    stopped.wait().await;
     tracing::info!(event = "node.stopped", "stopped: everything is on disk");
     Ok(ExitCode::SUCCESS)
 }

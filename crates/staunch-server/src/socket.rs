@@ -59,7 +59,7 @@ pub(crate) async fn serve(id: ConnectionId, stream: TcpStream, peer: SocketAddr,
     let machine = Connection::new(config, peer.ip().to_canonical().is_loopback(), seed, now);
     let mailbox = Arc::new(Mailbox::default());
     let connected = FromConnection::Connected(id, mailbox.clone());
-    if shared.node.requests.send(connected).await.is_err() {
+    if !shared.node.send(connected).await {
         return;
     }
     tracing::debug!(event = "connection.accepted", connection = id.0, %peer, "accepted");
@@ -174,7 +174,7 @@ impl Socket {
         }
         self.awaits_proceed |= staunch_node::is_paced(&requests);
         let message = FromConnection::Requests(self.id, requests);
-        self.shared.node.requests.send(message).await.is_ok()
+        self.shared.node.send(message).await
     }
 
     fn collect_output(&mut self) {

@@ -8,7 +8,7 @@ use staunch_node::Input;
 use staunch_types::QueueId;
 use tokio::sync::mpsc;
 
-use crate::fatal;
+use crate::{fatal, runtime::NodeHandle};
 
 /// Jobs a worker may have waiting. The node has at most one write and one background job
 /// outstanding; fetches are one per queue, so they get more room.
@@ -27,7 +27,7 @@ impl Workers {
         writer: Writer<D>,
         background: Background<D>,
         reader: Reader<D>,
-        done: &mpsc::UnboundedSender<Input>,
+        node: &NodeHandle,
     ) -> anyhow::Result<Self>
     where
         D: Disk,
@@ -36,16 +36,16 @@ impl Workers {
         Reader<D>: Send + 'static,
     {
         Ok(Self {
-            writer: start_writer(writer, done.clone())?,
-            background: start_background(background, done.clone())?,
-            reader: start_reader(reader, done.clone())?,
+            writer: start_writer(writer, node.clone())?,
+            background: start_background(background, node.clone())?,
+            reader: start_reader(reader, node.clone())?,
         })
     }
 }
 
 fn start_writer<D: Disk>(
     mut writer: Writer<D>,
-    done: mpsc::UnboundedSender<Input>,
+    node: NodeHandle,
 ) -> anyhow::Result<mpsc::Sender<WriteJob>>
 where
     Writer<D>: Send + 'static,
@@ -55,9 +55,7 @@ where
         while let Some(job) = jobs.blocking_recv() {
             // Never retried: after a failed sync nobody knows what is on the disk (contract C19).
             let written = writer.run(job).unwrap_or_else(|error| fatal::disk(&error));
-            if done.send(Input::Written(written)).is_err() {
-                return;
-            }
+            node.tell(Input::Written(written));
         }
     };
     thread::Builder::new()
@@ -69,7 +67,7 @@ where
 
 fn start_background<D: Disk>(
     mut background: Background<D>,
-    done: mpsc::UnboundedSender<Input>,
+    node: NodeHandle,
 ) -> anyhow::Result<mpsc::Sender<BackgroundJob>>
 where
     Background<D>: Send + 'static,
@@ -80,9 +78,7 @@ where
             let outcome = background
                 .run(job)
                 .unwrap_or_else(|error| fatal::disk(&error));
-            if done.send(Input::Background(outcome)).is_err() {
-                return;
-            }
+            node.tell(Input::Background(outcome));
         }
     };
     thread::Builder::new()
@@ -94,7 +90,7 @@ where
 
 fn start_reader<D: Disk>(
     reader: Reader<D>,
-    done: mpsc::UnboundedSender<Input>,
+    node: NodeHandle,
 ) -> anyhow::Result<mpsc::UnboundedSender<(QueueId, FetchJob)>>
 where
     Reader<D>: Send + 'static,
@@ -102,9 +98,7 @@ where
     let (sender, mut jobs) = mpsc::unbounded_channel();
     let work = move || {
         while let Some((queue, job)) = jobs.blocking_recv() {
-            if done.send(Input::Fetched(queue, reader.run(job))).is_err() {
-                return;
-            }
+            node.tell(Input::Fetched(queue, reader.run(job)));
         }
     };
     thread::Builder::new()

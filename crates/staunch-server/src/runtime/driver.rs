@@ -1,0 +1,299 @@
+//! Who drives the node machine: whoever brings it work.
+//!
+//! The machine sits behind one lock. A connection task or a disk worker that has something for it
+//! puts that into an inbox and tries the lock; if it gets it, it runs one drain itself, on the
+//! spot, and no other thread has to be woken. If somebody else holds the lock, that one looks at
+//! the inboxes again after letting go and calls the *node thread* if anything is left; the node
+//! thread also keeps the time. So under little load a message costs few wake-ups, and under much
+//! load drains take whole batches from everybody, as they would in a thread of their own (see
+//! `docs/decisions/2026-11-22-whoever-brings-work.md`).
+
+use std::{
+    collections::HashMap,
+    process,
+    sync::{
+        Arc, Mutex, MutexGuard, TryLockError,
+        atomic::{AtomicIsize, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context;
+use staunch_log::{Background, Disk, Reader, Writer};
+use staunch_node::{Input, Node, Output};
+use staunch_types::{ConnectionId, Request, Timestamp};
+use tokio::{
+    runtime,
+    sync::{Notify, mpsc, oneshot},
+    time,
+};
+
+use crate::{
+    clock::Clock,
+    fatal,
+    runtime::{Mailbox, worker::Workers},
+};
+
+/// Batches of requests that may wait for the node; a connection with more waits itself.
+const INBOX_BATCHES_MAX: usize = 16;
+/// Inputs handled before the node seals, dispatches and emits.
+const DRAIN_INPUTS_MAX: usize = 128;
+/// Requests after which a drain ends, so that a flood of publishes does not keep deliveries
+/// waiting: one to two milliseconds of work.
+const DRAIN_REQUESTS_MAX: usize = 8192;
+/// How often the node hears that time passes.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What connection tasks send to the node.
+pub(crate) enum FromConnection {
+    /// A new connection and where its events go.
+    Connected(ConnectionId, Arc<Mailbox>),
+    /// Requests, in order.
+    Requests(ConnectionId, Vec<Request>),
+}
+
+/// How the rest of the process talks to the node.
+#[derive(Clone)]
+pub(crate) struct NodeHandle {
+    requests: mpsc::Sender<FromConnection>,
+    facts: mpsc::UnboundedSender<Input>,
+    shared: Arc<Shared>,
+}
+
+/// The node has written everything and stopped, when this resolves.
+pub(crate) struct Stopped(oneshot::Receiver<()>);
+
+struct Shared {
+    /// None only while the node is being set up.
+    driver: Mutex<Option<Driver>>,
+    /// Messages in both inboxes; may be below the truth by those being sent, never above.
+    queued: AtomicIsize,
+    /// Calls the node thread.
+    bell: Notify,
+    /// When the node thread will look by itself, in nanoseconds of the clock.
+    wakes_at: AtomicU64,
+}
+
+struct Driver {
+    node: Node,
+    workers: Workers,
+    clock: Clock,
+    requests: mpsc::Receiver<FromConnection>,
+    facts: mpsc::UnboundedReceiver<Input>,
+    mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
+    stopped: Option<oneshot::Sender<()>>,
+}
+
+/// Starts the node, its disk workers and the node thread.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub(crate) fn start<D>(
+    node: Node,
+    writer: Writer<D>,
+    background: Background<D>,
+    reader: Reader<D>,
+    clock: Clock,
+) -> anyhow::Result<(NodeHandle, Stopped)>
+where
+    D: Disk,
+    Writer<D>: Send + 'static,
+    Background<D>: Send + 'static,
+    Reader<D>: Send + 'static,
+{
+    let (requests, request_inbox) = mpsc::channel(INBOX_BATCHES_MAX);
+    let (facts, fact_inbox) = mpsc::unbounded_channel();
+    let (stopped_sender, stopped) = oneshot::channel();
+    let shared = Arc::new(Shared {
+        driver: Mutex::new(None),
+        queued: AtomicIsize::new(0),
+        bell: Notify::new(),
+        wakes_at: AtomicU64::new(0),
+    });
+    let handle = NodeHandle { requests, facts, shared };
+    let workers = Workers::start(writer, background, reader, &handle)?;
+    *handle.shared.lock() = Some(Driver {
+        node,
+        workers,
+        clock,
+        requests: request_inbox,
+        facts: fact_inbox,
+        mailboxes: HashMap::new(),
+        stopped: Some(stopped_sender),
+    });
+    let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+    let shared = handle.shared.clone();
+    thread::Builder::new()
+        .name("node".into())
+        .spawn(move || runtime.block_on(keep_time(&shared, clock)))
+        .context("start node thread")?;
+    Ok((handle, Stopped(stopped)))
+}
+
+/// The node thread: ticks, deadlines, and whatever others left behind.
+async fn keep_time(shared: &Shared, clock: Clock) {
+    let mut ticker = time::interval(TICK);
+    ticker.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+    let mut deadline = None;
+    loop {
+        let wakes_at = deadline.map_or(u64::MAX, |at: Timestamp| at.0);
+        shared.wakes_at.store(wakes_at, Ordering::SeqCst);
+        let ticked = tokio::select! {
+            biased;
+            _ = ticker.tick() => true,
+            () = shared.bell.notified() => false,
+            () = sleep_until(deadline, clock), if deadline.is_some() => false,
+        };
+        let mut locked = shared.lock();
+        let driver = locked.as_mut().expect("the node is set up before its thread starts");
+        if ticked {
+            driver.node.handle(Input::Tick, clock.now());
+        }
+        driver.drain(&shared.queued);
+        while shared.queued.load(Ordering::SeqCst) > 0 && !driver.node.is_saturated() {
+            driver.drain(&shared.queued);
+        }
+        deadline = driver.node.poll_timeout();
+    }
+}
+
+async fn sleep_until(deadline: Option<Timestamp>, clock: Clock) {
+    if let Some(deadline) = deadline {
+        time::sleep_until(clock.instant(deadline).into()).await;
+    }
+}
+
+impl NodeHandle {
+    /// Hands requests to the node, waiting for room; false if the node is gone.
+    pub(crate) async fn send(&self, message: FromConnection) -> bool {
+        if self.requests.send(message).await.is_err() {
+            return false;
+        }
+        self.shared.queued.fetch_add(1, Ordering::SeqCst);
+        self.shared.try_drive();
+        true
+    }
+
+    /// Tells the node a fact: that work is done, how the machine is, or to stop.
+    pub(crate) fn tell(&self, fact: Input) {
+        if self.facts.send(fact).is_ok() {
+            self.shared.queued.fetch_add(1, Ordering::SeqCst);
+            self.shared.try_drive();
+        }
+    }
+}
+
+impl Stopped {
+    pub(crate) async fn wait(self) {
+        // A dropped sender means the node is gone: stopped as well.
+        drop(self.0.await);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Driver>> {
+        // Whoever panicked in a drain left the node half changed: nothing may follow.
+        self.driver.lock().unwrap_or_else(|_| process::abort())
+    }
+
+    /// Runs one drain, unless somebody is at it, who will then see that there is more.
+    fn try_drive(&self) {
+        let deadline = match self.driver.try_lock() {
+            Ok(mut locked) => {
+                let Some(driver) = locked.as_mut() else { return };
+                driver.drain(&self.queued);
+                driver.node.poll_timeout()
+            }
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(_)) => process::abort(),
+        };
+        let is_earlier =
+            deadline.is_some_and(|at| at.0 < self.wakes_at.load(Ordering::SeqCst));
+        // What came while the lock was held found it taken and relies on this look.
+        if self.queued.load(Ordering::SeqCst) > 0 || is_earlier {
+            self.bell.notify_one();
+        }
+    }
+}
+
+impl Driver {
+    /// Takes what has arrived, so that one seal and one sync serve all of it, and performs what
+    /// the node asks for.
+    fn drain(&mut self, queued: &AtomicIsize) {
+        let mut taken = 0;
+        for _ in 0..DRAIN_INPUTS_MAX {
+            if let Ok(fact) = self.facts.try_recv() {
+                queued.fetch_sub(1, Ordering::SeqCst);
+                self.node.handle(fact, self.clock.now());
+                continue;
+            }
+            if taken > DRAIN_REQUESTS_MAX || self.node.is_saturated() {
+                break;
+            }
+            let Ok(message) = self.requests.try_recv() else { break };
+            queued.fetch_sub(1, Ordering::SeqCst);
+            taken += self.receive(message);
+        }
+        self.node.finish_drain(self.clock.now());
+        while let Some(output) = self.node.poll_output() {
+            self.perform(output);
+        }
+    }
+
+    /// Returns how many requests it was.
+    fn receive(&mut self, message: FromConnection) -> usize {
+        let now = self.clock.now();
+        match message {
+            FromConnection::Connected(id, mailbox) => {
+                self.mailboxes.insert(id, mailbox);
+                self.node.handle(Input::Connected(id), now);
+                1
+            }
+            FromConnection::Requests(id, requests) => {
+                let count = requests.len();
+                self.node.handle(Input::Requests(id, requests), now);
+                count
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Events(id, events) => {
+                let is_last = matches!(events.last(), Some(staunch_types::Event::ConnectionClosed));
+                if let Some(mailbox) = self.mailboxes.get(&id) {
+                    mailbox.post(events);
+                }
+                if is_last {
+                    self.mailboxes.remove(&id);
+                }
+            }
+            Output::Proceed(id) => {
+                if let Some(mailbox) = self.mailboxes.get(&id) {
+                    mailbox.let_proceed();
+                }
+            }
+            Output::Write(job) => {
+                let sent = self.workers.writer.try_send(job);
+                assert!(sent.is_ok(), "the node has one write outstanding");
+            }
+            Output::Background(job) => {
+                let sent = self.workers.background.try_send(job);
+                assert!(sent.is_ok(), "the node has few background jobs outstanding");
+            }
+            Output::Fetch(queue, job) => {
+                let sent = self.workers.reader.send((queue, job));
+                assert!(sent.is_ok(), "the reader lives as long as the node");
+            }
+            Output::Stopped => {
+                if let Some(stopped) = self.stopped.take()
+                    && stopped.send(()).is_err()
+                {
+                    tracing::debug!(event = "node.stopped", "nobody waited for the end");
+                }
+            }
+            Output::Unreadable(failed) => fatal::damaged(&failed),
+        }
+    }
+}
