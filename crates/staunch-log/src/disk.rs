@@ -146,36 +146,36 @@ impl fmt::Display for Operation {
 
 /// A disk operation failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} of {file} failed: {source}")]
+#[error("{operation} of {file} failed: {cause}")]
 pub struct DiskError {
     /// What was being done.
     pub operation: Operation,
     /// To which file (name within the data directory) or directory.
     pub file: String,
     /// What the system said.
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 impl DiskError {
     /// An error of `operation` on `file`.
-    pub fn new(operation: Operation, file: &str, source: io::Error) -> Self {
+    pub fn new(operation: Operation, file: &str, cause: io::Error) -> Self {
         Self {
             operation,
             file: file.to_owned(),
-            source,
+            cause,
         }
     }
 
     /// Whether there was no room (ENOSPC, EDQUOT).
     pub fn is_no_space(&self) -> bool {
         matches!(
-            self.source.kind(),
+            self.cause.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         )
     }
 
     /// Whether the file does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
+        self.cause.kind() == io::ErrorKind::NotFound
     }
 }

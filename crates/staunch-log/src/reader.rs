@@ -107,7 +107,7 @@ pub(crate) fn read_or_missing(
 ) -> Result<(), FetchError> {
     file.read_at(u64::from(offset), out)
         .map_err(|error: DiskError| {
-            if error.source.kind() == std::io::ErrorKind::UnexpectedEof {
+            if error.cause.kind() == std::io::ErrorKind::UnexpectedEof {
                 let name = container.file_name();
                 Damage::new(&name, u64::from(offset), DamageCause::Missing).into()
             } else {

@@ -11,8 +11,7 @@ pub const EXIT_CONFIG: i32 = 78;
 
 /// Stops the process at once: nothing that depends on the failed operation may leave it.
 pub(crate) fn disk(error: &dyn std::error::Error) -> ! {
-    let source = error.source().map(ToString::to_string).unwrap_or_default();
-    tracing::error!(event = "disk.failed", %error, source, "disk failed: the node stops");
+    tracing::error!(event = "disk.failed", %error, "disk failed: the node stops");
     process::exit(i32::from(EXIT_DISK_FAILED))
 }
 

@@ -10,6 +10,9 @@ use super::{
     },
 };
 
+/// Largest message that may be allowed: with its properties it must fit in one file of the log.
+const MESSAGE_SIZE_BYTES_MAX: u64 = 63 << 20;
+
 /// A frame never exceeds this before tuning, so no smaller limit can be agreed on
 /// (AMQP 0-9-1, section 4.2.3: frame-min-size).
 pub const FRAME_SIZE_BYTES_MIN: u32 = 4096;
@@ -158,8 +161,8 @@ impl Config {
         if self.handshake_timeout.is_zero() {
             found.push(("handshake_timeout", "must be longer than 0".to_owned()));
         }
-        if self.max_message_size.0 > 512 << 20 {
-            found.push(("max_message_size", "must be at most 512MiB".to_owned()));
+        if self.max_message_size.0 > MESSAGE_SIZE_BYTES_MAX {
+            found.push(("max_message_size", "must be at most 63MiB: a message fits in one log file".to_owned()));
         }
         if self.default_user.is_empty() {
             found.push(("default_user", "must not be empty".to_owned()));
