@@ -104,3 +104,8 @@ def listed_segments(checkpoint):
     count = int.from_bytes(data[112:116], "little")
     starts = [128 + 24 * number for number in range(count)]
     return [f"segment-{int.from_bytes(data[at : at + 8], 'little'):016}" for at in starts]
+
+
+def first_young(checkpoint):
+    """Name of the first young file that a checkpoint needs."""
+    return f"young-{int.from_bytes(checkpoint.read_bytes()[80:88], 'little'):016}"

@@ -14,7 +14,7 @@ use staunch_node::{Input, NodeConfig, StartError, User};
 use staunch_types::Name;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
@@ -89,8 +89,10 @@ async fn serve(
     }
     tokio::spawn(resources::watch(config.data_dir.clone(), node.clone()));
     banner::announce(&config, &bound);
+    // Whoever waits for the ready line may send a signal right after it.
+    let signals = Signals::listen()?;
     banner::ready();
-    wait_for_signal().await?;
+    signals.stop().await;
     tracing::info!(event = "node.stopping", "stopping");
     if stop.send(true).is_err() {
         tracing::debug!(event = "listener.gone", "no listener was left to stop");
@@ -101,15 +103,29 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that stop a node cleanly.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self {
+            terminate,
+            interrupt,
+        })
     }
-    Ok(())
+
+    async fn stop(mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Connections that may wait to be accepted.

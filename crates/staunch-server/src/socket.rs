@@ -249,7 +249,9 @@ impl Socket {
             (false, true) => Some(Interest::WRITABLE),
             (false, false) => None,
         };
-        let deadline = self.deadline().map(|at| self.shared.clock.instant(at).into());
+        let deadline = self
+            .deadline()
+            .map(|at| self.shared.clock.instant(at).into());
         let takes_events = !self.output_is_full() || self.peer_gone;
         tokio::select! {
             biased;
@@ -268,7 +270,9 @@ impl Socket {
 
     /// When the machine or a peer that takes no output has to be looked at.
     fn deadline(&self) -> Option<Timestamp> {
-        let stall = self.write_stalled_since.map(|since| since + WRITE_STALL_MAX);
+        let stall = self
+            .write_stalled_since
+            .map(|since| since + WRITE_STALL_MAX);
         match (self.machine.poll_timeout(), stall) {
             (Some(timer), Some(stall)) => Some(timer.min(stall)),
             (either, other) => either.or(other),

@@ -162,7 +162,10 @@ impl Config {
             found.push(("handshake_timeout", "must be longer than 0".to_owned()));
         }
         if self.max_message_size.0 > MESSAGE_SIZE_BYTES_MAX {
-            found.push(("max_message_size", "must be at most 63MiB: a message fits in one log file".to_owned()));
+            found.push((
+                "max_message_size",
+                "must be at most 63MiB: a message fits in one log file".to_owned(),
+            ));
         }
         if self.default_user.is_empty() {
             found.push(("default_user", "must not be empty".to_owned()));

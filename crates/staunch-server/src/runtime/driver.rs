@@ -111,7 +111,11 @@ where
         bell: Notify::new(),
         wakes_at: AtomicU64::new(0),
     });
-    let handle = NodeHandle { requests, facts, shared };
+    let handle = NodeHandle {
+        requests,
+        facts,
+        shared,
+    };
     let workers = Workers::start(writer, background, reader, &handle)?;
     *handle.shared.lock() = Some(Driver {
         node,
@@ -122,7 +126,9 @@ where
         mailboxes: HashMap::new(),
         stopped: Some(stopped_sender),
     });
-    let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
     let shared = handle.shared.clone();
     thread::Builder::new()
         .name("node".into())
@@ -146,7 +152,9 @@ async fn keep_time(shared: &Shared, clock: Clock) {
             () = sleep_until(deadline, clock), if deadline.is_some() => false,
         };
         let mut locked = shared.lock();
-        let driver = locked.as_mut().expect("the node is set up before its thread starts");
+        let driver = locked
+            .as_mut()
+            .expect("the node is set up before its thread starts");
         if ticked {
             driver.node.handle(Input::Tick, clock.now());
         }
@@ -201,15 +209,16 @@ impl Shared {
     fn try_drive(&self) {
         let deadline = match self.driver.try_lock() {
             Ok(mut locked) => {
-                let Some(driver) = locked.as_mut() else { return };
+                let Some(driver) = locked.as_mut() else {
+                    return;
+                };
                 driver.drain(&self.queued);
                 driver.node.poll_timeout()
             }
             Err(TryLockError::WouldBlock) => return,
             Err(TryLockError::Poisoned(_)) => process::abort(),
         };
-        let is_earlier =
-            deadline.is_some_and(|at| at.0 < self.wakes_at.load(Ordering::SeqCst));
+        let is_earlier = deadline.is_some_and(|at| at.0 < self.wakes_at.load(Ordering::SeqCst));
         // What came while the lock was held found it taken and relies on this look.
         if self.queued.load(Ordering::SeqCst) > 0 || is_earlier {
             self.bell.notify_one();
@@ -231,7 +240,9 @@ impl Driver {
             if taken > DRAIN_REQUESTS_MAX || self.node.is_saturated() {
                 break;
             }
-            let Ok(message) = self.requests.try_recv() else { break };
+            let Ok(message) = self.requests.try_recv() else {
+                break;
+            };
             queued.fetch_sub(1, Ordering::SeqCst);
             taken += self.receive(message);
         }
