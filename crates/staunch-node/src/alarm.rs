@@ -26,11 +26,16 @@ impl Alarms {
         (memory || disk).then_some(Event::Alarm { memory, disk })
     }
 
-    fn judge(&mut self, kept_size_bytes: u64, limits: Limits) -> bool {
+    fn judge(&mut self, kept_size_bytes: u64, limits: &Limits) -> bool {
         let before = (self.memory, self.disk);
         let memory_limit = limits.memory_size_bytes;
         let memory_clear = memory_limit / 10 * 9;
-        self.memory = kept_size_bytes > if self.memory { memory_clear } else { memory_limit };
+        self.memory = kept_size_bytes
+            > if self.memory {
+                memory_clear
+            } else {
+                memory_limit
+            };
         let disk_limit = limits.disk_free_size_bytes;
         let disk_clear = disk_limit + disk_limit / 10;
         let wanted = if self.disk { disk_clear } else { disk_limit };
@@ -62,7 +67,7 @@ impl Node {
             disk_free_size_bytes: self.config.disk_free_limit_size_bytes,
             log_is_short: self.store.is_short_of_files(),
         };
-        if !self.alarms.judge(self.kept_size_bytes(), limits) {
+        if !self.alarms.judge(self.kept_size_bytes(), &limits) {
             return;
         }
         let Alarms { memory, disk, .. } = self.alarms;
@@ -82,28 +87,35 @@ mod tests {
     use super::*;
 
     fn limits(log_is_short: bool) -> Limits {
-        Limits { memory_size_bytes: 1000, disk_free_size_bytes: 1000, log_is_short }
+        Limits {
+            memory_size_bytes: 1000,
+            disk_free_size_bytes: 1000,
+            log_is_short,
+        }
     }
 
     #[test]
     fn memory_alarm_has_hysteresis() {
         let mut alarms = Alarms::default();
-        assert!(!alarms.judge(1000, limits(false)));
-        assert!(alarms.judge(1001, limits(false)) && alarms.memory);
-        assert!(!alarms.judge(950, limits(false)) && alarms.memory);
-        assert!(alarms.judge(900, limits(false)) && !alarms.memory);
+        assert!(!alarms.judge(1000, &limits(false)));
+        assert!(alarms.judge(1001, &limits(false)) && alarms.memory);
+        assert!(!alarms.judge(950, &limits(false)) && alarms.memory);
+        assert!(alarms.judge(900, &limits(false)) && !alarms.memory);
     }
 
     #[test]
     fn disk_alarm_follows_free_space_and_the_log() {
         let mut alarms = Alarms::default();
-        assert!(!alarms.judge(0, limits(false)), "unknown space is no alarm");
+        assert!(
+            !alarms.judge(0, &limits(false)),
+            "unknown space is no alarm"
+        );
         alarms.disk_free_size_bytes = Some(999);
-        assert!(alarms.judge(0, limits(false)) && alarms.disk);
+        assert!(alarms.judge(0, &limits(false)) && alarms.disk);
         alarms.disk_free_size_bytes = Some(1050);
-        assert!(!alarms.judge(0, limits(false)) && alarms.disk);
+        assert!(!alarms.judge(0, &limits(false)) && alarms.disk);
         alarms.disk_free_size_bytes = Some(1100);
-        assert!(alarms.judge(0, limits(false)) && !alarms.disk);
-        assert!(alarms.judge(0, limits(true)) && alarms.disk);
+        assert!(alarms.judge(0, &limits(false)) && !alarms.disk);
+        assert!(alarms.judge(0, &limits(true)) && alarms.disk);
     }
 }

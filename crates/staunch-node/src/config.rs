@@ -44,8 +44,11 @@ impl NodeConfig {
 impl User {
     /// Compares without telling by its duration where the difference is.
     pub(crate) fn has_password(&self, given: &[u8]) -> bool {
-        let differences =
-            self.password.iter().zip(given).fold(0, |found, (own, given)| found | (own ^ given));
+        let differences = self
+            .password
+            .iter()
+            .zip(given)
+            .fold(0, |found, (own, given)| found | (own ^ given));
         differences == 0 && self.password.len() == given.len() && !given.is_empty()
     }
 }

@@ -14,14 +14,16 @@ use crate::{
 
 impl Node {
     /// `basic.consume`.
-    pub(crate) fn consume(&mut self, session: SessionSlot, consume: Consume) {
+    pub(crate) fn consume(&mut self, session: SessionSlot, consume: &Consume) {
         let channel = consume.channel;
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let Some((connection, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         let id = match self.catalog.check_queue(&vhost, &consume.queue, connection) {
             Ok(entry) => entry.id,
             Err(refusal) => return self.refuse(session, channel, Operation::Consume, refusal),
         };
-        match self.add_consumer(session, id, &consume, vhost) {
+        match self.add_consumer(session, id, consume, vhost) {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
             Ok(consumer) => {
                 self.reply(session, channel, Reply::Consuming { consumer });
@@ -40,7 +42,13 @@ impl Node {
         let channel = consume.channel;
         let priority = priority(consume, &vhost)?;
         let kind = ConsumerKind::Active;
-        let consumer = Consumer { session, channel, queue: id, kind, unsettled_count: 0 };
+        let consumer = Consumer {
+            session,
+            channel,
+            queue: id,
+            kind,
+            unsettled_count: 0,
+        };
         let key = self.consumers.insert(consumer);
         let spec = ConsumerSpec {
             key,
@@ -49,7 +57,10 @@ impl Node {
             prefetch: consume.prefetch,
             priority,
         };
-        let slot = self.queues.get_mut(id).expect("the catalog and the table agree");
+        let slot = self
+            .queues
+            .get_mut(id)
+            .expect("the catalog and the table agree");
         if let Err(refused) = slot.queue.add_consumer(spec) {
             let queue = slot.name.clone();
             self.consumers.remove(key);
@@ -58,7 +69,10 @@ impl Node {
                 Refused::TooManyConsumers => Refusal::LimitReached(refused.to_string()),
             });
         }
-        let is_blocked = self.sessions.get(session).is_some_and(|open| open.is_blocked(channel));
+        let is_blocked = self
+            .sessions
+            .get(session)
+            .is_some_and(|open| open.is_blocked(channel));
         slot.queue.set_consumer_blocked(key, is_blocked);
         if let Some(open) = self.sessions.channel_mut(session, channel) {
             open.consumers.insert(key);
@@ -82,7 +96,9 @@ impl Node {
 
     /// Takes a consumer off its queue; an auto-delete queue goes with its last one.
     fn remove_consumer(&mut self, session: SessionSlot, channel: ChannelNumber, key: ConsumerKey) {
-        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return;
+        };
         if consumer.kind != ConsumerKind::Active || consumer.session != session {
             return;
         }
@@ -94,7 +110,9 @@ impl Node {
                 open.consumers.remove(&key);
             }
         }
-        let Some(slot) = self.queues.get_mut(queue) else { return };
+        let Some(slot) = self.queues.get_mut(queue) else {
+            return;
+        };
         slot.queue.remove_consumer(key);
         if slot.is_auto_delete && slot.queue.consumer_count() == 0 {
             return self.delete_by_node(queue);
@@ -105,8 +123,15 @@ impl Node {
 
     /// The consumer's queue is gone: the client is told, and what it holds of it is void.
     pub(crate) fn cancel_by_node(&mut self, key: ConsumerKey) {
-        let Some(consumer) = self.consumers.get_mut(key) else { return };
-        let Consumer { session, channel, unsettled_count, .. } = *consumer;
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return;
+        };
+        let Consumer {
+            session,
+            channel,
+            unsettled_count,
+            ..
+        } = *consumer;
         consumer.kind = ConsumerKind::Cancelled;
         if unsettled_count == 0 {
             self.consumers.remove(key);
@@ -114,7 +139,13 @@ impl Node {
                 open.consumers.remove(&key);
             }
         }
-        self.sessions.push(session, Event::ConsumerCancelled { channel, consumer: key });
+        self.sessions.push(
+            session,
+            Event::ConsumerCancelled {
+                channel,
+                consumer: key,
+            },
+        );
     }
 
     /// `basic.qos` with `global`.
@@ -124,7 +155,9 @@ impl Node {
         channel: ChannelNumber,
         prefetch: u16,
     ) {
-        let Some(open) = self.sessions.channel_mut(session, channel) else { return };
+        let Some(open) = self.sessions.channel_mut(session, channel) else {
+            return;
+        };
         open.prefetch = prefetch;
         open.recheck_room();
         self.unblock_session(session);
@@ -133,18 +166,30 @@ impl Node {
     /// A channel is over: consumers go, what was not settled returns to its queues, and gets
     /// that wait are forgotten.
     pub(crate) fn abandon_channel(&mut self, session: SessionSlot, channel: ChannelNumber) {
-        let Some(found) = self.sessions.get_mut(session) else { return };
-        let Some(open) = found.channels.remove(&channel) else { return };
+        let Some(found) = self.sessions.get_mut(session) else {
+            return;
+        };
+        let Some(open) = found.channels.remove(&channel) else {
+            return;
+        };
         for queue in open.waiting_gets {
-            let Some(slot) = self.queues.get_mut(queue) else { continue };
-            let Some(mut getters) = slot.getters.take() else { continue };
+            let Some(slot) = self.queues.get_mut(queue) else {
+                continue;
+            };
+            let Some(mut getters) = slot.getters.take() else {
+                continue;
+            };
             getters.retain(|get| get.session != session || get.channel != channel);
             slot.getters = (!getters.is_empty()).then_some(getters);
         }
         let mut emptied = Vec::new();
         for key in open.consumers.iter().chain(open.getters.values()) {
-            let Some(consumer) = self.consumers.remove(*key) else { continue };
-            let Some(slot) = self.queues.get_mut(consumer.queue) else { continue };
+            let Some(consumer) = self.consumers.remove(*key) else {
+                continue;
+            };
+            let Some(slot) = self.queues.get_mut(consumer.queue) else {
+                continue;
+            };
             slot.queue.requeue_all(*key);
             if consumer.kind == ConsumerKind::Active {
                 slot.queue.remove_consumer(*key);
@@ -161,7 +206,9 @@ impl Node {
 }
 
 fn priority(consume: &Consume, vhost: &Name) -> Result<i32, Refusal> {
-    let Some(value) = consume.arguments.get("x-priority") else { return Ok(0) };
+    let Some(value) = consume.arguments.get("x-priority") else {
+        return Ok(0);
+    };
     let invalid = |reason: String| Refusal::InvalidArgument {
         argument: "x-priority".to_owned(),
         resource: Resource::Queue,
@@ -170,7 +217,10 @@ fn priority(consume: &Consume, vhost: &Name) -> Result<i32, Refusal> {
         reason,
     };
     let Some(number) = value.as_i64() else {
-        return Err(invalid(format!("\"expected integer, got {}\"", value.amqp_type_name())));
+        return Err(invalid(format!(
+            "\"expected integer, got {}\"",
+            value.amqp_type_name()
+        )));
     };
     i32::try_from(number).map_err(|_| invalid(format!("{{max_value_exceeded,{number}}}")))
 }

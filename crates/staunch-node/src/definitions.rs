@@ -1,7 +1,9 @@
 //! Declarations: the catalog decides, the log remembers, and the answer waits for the disk
 //! (contract C5).
 
-use staunch_broker::{Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry};
+use staunch_broker::{
+    Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry,
+};
 use staunch_log::StreamId;
 use staunch_types::{
     ChannelNumber, ConnectionId, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
@@ -17,8 +19,15 @@ use crate::{
 
 impl Node {
     pub(crate) fn declare_exchange(&mut self, session: SessionSlot, declare: DeclareExchange) {
-        let DeclareExchange { channel, exchange, passive, options } = declare;
-        let Some((_, vhost)) = self.requester(session, channel) else { return };
+        let DeclareExchange {
+            channel,
+            exchange,
+            passive,
+            options,
+        } = declare;
+        let Some((_, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         let operation = Operation::DeclareExchange;
         if passive {
             return match self.catalog.check_exchange(&vhost, &exchange) {
@@ -26,8 +35,18 @@ impl Node {
                 Err(refusal) => self.refuse(session, channel, operation, refusal),
             };
         }
-        let command = CatalogCommand::DeclareExchange { vhost, name: exchange, options };
-        self.define(session, channel, operation, &command, Reply::ExchangeDeclared);
+        let command = CatalogCommand::DeclareExchange {
+            vhost,
+            name: exchange,
+            options,
+        };
+        self.define(
+            session,
+            channel,
+            operation,
+            &command,
+            Reply::ExchangeDeclared,
+        );
     }
 
     pub(crate) fn delete_exchange(
@@ -37,10 +56,22 @@ impl Node {
         name: Name,
         if_unused: bool,
     ) {
-        let Some((_, vhost)) = self.requester(session, channel) else { return };
-        let command = CatalogCommand::DeleteExchange { vhost, name, if_unused };
+        let Some((_, vhost)) = self.requester(session, channel) else {
+            return;
+        };
+        let command = CatalogCommand::DeleteExchange {
+            vhost,
+            name,
+            if_unused,
+        };
         let operation = Operation::DeleteExchange;
-        self.define(session, channel, operation, &command, Reply::ExchangeDeleted);
+        self.define(
+            session,
+            channel,
+            operation,
+            &command,
+            Reply::ExchangeDeleted,
+        );
     }
 
     pub(crate) fn bind(&mut self, session: SessionSlot, binding: Binding) {
@@ -49,11 +80,16 @@ impl Node {
             Destination::Queue(_) => Operation::BindQueue,
             Destination::Exchange(_) => Operation::BindExchange,
         };
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let Some((connection, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         if let Err(refusal) = self.check_destination(&vhost, &binding, connection) {
             return self.refuse(session, channel, operation, refusal);
         }
-        let command = CatalogCommand::Bind { vhost, binding: catalog_binding(binding) };
+        let command = CatalogCommand::Bind {
+            vhost,
+            binding: catalog_binding(binding),
+        };
         self.define(session, channel, operation, &command, Reply::Bound);
     }
 
@@ -63,11 +99,16 @@ impl Node {
             Destination::Queue(_) => Operation::UnbindQueue,
             Destination::Exchange(_) => Operation::UnbindExchange,
         };
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let Some((connection, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         if let Err(refusal) = self.check_destination(&vhost, &binding, connection) {
             return self.refuse(session, channel, operation, refusal);
         }
-        let command = CatalogCommand::Unbind { vhost, binding: catalog_binding(binding) };
+        let command = CatalogCommand::Unbind {
+            vhost,
+            binding: catalog_binding(binding),
+        };
         self.define(session, channel, operation, &command, Reply::Unbound);
     }
 
@@ -79,7 +120,9 @@ impl Node {
         binding: &Binding,
         connection: ConnectionId,
     ) -> Result<(), Refusal> {
-        let Destination::Queue(queue) = &binding.destination else { return Ok(()) };
+        let Destination::Queue(queue) = &binding.destination else {
+            return Ok(());
+        };
         match self.catalog.check_queue(vhost, queue, connection) {
             Ok(_) | Err(Refusal::NotFound { .. }) => Ok(()),
             Err(refusal) => Err(refusal),
@@ -87,8 +130,16 @@ impl Node {
     }
 
     pub(crate) fn declare_queue(&mut self, session: SessionSlot, declare: DeclareQueue) {
-        let DeclareQueue { channel, queue: name, server_named, passive, options } = declare;
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let DeclareQueue {
+            channel,
+            queue: name,
+            server_named,
+            passive,
+            options,
+        } = declare;
+        let Some((connection, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         let operation = Operation::DeclareQueue;
         let existing = match self.catalog.check_queue(&vhost, &name, connection) {
             Ok(entry) => Some(entry.id),
@@ -96,19 +147,33 @@ impl Node {
             Err(refusal) => return self.refuse(session, channel, operation, refusal),
         };
         if let (true, Some(id)) = (passive, existing) {
-            return self.answer_counts(CountsDue { session, connection, channel, queue: id });
+            return self.answer_counts(CountsDue {
+                session,
+                connection,
+                channel,
+                queue: id,
+            });
         }
         let owner = options.exclusive.then_some(connection);
         let id = self.catalog.next_queue_id();
-        let command =
-            CatalogCommand::DeclareQueue { vhost, name, id, server_named, options, owner };
-        match self.apply_definition(&command) {
-            Err(refusal) => self.refuse(session, channel, operation, refusal),
-            Ok(_) => {
-                let queue = existing.unwrap_or(id);
-                self.answer_counts(CountsDue { session, connection, channel, queue });
-            }
+        let command = CatalogCommand::DeclareQueue {
+            vhost,
+            name,
+            id,
+            server_named,
+            options,
+            owner,
+        };
+        if let Err(refusal) = self.apply_definition(&command) {
+            return self.refuse(session, channel, operation, refusal);
         }
+        let queue = existing.unwrap_or(id);
+        self.answer_counts(CountsDue {
+            session,
+            connection,
+            channel,
+            queue,
+        });
     }
 
     /// Answers a declaration with the queue's counts once everything before it is on disk and
@@ -124,7 +189,12 @@ impl Node {
     /// Gives the answers that are due; called when the drain has handed out what it can.
     pub(crate) fn give_counts(&mut self) {
         for counts in std::mem::take(&mut self.counts_due) {
-            let CountsDue { session, connection, channel, queue } = counts;
+            let CountsDue {
+                session,
+                connection,
+                channel,
+                queue,
+            } = counts;
             if !self.is_still(session, connection) {
                 continue;
             }
@@ -132,7 +202,14 @@ impl Node {
             let found = self.queues.get(queue).map(|slot| &slot.queue);
             let ready_count = found.map_or(0, Queue::ready_count);
             let consumer_count = found.map_or(0, Queue::consumer_count);
-            self.reply(session, channel, Reply::QueueDeclared { ready_count, consumer_count });
+            self.reply(
+                session,
+                channel,
+                Reply::QueueDeclared {
+                    ready_count,
+                    consumer_count,
+                },
+            );
         }
     }
 
@@ -142,14 +219,19 @@ impl Node {
         channel: ChannelNumber,
         name: &[u8],
     ) {
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let Some((connection, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         let id = match self.catalog.check_queue(&vhost, name, connection) {
             Ok(entry) => entry.id,
             Err(refusal) => {
                 return self.refuse(session, channel, Operation::PurgeQueue, refusal);
             }
         };
-        let slot = self.queues.get_mut(id).expect("the catalog and the table agree");
+        let slot = self
+            .queues
+            .get_mut(id)
+            .expect("the catalog and the table agree");
         let mut released = Vec::new();
         let count = slot.queue.purge(&mut released);
         let is_durable = slot.is_durable;
@@ -177,11 +259,16 @@ impl Node {
         name: &Name,
         conditions: (bool, bool),
     ) {
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let Some((connection, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         let operation = Operation::DeleteQueue;
         let count = match self.catalog.check_queue(&vhost, name, connection) {
             Ok(entry) => {
-                let slot = self.queues.get(entry.id).expect("the catalog and the table agree");
+                let slot = self
+                    .queues
+                    .get(entry.id)
+                    .expect("the catalog and the table agree");
                 if let Err(refusal) = check_conditions(slot, conditions) {
                     return self.refuse(session, channel, operation, refusal);
                 }
@@ -190,8 +277,17 @@ impl Node {
             Err(Refusal::NotFound { .. }) => 0,
             Err(refusal) => return self.refuse(session, channel, operation, refusal),
         };
-        let command = CatalogCommand::DeleteQueue { vhost, name: name.clone() };
-        self.define(session, channel, operation, &command, Reply::QueueDeleted { count });
+        let command = CatalogCommand::DeleteQueue {
+            vhost,
+            name: name.clone(),
+        };
+        self.define(
+            session,
+            channel,
+            operation,
+            &command,
+            Reply::QueueDeleted { count },
+        );
     }
 
     /// Applies a definition on behalf of a channel and answers when it is on disk.
@@ -247,15 +343,21 @@ impl Node {
             }
             self.remove_queue(entry.id);
         }
-        let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else { return };
-        let entry = self.catalog.queue_by_id(id).expect("a declared queue is in the catalog");
+        let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else {
+            return;
+        };
+        let entry = self
+            .catalog
+            .queue_by_id(id)
+            .expect("a declared queue is in the catalog");
         let owner = entry.owner;
         let durability = if crate::queues::is_logged(entry) {
             Durability::Durable
         } else {
             Durability::Transient
         };
-        self.queues.insert(Box::new(QueueSlot::new(entry, Queue::new(durability))));
+        self.queues
+            .insert(Box::new(QueueSlot::new(entry, Queue::new(durability))));
         if let Some(session) = owner.and_then(|owner| self.sessions.find(owner))
             && let Some(session) = self.sessions.get_mut(session)
         {
@@ -265,7 +367,9 @@ impl Node {
 
     /// A queue is gone from the catalog: its messages, consumers and waiting gets go with it.
     fn remove_queue(&mut self, id: QueueId) {
-        let Some(mut slot) = self.queues.remove(id) else { return };
+        let Some(mut slot) = self.queues.remove(id) else {
+            return;
+        };
         self.fetches.forget(&mut slot);
         for (_, body, size_bytes) in slot.queue.live_from(staunch_types::MessageIndex(0)) {
             if slot.is_durable {
@@ -283,7 +387,9 @@ impl Node {
 
     /// The exclusive queues of a connection go with it.
     pub(crate) fn delete_exclusive_queues(&mut self, session: SessionSlot) {
-        let Some(found) = self.sessions.get_mut(session) else { return };
+        let Some(found) = self.sessions.get_mut(session) else {
+            return;
+        };
         for id in std::mem::take(&mut found.exclusive_queues) {
             self.delete_by_node(id);
         }
@@ -291,27 +397,43 @@ impl Node {
 
     /// Deletes a queue because of what it is, not because somebody asked.
     pub(crate) fn delete_by_node(&mut self, id: QueueId) {
-        let Some(entry) = self.catalog.queue_by_id(id) else { return };
+        let Some(entry) = self.catalog.queue_by_id(id) else {
+            return;
+        };
         let QueueEntry { vhost, name, .. } = entry;
-        let command =
-            CatalogCommand::DeleteQueue { vhost: vhost.clone(), name: name.clone() };
+        let command = CatalogCommand::DeleteQueue {
+            vhost: vhost.clone(),
+            name: name.clone(),
+        };
         let applied = self.apply_definition(&command);
         assert!(applied.is_ok(), "an existing queue can be deleted");
     }
 }
 
 fn catalog_binding(binding: Binding) -> CatalogBinding {
-    let Binding { channel: _, source, destination, routing_key, arguments } = binding;
-    CatalogBinding { source, destination, routing_key, arguments }
+    let Binding {
+        channel: _,
+        source,
+        destination,
+        routing_key,
+        arguments,
+    } = binding;
+    CatalogBinding {
+        source,
+        destination,
+        routing_key,
+        arguments,
+    }
 }
 
-fn check_conditions(
-    slot: &QueueSlot,
-    (if_unused, if_empty): (bool, bool),
-) -> Result<(), Refusal> {
+fn check_conditions(slot: &QueueSlot, (if_unused, if_empty): (bool, bool)) -> Result<(), Refusal> {
     let (vhost, name) = (slot.vhost.clone(), slot.name.clone());
     if if_unused && slot.queue.consumer_count() > 0 {
-        return Err(Refusal::InUse { resource: Resource::Queue, name, vhost });
+        return Err(Refusal::InUse {
+            resource: Resource::Queue,
+            name,
+            vhost,
+        });
     }
     if if_empty && slot.queue.ready_count() > 0 {
         return Err(Refusal::NotEmpty { queue: name, vhost });

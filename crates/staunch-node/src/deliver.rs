@@ -7,9 +7,7 @@
 use bytes::Bytes;
 use staunch_broker::Assignment;
 use staunch_log::FetchDone;
-use staunch_types::{
-    BodyRef, ChannelNumber, Delivery, Event, Message, MessageIndex, QueueId,
-};
+use staunch_types::{BodyRef, ChannelNumber, Delivery, Event, Message, MessageIndex, QueueId};
 
 use crate::{
     consumers::ConsumerKind,
@@ -58,7 +56,9 @@ impl Node {
     /// Hands out what can be handed out, queue by queue.
     pub(crate) fn dispatch_dirty(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
-            let Some(mut slot) = self.queues.take(id) else { continue };
+            let Some(mut slot) = self.queues.take(id) else {
+                continue;
+            };
             slot.is_dirty = false;
             // The next tick looks whether it has become idle.
             if !slot.is_active {
@@ -74,12 +74,19 @@ impl Node {
 
     fn dispatch(&mut self, slot: &mut QueueSlot) {
         while slot.queue.can_dispatch() {
-            let Some((index, body, size)) = slot.queue.peek_next() else { return };
+            let Some((index, body, size)) = slot.queue.peek_next() else {
+                return;
+            };
             let Some(bytes) = self.resident(slot, index, body, size) else {
                 return self.fetch(slot, index);
             };
-            let Some(assignment) = slot.queue.assign_next() else { return };
-            assert_eq!(assignment.index, index, "what was peeked is what is assigned");
+            let Some(assignment) = slot.queue.assign_next() else {
+                return;
+            };
+            assert_eq!(
+                assignment.index, index,
+                "what was peeked is what is assigned"
+            );
             self.forget_window(slot, index);
             self.deliver(slot, &assignment, bytes);
         }
@@ -131,7 +138,11 @@ impl Node {
             return;
         }
         let is_crowded = self.fetches.size_bytes() > WINDOWS_SIZE_BYTES_CROWDED;
-        let limit = if is_crowded { FETCH_SIZE_BYTES_CROWDED } else { FETCH_SIZE_BYTES_MAX };
+        let limit = if is_crowded {
+            FETCH_SIZE_BYTES_CROWDED
+        } else {
+            FETCH_SIZE_BYTES_MAX
+        };
         let mut wanted = Vec::new();
         let mut size_bytes = 0;
         for (index, body, size) in slot.queue.live_from(from).take(FETCH_COUNT_MAX) {
@@ -143,7 +154,9 @@ impl Node {
             wanted.push((index.0, body, size));
             size_bytes += size as usize;
         }
-        let Some((last, _, _)) = wanted.last() else { return };
+        let Some((last, _, _)) = wanted.last() else {
+            return;
+        };
         cold.next = MessageIndex(last + 1);
         cold.is_fetching = true;
         self.fetches.under_way_size_bytes += size_bytes;
@@ -156,7 +169,9 @@ impl Node {
         self.store.handle_fetched(&done);
         let read_size_bytes: usize = done.records.iter().map(|record| record.stored.len()).sum();
         self.fetches.under_way_size_bytes -= read_size_bytes;
-        let Some(slot) = self.queues.get_mut(id) else { return };
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
         let cold = slot.cold.get_or_insert_default();
         cold.is_fetching = false;
         for fetched in done.records {
@@ -167,15 +182,21 @@ impl Node {
     }
 
     fn deliver(&mut self, slot: &mut QueueSlot, assignment: &Assignment, bytes: Bytes) {
-        let consumer = *self.consumers.get(assignment.consumer).expect("a queue knows live keys");
+        let consumer = *self
+            .consumers
+            .get(assignment.consumer)
+            .expect("a queue knows live keys");
         let delivery = Self::delivery(slot.id, consumer.channel, assignment, bytes);
         let mut is_blocked = self.count_outbound(consumer.session, &delivery);
         if !assignment.settled
-            && let Some(channel) = self.sessions.channel_mut(consumer.session, consumer.channel)
+            && let Some(channel) = self
+                .sessions
+                .channel_mut(consumer.session, consumer.channel)
         {
             is_blocked |= channel.count_unsettled();
         }
-        self.sessions.push(consumer.session, Event::Delivery(delivery));
+        self.sessions
+            .push(consumer.session, Event::Delivery(delivery));
         self.note_assigned(slot, assignment);
         if is_blocked {
             self.apply_blocks(consumer.session, Some(slot));
@@ -201,7 +222,9 @@ impl Node {
 
     /// Counts a delivery against the connection's limit; true if this was the one too many.
     pub(crate) fn count_outbound(&mut self, session: SessionSlot, delivery: &Delivery) -> bool {
-        let Some(session) = self.sessions.get_mut(session) else { return false };
+        let Some(session) = self.sessions.get_mut(session) else {
+            return false;
+        };
         session.outbound_size_bytes += delivery.outbound_size_bytes();
         let is_over = session.outbound_size_bytes > OUTBOUND_SIZE_BYTES_MAX;
         let newly = is_over && !session.is_congested;
@@ -230,15 +253,23 @@ impl Node {
 
     /// Tells every queue the session consumes from which of its consumers must wait. `at_hand` is
     /// a queue that is out of the table.
-    pub(crate) fn apply_blocks(&mut self, session: SessionSlot, mut at_hand: Option<&mut QueueSlot>) {
-        let Some(found) = self.sessions.get(session) else { return };
+    pub(crate) fn apply_blocks(
+        &mut self,
+        session: SessionSlot,
+        mut at_hand: Option<&mut QueueSlot>,
+    ) {
+        let Some(found) = self.sessions.get(session) else {
+            return;
+        };
         let mut changes = Vec::new();
         for (number, channel) in &found.channels {
             let is_blocked = found.is_blocked(*number);
             changes.extend(channel.consumers.iter().map(|key| (*key, is_blocked)));
         }
         for (key, is_blocked) in changes {
-            let Some(consumer) = self.consumers.get(key) else { continue };
+            let Some(consumer) = self.consumers.get(key) else {
+                continue;
+            };
             if consumer.kind != ConsumerKind::Active {
                 continue;
             }

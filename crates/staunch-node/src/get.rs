@@ -24,14 +24,23 @@ impl Node {
         queue: &[u8],
         no_ack: bool,
     ) {
-        let Some((connection, vhost)) = self.requester(session, channel) else { return };
+        let Some((connection, vhost)) = self.requester(session, channel) else {
+            return;
+        };
         match self.catalog.check_queue(&vhost, queue, connection) {
             Err(refusal) => self.refuse(session, channel, Operation::Get, refusal),
             Ok(entry) => {
                 let id = entry.id;
-                let slot = self.queues.get_mut(id).expect("the catalog and the table agree");
+                let slot = self
+                    .queues
+                    .get_mut(id)
+                    .expect("the catalog and the table agree");
                 let waiting = slot.getters.get_or_insert_default();
-                waiting.push_back(WaitingGet { session, channel, no_ack });
+                waiting.push_back(WaitingGet {
+                    session,
+                    channel,
+                    no_ack,
+                });
                 if let Some(open) = self.sessions.channel_mut(session, channel) {
                     open.waiting_gets.push(id);
                 }
@@ -42,7 +51,9 @@ impl Node {
 
     /// Answers the gets that wait on the queue, first come first served.
     pub(crate) fn serve_getters(&mut self, slot: &mut QueueSlot) {
-        let Some(mut waiting) = slot.getters.take() else { return };
+        let Some(mut waiting) = slot.getters.take() else {
+            return;
+        };
         while let Some(get) = waiting.front().copied() {
             let Some(reply) = self.serve_getter(slot, get) else {
                 slot.getters = Some(waiting);
@@ -91,7 +102,10 @@ impl Node {
         if self.count_outbound(get.session, &delivery) {
             self.apply_blocks(get.session, Some(slot));
         }
-        Reply::Got { delivery, ready_count: slot.queue.ready_count() }
+        Reply::Got {
+            delivery,
+            ready_count: slot.queue.ready_count(),
+        }
     }
 
     /// A queue is gone: whoever waits there is told.
@@ -110,19 +124,29 @@ impl Node {
     /// The key under which a channel gets from a queue: it lasts while something got under it is
     /// unsettled, so that a channel that gets from many queues in turn does not gather keys.
     fn getter_key(&mut self, get: WaitingGet, queue: QueueId) -> ConsumerKey {
-        let WaitingGet { session, channel, .. } = get;
+        let WaitingGet {
+            session, channel, ..
+        } = get;
         let open = self.sessions.channel_mut(session, channel);
         let open = open.expect("a get leaves the line with its channel");
         let consumers = &mut self.consumers;
         let kind = ConsumerKind::Getter;
         *open.getters.entry(queue).or_insert_with(|| {
-            consumers.insert(Consumer { session, channel, queue, kind, unsettled_count: 0 })
+            consumers.insert(Consumer {
+                session,
+                channel,
+                queue,
+                kind,
+                unsettled_count: 0,
+            })
         })
     }
 
     /// Forgets the key of a getter that holds nothing.
     pub(crate) fn drop_idle_getter(&mut self, key: ConsumerKey) {
-        let Some(getter) = self.consumers.get(key).copied() else { return };
+        let Some(getter) = self.consumers.get(key).copied() else {
+            return;
+        };
         if getter.kind != ConsumerKind::Getter || getter.unsettled_count > 0 {
             return;
         }
@@ -135,7 +159,11 @@ impl Node {
     fn end_waiting(&mut self, get: WaitingGet, queue: QueueId) {
         let open = self.sessions.channel_mut(get.session, get.channel);
         let open = open.expect("a get leaves the line with its channel");
-        let place = open.waiting_gets.iter().position(|waits_on| *waits_on == queue);
-        open.waiting_gets.swap_remove(place.expect("a channel knows where its gets wait"));
+        let place = open
+            .waiting_gets
+            .iter()
+            .position(|waits_on| *waits_on == queue);
+        open.waiting_gets
+            .swap_remove(place.expect("a channel knows where its gets wait"));
     }
 }

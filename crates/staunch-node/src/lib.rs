@@ -39,5 +39,5 @@ pub use input::{Input, Output};
 pub use node::Node;
 pub use pace::is_paced;
 pub use recover::{Recovered, StartError, recover};
-pub use state::StateError;
 pub use session::OUTBOUND_SIZE_BYTES_MAX;
+pub use state::StateError;

@@ -115,7 +115,9 @@ impl Node {
             Input::Background(done) => self.handle_background(done),
             Input::Fetched(queue, Ok(done)) => self.handle_fetched(queue, done),
             Input::Fetched(_, Err(failed)) => self.outputs.push_back(Output::Unreadable(failed)),
-            Input::Resources { disk_free_size_bytes } => {
+            Input::Resources {
+                disk_free_size_bytes,
+            } => {
                 self.alarms.disk_free_size_bytes = Some(disk_free_size_bytes);
             }
             Input::Tick => self.tick(now),
@@ -165,7 +167,9 @@ impl Node {
         self.expect_pace(id, &requests, now);
         for request in requests {
             // Looked up each time: `CloseConnection` ends the session, and the rest is dropped.
-            let Some(slot) = self.sessions.find(id) else { return };
+            let Some(slot) = self.sessions.find(id) else {
+                return;
+            };
             self.handle_request(slot, request);
         }
     }
@@ -225,12 +229,22 @@ impl Node {
 
     fn let_out(&mut self, pending: Pending) {
         match pending {
-            Pending::Confirm { session, connection, channel, first, last } => {
+            Pending::Confirm {
+                session,
+                connection,
+                channel,
+                first,
+                last,
+            } => {
                 if self.is_still(session, connection) {
                     self.sessions.push_confirm(session, channel, first, last);
                 }
             }
-            Pending::Answer { session, connection, event } => {
+            Pending::Answer {
+                session,
+                connection,
+                event,
+            } => {
                 if self.is_still(session, connection) {
                     self.sessions.push(session, *event);
                 }
@@ -243,7 +257,10 @@ impl Node {
             }
             Pending::Counts(counts) => self.counts_due.push(counts),
             Pending::Checkpoint(job) => self.outputs.push_back(Output::Background(*job)),
-            Pending::EndSession { session, connection } => {
+            Pending::EndSession {
+                session,
+                connection,
+            } => {
                 if self.is_still(session, connection) {
                     self.end_session(session);
                 }
@@ -252,7 +269,9 @@ impl Node {
     }
 
     pub(crate) fn is_still(&self, session: SessionSlot, connection: ConnectionId) -> bool {
-        self.sessions.get(session).is_some_and(|session| session.id == connection)
+        self.sessions
+            .get(session)
+            .is_some_and(|session| session.id == connection)
     }
 
     /// Has the queue looked at when the drain ends.
@@ -277,12 +296,18 @@ impl Node {
 
     /// Gives `event` as soon as everything decided so far is on disk: at once if it is.
     pub(crate) fn answer_when_persisted(&mut self, session: SessionSlot, event: Event) {
-        let Some(connection) = self.sessions.get(session).map(|session| session.id) else { return };
+        let Some(connection) = self.sessions.get(session).map(|session| session.id) else {
+            return;
+        };
         if self.is_all_persisted() {
             self.sessions.push(session, event);
         } else {
             let event = Box::new(event);
-            self.pending.push(Pending::Answer { session, connection, event });
+            self.pending.push(Pending::Answer {
+                session,
+                connection,
+                event,
+            });
         }
     }
 
@@ -308,7 +333,9 @@ impl Node {
 
     fn tick(&mut self, now: Timestamp) {
         for id in std::mem::take(&mut self.active) {
-            let Some(slot) = self.queues.get_mut(id) else { continue };
+            let Some(slot) = self.queues.get_mut(id) else {
+                continue;
+            };
             slot.is_active = false;
             if slot.is_empty() {
                 slot.rest();
@@ -317,8 +344,11 @@ impl Node {
                 self.fetches.forget(slot);
             }
         }
-        self.alarms.index_size_bytes =
-            self.queues.iter().map(|slot| slot.queue.memory_bytes() as u64).sum();
+        self.alarms.index_size_bytes = self
+            .queues
+            .iter()
+            .map(|slot| slot.queue.memory_bytes() as u64)
+            .sum();
         self.bodies.trim();
         self.tick_housekeeping();
         self.advance_stop(now);

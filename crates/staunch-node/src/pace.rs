@@ -62,7 +62,9 @@ impl Node {
     /// Lets connections go on whose queues keep up, or that have waited long enough.
     pub(crate) fn let_proceed(&mut self, now: Timestamp) {
         for _ in 0..self.pace.waiting.len() {
-            let Some((id, since)) = self.pace.waiting.pop_front() else { return };
+            let Some((id, since)) = self.pace.waiting.pop_front() else {
+                return;
+            };
             if now.since(since) < PACE_MAX && self.publishes_into_lag(id) {
                 self.pace.waiting.push_back((id, since));
             } else {
@@ -72,8 +74,12 @@ impl Node {
     }
 
     fn publishes_into_lag(&mut self, id: ConnectionId) -> bool {
-        let Some(slot) = self.sessions.find(id) else { return false };
-        let Some(session) = self.sessions.get_mut(slot) else { return false };
+        let Some(slot) = self.sessions.find(id) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return false;
+        };
         let queue = session.lagging.and_then(|queue| self.queues.get(queue));
         let lags = queue.is_some_and(QueueSlot::lags);
         if !lags {
@@ -84,6 +90,9 @@ impl Node {
 
     /// When the first connection that waits is to be let on.
     pub(crate) fn pace_timeout(&self) -> Option<Timestamp> {
-        self.pace.waiting.front().map(|(_, since)| *since + PACE_MAX)
+        self.pace
+            .waiting
+            .front()
+            .map(|(_, since)| *since + PACE_MAX)
     }
 }

@@ -23,7 +23,11 @@ pub(crate) enum Pending {
         last: PublishSeq,
     },
     /// An answer to give.
-    Answer { session: SessionSlot, connection: ConnectionId, event: Box<Event> },
+    Answer {
+        session: SessionSlot,
+        connection: ConnectionId,
+        event: Box<Event>,
+    },
     /// The answer to a declaration.
     Counts(CountsDue),
     /// Deliveries that may go out (contract C8).
@@ -31,7 +35,10 @@ pub(crate) enum Pending {
     /// A checkpoint that speaks of chunks up to here.
     Checkpoint(Box<BackgroundJob>),
     /// The last event of a session, which ends with it.
-    EndSession { session: SessionSlot, connection: ConnectionId },
+    EndSession {
+        session: SessionSlot,
+        connection: ConnectionId,
+    },
 }
 
 /// A declaration to be answered with the counts of its queue.
@@ -65,8 +72,12 @@ impl PendingList {
         channel: ChannelNumber,
         seq: PublishSeq,
     ) {
-        if let Some(Pending::Confirm { connection: of, channel: on, last, .. }) =
-            self.open.last_mut()
+        if let Some(Pending::Confirm {
+            connection: of,
+            channel: on,
+            last,
+            ..
+        }) = self.open.last_mut()
             && *of == connection
             && *on == channel
             && last.0 + 1 == seq.0
@@ -74,7 +85,13 @@ impl PendingList {
             *last = seq;
             return;
         }
-        self.open.push(Pending::Confirm { session, connection, channel, first: seq, last: seq });
+        self.open.push(Pending::Confirm {
+            session,
+            connection,
+            channel,
+            first: seq,
+            last: seq,
+        });
     }
 
     /// Ties what is open to `chunk`, the last one sealed.

@@ -37,12 +37,29 @@ enum Kept {
 impl Node {
     /// `basic.publish`.
     pub(crate) fn publish(&mut self, slot: SessionSlot, publish: Publish) {
-        let Publish { channel, seq, mandatory, message } = publish;
-        let Some(session) = self.sessions.get(slot) else { return };
-        if session.channels.get(&channel).is_none_or(|channel| channel.is_refused) {
+        let Publish {
+            channel,
+            seq,
+            mandatory,
+            message,
+        } = publish;
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        if session
+            .channels
+            .get(&channel)
+            .is_none_or(|channel| channel.is_refused)
+        {
             return;
         }
         let connection = session.id;
+        let size_bytes = message.stored_size_bytes();
+        if size_bytes > self.store.config().payload_size_bytes_max() {
+            let text = format!("message of {size_bytes} bytes does not fit in a file of the log");
+            let refusal = Refusal::Precondition(text);
+            return self.refuse(slot, channel, Operation::Publish, refusal);
+        }
         let mut queues = std::mem::take(&mut self.routes.queues);
         let routed = self.route(slot, &message, &mut queues);
         self.routes.queues = queues;
@@ -53,7 +70,14 @@ impl Node {
             Ok(Routed::Nowhere) => {
                 if mandatory {
                     let reason = ReturnReason::NoRoute;
-                    self.sessions.push(slot, Event::Returned { channel, reason, message });
+                    self.sessions.push(
+                        slot,
+                        Event::Returned {
+                            channel,
+                            reason,
+                            message,
+                        },
+                    );
                 }
                 Kept::Nowhere
             }
@@ -78,7 +102,11 @@ impl Node {
         let vhost = session_vhost(&self.sessions, slot);
         let version = self.catalog.version();
         if self.routes.matches(version, vhost, message) {
-            return Ok(if queues.is_empty() { Routed::Nowhere } else { Routed::Queues });
+            return Ok(if queues.is_empty() {
+                Routed::Nowhere
+            } else {
+                Routed::Queues
+            });
         }
         queues.clear();
         self.routes.is_valid = false;
@@ -98,12 +126,15 @@ impl Node {
         let size = u32::try_from(message.stored_size_bytes()).expect("messages are below 4 GiB");
         for position in 0..self.routes.queues.len() {
             let id = self.routes.queues[position];
-            let Some(slot) = self.queues.get_mut(id) else { continue };
+            let Some(slot) = self.queues.get_mut(id) else {
+                continue;
+            };
             if slot.is_durable {
                 let stream = StreamId(id.0);
                 let index = slot.queue.next_index();
                 let body =
-                    self.store.append_message(stream, index.0, RecordMeta::default(), message);
+                    self.store
+                        .append_message(stream, index.0, RecordMeta::default(), message);
                 let enqueued = slot.queue.enqueue(body, size);
                 assert_eq!(enqueued, index, "the log and the queue agree on the index");
                 self.has_open_messages = true;
@@ -164,9 +195,13 @@ impl RouteCache {
 }
 
 fn session_vhost(sessions: &Sessions, slot: SessionSlot) -> &[u8] {
-    sessions.get(slot).map_or(&[], |session| session.vhost.as_bytes())
+    sessions
+        .get(slot)
+        .map_or(&[], |session| session.vhost.as_bytes())
 }
 
 fn has_headers(message: &Message) -> bool {
-    Properties::from_validated(message.properties()).headers().is_some()
+    Properties::from_validated(message.properties())
+        .headers()
+        .is_some()
 }

@@ -10,6 +10,10 @@ use crate::{session::SessionSlot, transient::Arena};
 
 /// A queue and its surroundings. Rare parts are boxed: a node may hold 100,000 idle queues.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two facts, and membership of three lists of the node"
+)]
 pub(crate) struct QueueSlot {
     pub(crate) id: QueueId,
     pub(crate) vhost: Name,
@@ -113,7 +117,10 @@ impl Cold {
     /// Keeps a fetched body; returns the size of the one it replaces, usually 0.
     pub(crate) fn put(&mut self, index: MessageIndex, body: Bytes) -> usize {
         self.window_size_bytes += body.len();
-        let replaced = self.window.insert(index, body).map_or(0, |replaced| replaced.len());
+        let replaced = self
+            .window
+            .insert(index, body)
+            .map_or(0, |replaced| replaced.len());
         self.window_size_bytes -= replaced;
         replaced
     }
@@ -139,7 +146,10 @@ impl Queues {
     }
 
     pub(crate) fn put(&mut self, slot: Box<QueueSlot>) {
-        let place = self.slots.get_mut(&slot.id).expect("a queue is put back where it was taken");
+        let place = self
+            .slots
+            .get_mut(&slot.id)
+            .expect("a queue is put back where it was taken");
         *place = Some(slot);
     }
 
@@ -152,7 +162,9 @@ impl Queues {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut QueueSlot> {
-        self.slots.values_mut().filter_map(|slot| slot.as_deref_mut())
+        self.slots
+            .values_mut()
+            .filter_map(|slot| slot.as_deref_mut())
     }
 }
 

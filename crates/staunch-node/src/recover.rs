@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use staunch_broker::{
     Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, Released, Restored,
 };
-use staunch_log::{Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer};
+use staunch_log::{
+    Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer,
+};
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, QueueId};
 
 use crate::{
@@ -68,6 +70,9 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`]; nothing on disk has been changed then, except that a torn tail may be closed.
+///
+/// # Panics
+/// On a bug.
 pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
     let mut recovery = staunch_log::recover(disk, config.log.clone())?;
     let mut replay = Replay::new(config.seed);
@@ -83,11 +88,18 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
     let mut node = Node::with_parts(config, replay.catalog, store);
     for (id, mut queue) in replay.queues {
         if let Some((first, count)) = queue.missing().first() {
-            return Err(StartError::Missing { queue: id, first: *first, count: *count });
+            return Err(StartError::Missing {
+                queue: id,
+                first: *first,
+                count: *count,
+            });
         }
         let dropped = queue.finish_recovery();
         assert_eq!(dropped, 0, "nothing is missing");
-        let entry = node.catalog.queue_by_id(id).expect("replay follows the catalog");
+        let entry = node
+            .catalog
+            .queue_by_id(id)
+            .expect("replay follows the catalog");
         let mut slot = QueueSlot::new(entry, queue);
         slot.tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
         node.queues.insert(Box::new(slot));
@@ -130,18 +142,33 @@ impl Replay {
                 self.queues = queues.into_iter().collect();
                 self.follow_catalog();
             }
-            Item::Message { stream, index, body, size_bytes, .. } => {
+            Item::Message {
+                stream,
+                index,
+                body,
+                size_bytes,
+                ..
+            } => {
                 self.message(QueueId(stream.0), MessageIndex(index), body, size_bytes);
             }
             Item::Control { in_state: true, .. } => {}
-            Item::Control { stream: StreamId::CATALOG, payload, .. } => {
+            Item::Control {
+                stream: StreamId::CATALOG,
+                payload,
+                ..
+            } => {
                 let command = CatalogCommand::decode(&payload)
                     .map_err(|source| StartError::Record { stream: 0, source })?;
                 self.definition(&command);
             }
-            Item::Control { stream, payload, .. } => {
-                let command = QueueCommand::decode(&payload)
-                    .map_err(|source| StartError::Record { stream: stream.0, source })?;
+            Item::Control {
+                stream, payload, ..
+            } => {
+                let command =
+                    QueueCommand::decode(&payload).map_err(|source| StartError::Record {
+                        stream: stream.0,
+                        source,
+                    })?;
                 let mut released = Vec::new();
                 if let Some(queue) = self.queues.get_mut(&QueueId(stream.0)) {
                     queue.apply_recovered(&command, &mut released);
@@ -170,19 +197,25 @@ impl Replay {
     /// A definition that was persisted: refused only if a later part of the state, which the
     /// checkpoint already had, makes it pointless.
     fn definition(&mut self, command: &CatalogCommand) {
-        let Ok(applied) = self.catalog.replay(command) else { return };
+        let Ok(applied) = self.catalog.replay(command) else {
+            return;
+        };
         for entry in &applied.queues_deleted {
             self.remove(entry.id);
         }
         let declared = applied.queue.and_then(|id| self.catalog.queue_by_id(id));
         if let Some(entry) = declared.filter(|entry| is_logged(entry)) {
-            self.queues.entry(entry.id).or_insert_with(Queue::recovering);
+            self.queues
+                .entry(entry.id)
+                .or_insert_with(Queue::recovering);
         }
     }
 
     fn follow_catalog(&mut self) {
         for entry in self.catalog.queues().filter(|entry| is_logged(entry)) {
-            self.queues.entry(entry.id).or_insert_with(Queue::recovering);
+            self.queues
+                .entry(entry.id)
+                .or_insert_with(Queue::recovering);
         }
         let stale: Vec<_> = self
             .queues
@@ -203,7 +236,11 @@ impl Replay {
     }
 
     fn bury(&mut self, released: Vec<Released>) {
-        self.dead.extend(released.into_iter().map(|(_, body, size_bytes)| (body, size_bytes)));
+        self.dead.extend(
+            released
+                .into_iter()
+                .map(|(_, body, size_bytes)| (body, size_bytes)),
+        );
     }
 }
 
@@ -215,7 +252,10 @@ impl Node {
 
     /// Messages in all queues.
     pub fn message_count(&self) -> u64 {
-        self.queues.iter().map(|slot| slot.queue.ready_count() + slot.queue.unacked_count()).sum()
+        self.queues
+            .iter()
+            .map(|slot| slot.queue.ready_count() + slot.queue.unacked_count())
+            .sum()
     }
 
     /// Panics if the node contradicts itself.
@@ -227,12 +267,19 @@ impl Node {
         let mut transient_count = 0;
         for slot in self.queues.iter() {
             slot.queue.check_invariants();
-            assert!(self.catalog.queue_by_id(slot.id).is_some(), "table and catalog agree");
+            assert!(
+                self.catalog.queue_by_id(slot.id).is_some(),
+                "table and catalog agree"
+            );
             if !slot.is_durable {
                 transient_count += slot.queue.ready_count() + slot.queue.unacked_count();
             }
         }
-        assert_eq!(transient_count, self.bodies.count() as u64, "every body has one message");
+        assert_eq!(
+            transient_count,
+            self.bodies.count() as u64,
+            "every body has one message"
+        );
         self.check_sessions();
         self.store.check_invariants();
     }
@@ -241,7 +288,10 @@ impl Node {
         let mut key_count = 0;
         for session in self.sessions.iter() {
             for id in &session.exclusive_queues {
-                let entry = self.catalog.queue_by_id(*id).expect("it owns what is there");
+                let entry = self
+                    .catalog
+                    .queue_by_id(*id)
+                    .expect("it owns what is there");
                 assert_eq!(entry.owner, Some(session.id), "it owns its own");
             }
             for channel in session.channels.values() {
@@ -249,18 +299,46 @@ impl Node {
                 let unsettled = channel.consumers.iter().map(|key| {
                     let consumer = self.consumers.get(*key).expect("a channel knows live keys");
                     let is_over = consumer.kind == ConsumerKind::Cancelled;
-                    assert!(!is_over || consumer.unsettled_count > 0, "it is over and still here");
+                    assert!(
+                        !is_over || consumer.unsettled_count > 0,
+                        "it is over and still here"
+                    );
                     consumer.unsettled_count
                 });
-                assert_eq!(unsettled.sum::<u32>(), channel.unsettled_count, "unsettled are counted");
-                let holds = |key: &ConsumerKey| self.consumers.get(*key).is_some_and(|it| it.unsettled_count > 0);
-                assert!(channel.getters.values().all(holds), "a getter's key lasts while it holds");
+                assert_eq!(
+                    unsettled.sum::<u32>(),
+                    channel.unsettled_count,
+                    "unsettled are counted"
+                );
+                let holds = |key: &ConsumerKey| {
+                    self.consumers
+                        .get(*key)
+                        .is_some_and(|it| it.unsettled_count > 0)
+                };
+                assert!(
+                    channel.getters.values().all(holds),
+                    "a getter's key lasts while it holds"
+                );
             }
         }
-        assert_eq!(key_count, self.consumers.count(), "every consumer has a channel");
-        let waiting = self.queues.iter().flat_map(|slot| slot.getters.iter().flatten());
-        let gets = self.sessions.iter().flat_map(|session| session.channels.values());
+        assert_eq!(
+            key_count,
+            self.consumers.count(),
+            "every consumer has a channel"
+        );
+        let waiting = self
+            .queues
+            .iter()
+            .flat_map(|slot| slot.getters.iter().flatten());
+        let gets = self
+            .sessions
+            .iter()
+            .flat_map(|session| session.channels.values());
         let gets = gets.map(|channel| channel.waiting_gets.len());
-        assert_eq!(waiting.count(), gets.sum::<usize>(), "every get stands in one line");
+        assert_eq!(
+            waiting.count(),
+            gets.sum::<usize>(),
+            "every get stands in one line"
+        );
     }
 }

@@ -1,8 +1,7 @@
 //! What each request of a connection leads to.
 
 use staunch_types::{
-    ChannelNumber, ConnectionId, Event, Name, Operation, Refusal, Reply, Request,
-    request::Login,
+    ChannelNumber, ConnectionId, Event, Name, Operation, Refusal, Reply, Request, request::Login,
 };
 
 use crate::{
@@ -21,19 +20,32 @@ impl Node {
             Request::OpenVhost { vhost } => self.open_vhost(slot, vhost),
             Request::OpenChannel { channel } => self.open_channel(slot, channel),
             Request::DeclareExchange(declare) => self.declare_exchange(slot, declare),
-            Request::DeleteExchange { channel, exchange, if_unused } => {
+            Request::DeleteExchange {
+                channel,
+                exchange,
+                if_unused,
+            } => {
                 self.delete_exchange(slot, channel, exchange, if_unused);
             }
             Request::Bind(binding) => self.bind(slot, binding),
             Request::Unbind(binding) => self.unbind(slot, binding),
             Request::DeclareQueue(declare) => self.declare_queue(slot, declare),
             Request::PurgeQueue { channel, queue } => self.purge_queue(slot, channel, &queue),
-            Request::DeleteQueue { channel, queue, if_unused, if_empty } => {
+            Request::DeleteQueue {
+                channel,
+                queue,
+                if_unused,
+                if_empty,
+            } => {
                 self.delete_queue(slot, channel, &queue, (if_unused, if_empty));
             }
-            Request::Consume(consume) => self.consume(slot, consume),
+            Request::Consume(consume) => self.consume(slot, &consume),
             Request::Cancel { channel, consumer } => self.cancel(slot, channel, consumer),
-            Request::Get { channel, queue, no_ack } => self.get(slot, channel, &queue, no_ack),
+            Request::Get {
+                channel,
+                queue,
+                no_ack,
+            } => self.get(slot, channel, &queue, no_ack),
             Request::LimitChannel { channel, prefetch } => {
                 self.limit_channel(slot, channel, prefetch);
             }
@@ -49,7 +61,10 @@ impl Node {
         channel: ChannelNumber,
     ) -> Option<(ConnectionId, Name)> {
         let session = self.sessions.get(slot)?;
-        let is_open = session.channels.get(&channel).is_some_and(|channel| !channel.is_refused);
+        let is_open = session
+            .channels
+            .get(&channel)
+            .is_some_and(|channel| !channel.is_refused);
         is_open.then(|| (session.id, session.vhost.clone()))
     }
 
@@ -68,7 +83,14 @@ impl Node {
         if let Some(open) = self.sessions.channel_mut(slot, channel) {
             open.is_refused = true;
         }
-        self.sessions.push(slot, Event::Refused { channel, operation, refusal });
+        self.sessions.push(
+            slot,
+            Event::Refused {
+                channel,
+                operation,
+                refusal,
+            },
+        );
     }
 
     fn login(&mut self, slot: SessionSlot, login: &Login) {
@@ -77,7 +99,9 @@ impl Node {
             user.has_password(&login.password) && (login.loopback || !user.loopback_only)
         });
         let event = if is_good {
-            Event::LoginAccepted { user: login.user.clone() }
+            Event::LoginAccepted {
+                user: login.user.clone(),
+            }
         } else {
             Event::LoginRefused
         };
@@ -102,13 +126,21 @@ impl Node {
     fn open_channel(&mut self, slot: SessionSlot, channel: ChannelNumber) {
         if let Some(session) = self.sessions.get_mut(slot) {
             let replaced = session.channels.insert(channel, Channel::default());
-            assert!(replaced.is_none(), "a channel is closed before its number is used again");
+            assert!(
+                replaced.is_none(),
+                "a channel is closed before its number is used again"
+            );
         }
     }
 
     fn drained(&mut self, slot: SessionSlot, size_bytes: u64) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
-        assert!(size_bytes <= session.outbound_size_bytes, "only what was handed out can drain");
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        assert!(
+            size_bytes <= session.outbound_size_bytes,
+            "only what was handed out can drain"
+        );
         session.outbound_size_bytes -= size_bytes;
         if session.is_congested && session.outbound_size_bytes <= OUTBOUND_SIZE_BYTES_MAX / 2 {
             session.is_congested = false;
@@ -122,7 +154,9 @@ impl Node {
     }
 
     fn close_connection(&mut self, slot: SessionSlot) {
-        let Some(session) = self.sessions.get(slot) else { return };
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
         let connection = session.id;
         let channels: Vec<_> = session.channels.keys().copied().collect();
         for channel in channels {
@@ -132,15 +166,21 @@ impl Node {
         if self.is_all_persisted() {
             self.end_session(slot);
         } else {
-            self.pending.push(Pending::EndSession { session: slot, connection });
+            self.pending.push(Pending::EndSession {
+                session: slot,
+                connection,
+            });
         }
     }
 
     /// Hands over what is left for the session, the farewell last.
     pub(crate) fn end_session(&mut self, slot: SessionSlot) {
-        let Some(session) = self.sessions.remove(slot) else { return };
+        let Some(session) = self.sessions.remove(slot) else {
+            return;
+        };
         let mut events = session.events;
         events.push(Event::ConnectionClosed);
-        self.outputs.push_back(crate::Output::Events(session.id, events));
+        self.outputs
+            .push_back(crate::Output::Events(session.id, events));
     }
 }

@@ -7,13 +7,7 @@
 use staunch_log::{BackgroundDone, Live, RecordMeta, Retiring, StreamId};
 use staunch_types::{MessageIndex, QueueId};
 
-use crate::{
-    input::Output,
-    node::Node,
-    pending::Pending,
-    queues::QueueSlot,
-    state,
-};
+use crate::{input::Output, node::Node, pending::Pending, queues::QueueSlot, state};
 
 /// Ticks between two tries of a job for which the disk had no room: 2 s.
 const NO_SPACE_RETRY_TICKS: u32 = 10;
@@ -27,11 +21,11 @@ const RECLAIM_TICKS: u32 = 10;
 #[derive(Debug, Default)]
 pub(crate) struct Housekeeping {
     /// Ticks until jobs are tried again that found no room; 0 is none such.
-    retry_ticks: u32,
-    /// Ticks until segments are looked at.
-    compact_ticks: u32,
+    until_retry: u32,
+    /// Ticks since segments were looked at.
+    since_compaction: u32,
     /// Ticks for which dead files have waited for a checkpoint.
-    reclaim_ticks: u32,
+    dead_for: u32,
 }
 
 impl Node {
@@ -53,7 +47,9 @@ impl Node {
     /// Writes down the state as it is now, once everything it speaks of is on disk.
     pub(crate) fn start_checkpoint(&mut self) {
         self.seal();
-        let job = self.store.checkpoint(state::encode(&self.catalog, &self.queues));
+        let job = self
+            .store
+            .checkpoint(state::encode(&self.catalog, &self.queues));
         self.pending.push(Pending::Checkpoint(Box::new(job)));
         self.pending.tie(self.last_sealed);
         self.release_persisted();
@@ -61,7 +57,7 @@ impl Node {
 
     pub(crate) fn handle_background(&mut self, done: BackgroundDone) {
         if done.is_no_space() {
-            self.housekeeping.retry_ticks = NO_SPACE_RETRY_TICKS;
+            self.housekeeping.until_retry = NO_SPACE_RETRY_TICKS;
         }
         for moved in self.store.handle_background(done) {
             let index = MessageIndex(moved.index);
@@ -79,7 +75,7 @@ impl Node {
     pub(crate) fn tick_housekeeping(&mut self) {
         self.tick_compaction();
         self.tick_reclaim();
-        let ticks = &mut self.housekeeping.retry_ticks;
+        let ticks = &mut self.housekeeping.until_retry;
         if *ticks > 0 {
             *ticks -= 1;
             if *ticks == 0 {
@@ -91,7 +87,7 @@ impl Node {
     /// Moves what is left out of segments that are mostly dead. Looking costs a walk over all
     /// segments, so it is not done in every drain.
     fn tick_compaction(&mut self) {
-        let ticks = &mut self.housekeeping.compact_ticks;
+        let ticks = &mut self.housekeeping.since_compaction;
         *ticks += 1;
         if *ticks < COMPACT_TICKS {
             return;
@@ -107,7 +103,7 @@ impl Node {
     /// Gives dead files back even when there are too few of them to ask for a checkpoint.
     fn tick_reclaim(&mut self) {
         let has_dead = self.store.reclaimable_files() > 0;
-        let ticks = &mut self.housekeeping.reclaim_ticks;
+        let ticks = &mut self.housekeeping.dead_for;
         *ticks = if has_dead { *ticks + 1 } else { 0 };
         if *ticks >= RECLAIM_TICKS && !self.store.is_checkpoint_under_way() {
             *ticks = 0;
@@ -148,5 +144,10 @@ impl Node {
 }
 
 fn live((index, body, size_bytes): (MessageIndex, staunch_types::BodyRef, u32)) -> Live {
-    Live { index: index.0, body, size_bytes, meta: RecordMeta::default() }
+    Live {
+        index: index.0,
+        body,
+        size_bytes,
+        meta: RecordMeta::default(),
+    }
 }

@@ -69,7 +69,11 @@ impl Session {
 
     /// Whether consumers on `channel` must wait.
     pub(crate) fn is_blocked(&self, channel: ChannelNumber) -> bool {
-        self.is_congested || self.channels.get(&channel).is_some_and(|channel| channel.is_full)
+        self.is_congested
+            || self
+                .channels
+                .get(&channel)
+                .is_some_and(|channel| channel.is_full)
     }
 }
 
@@ -125,7 +129,10 @@ impl Sessions {
 
     /// Adds an event for the session in `slot`, if it is still there.
     pub(crate) fn push(&mut self, slot: SessionSlot, event: Event) {
-        let Some(session) = self.slots.get_mut(slot.0 as usize).and_then(Option::as_deref_mut)
+        let Some(session) = self
+            .slots
+            .get_mut(slot.0 as usize)
+            .and_then(Option::as_deref_mut)
         else {
             return;
         };
@@ -152,7 +159,14 @@ impl Sessions {
             *last = upto;
             return;
         }
-        self.push(slot, Event::Confirmed { channel: on, first: from, last: upto });
+        self.push(
+            slot,
+            Event::Confirmed {
+                channel: on,
+                first: from,
+                last: upto,
+            },
+        );
     }
 
     /// The sessions with events, with their events.

@@ -8,10 +8,20 @@ use crate::{
     consumers::ConsumerKind, node::Node, pending::Pending, queues::QueueSlot, session::SessionSlot,
 };
 
+/// Runs of settled messages in one record of the log.
+const RANGES_PER_RECORD_MAX: usize = 65_536;
+
 impl Node {
     /// `basic.ack`, `basic.nack`, `basic.reject`, `basic.recover`.
     pub(crate) fn settle(&mut self, session: SessionSlot, settle: Settle) {
-        let Settle { channel, consumer, queue, first, count, outcome } = settle;
+        let Settle {
+            channel,
+            consumer,
+            queue,
+            first,
+            count,
+            outcome,
+        } = settle;
         let Some(slot) = self.queues.get_mut(queue) else {
             // The queue went with its messages; there is nothing left to settle.
             return self.count_settled(session, channel, consumer, count);
@@ -50,12 +60,19 @@ impl Node {
         key: ConsumerKey,
         count: u32,
     ) {
-        let Some(consumer) = self.consumers.get_mut(key) else { return };
-        assert!(count <= consumer.unsettled_count, "no more is settled than was delivered");
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return;
+        };
+        assert!(
+            count <= consumer.unsettled_count,
+            "no more is settled than was delivered"
+        );
         consumer.unsettled_count -= count;
         let kind = consumer.kind;
         let is_over = kind == ConsumerKind::Cancelled && consumer.unsettled_count == 0;
-        let Some(open) = self.sessions.channel_mut(session, channel) else { return };
+        let Some(open) = self.sessions.channel_mut(session, channel) else {
+            return;
+        };
         if is_over {
             open.consumers.remove(&key);
             self.consumers.remove(key);
@@ -73,7 +90,9 @@ impl Node {
     pub(crate) fn log_settlements(&mut self) {
         let mut payload = Vec::new();
         for id in std::mem::take(&mut self.unlogged) {
-            let Some(slot) = self.queues.get_mut(id) else { continue };
+            let Some(slot) = self.queues.get_mut(id) else {
+                continue;
+            };
             slot.has_unlogged = false;
             if slot.settled.is_empty() {
                 continue;
@@ -88,9 +107,14 @@ impl Node {
                 }
                 joined.is_some()
             });
-            payload.clear();
-            QueueCommand::Settled { ranges }.encode(&mut payload);
-            self.store.append_control(StreamId(id.0), &payload);
+            for part in ranges.chunks(RANGES_PER_RECORD_MAX) {
+                payload.clear();
+                QueueCommand::Settled {
+                    ranges: part.to_vec(),
+                }
+                .encode(&mut payload);
+                self.store.append_control(StreamId(id.0), &payload);
+            }
         }
     }
 
@@ -102,7 +126,10 @@ impl Node {
             let mut payload = Vec::new();
             QueueCommand::Reserved { upto }.encode(&mut payload);
             self.store.append_control(StreamId(slot.id.0), &payload);
-            self.pending.push(Pending::Reserve { queue: slot.id, upto });
+            self.pending.push(Pending::Reserve {
+                queue: slot.id,
+                upto,
+            });
         }
     }
 }

@@ -54,7 +54,8 @@ impl TransientBodies {
     pub(crate) fn release(&mut self, body: BodyRef) {
         let bytes = std::mem::take(&mut self.slots[index(body)]);
         self.size_bytes -= bytes.len() as u64;
-        self.free.push(u32::try_from(body.0).expect("transient references are slots"));
+        self.free
+            .push(u32::try_from(body.0).expect("transient references are slots"));
     }
 
     /// Bytes of bodies kept and of their places in the table. Free places are not counted: the
@@ -94,7 +95,9 @@ impl Arena {
             return own.freeze();
         }
         if self.chunk.capacity() - self.chunk.len() < size {
-            let doubled = self.next_size_bytes.clamp(ARENA_SIZE_BYTES_MIN, ARENA_SIZE_BYTES_MAX);
+            let doubled = self
+                .next_size_bytes
+                .clamp(ARENA_SIZE_BYTES_MIN, ARENA_SIZE_BYTES_MAX);
             self.chunk = BytesMut::with_capacity(doubled.max(size));
             self.next_size_bytes = doubled * 2;
         }

@@ -1,3 +1,7 @@
+//! Tests of the catalog.
+//!
+//! Long because the naive reference router and the cases that it judges belong together.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

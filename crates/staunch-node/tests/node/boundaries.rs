@@ -14,8 +14,12 @@ fn run(jobs: usize) -> Journal {
     }
     let mut random = 1_u64;
     while journal.jobs < jobs {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let [.., a, b, c, kind] = random.to_be_bytes()[..5] else { unreachable!("five bytes") };
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let [.., a, b, c, kind] = random.to_be_bytes()[..5] else {
+            unreachable!("five bytes")
+        };
         // Everything but the ends of processes: those come from outside.
         if kind % 32 != 22 {
             journal.step((kind, a, b, c));
@@ -27,9 +31,7 @@ fn run(jobs: usize) -> Journal {
 #[test]
 fn a_crash_between_any_two_jobs_breaks_no_promise() {
     for jobs in 0..JOBS_MAX {
-        for seed in 0..2 {
-            let mut journal = run(jobs);
-            journal.check_after_crash(seed);
-        }
+        let mut journal = run(jobs);
+        journal.check_after_crash(jobs as u64);
     }
 }

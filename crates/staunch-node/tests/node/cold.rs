@@ -21,7 +21,9 @@ fn backlog(queues: &[&str], count: usize, padding: usize, is_tiny: bool) -> Scri
     for first in (1..=count).step_by(50) {
         let last = count.min(first + 49);
         for queue in queues {
-            script.line(&format!("a/1 publish {queue} {queue}{first}..{queue}{last}"));
+            script.line(&format!(
+                "a/1 publish {queue} {queue}{first}..{queue}{last}"
+            ));
         }
     }
     script.line("crash 1");
@@ -32,7 +34,9 @@ fn backlog(queues: &[&str], count: usize, padding: usize, is_tiny: bool) -> Scri
 
 /// The bodies of the deliveries among `told`, in order.
 fn bodies(told: &[String]) -> Vec<&str> {
-    told.iter().filter_map(|line| Some(line.split_once(" gets ")?.1)).collect()
+    told.iter()
+        .filter_map(|line| Some(line.split_once(" gets ")?.1))
+        .collect()
 }
 
 fn numbered(queue: &str, range: std::ops::RangeInclusive<usize>) -> Vec<String> {
@@ -96,7 +100,10 @@ fn what_is_requeued_is_read_again() {
     assert_eq!(bodies(&told), ["q1 again"]);
     script.line("a/1 ack q1..q1000");
     script.world.rest(2);
-    assert!(script.world.node.kept_size_bytes() < KEPT_AT_REST_MAX, "nothing is read ahead");
+    assert!(
+        script.world.node.kept_size_bytes() < KEPT_AT_REST_MAX,
+        "nothing is read ahead"
+    );
 }
 
 #[test]
@@ -204,10 +211,18 @@ fn files_move_while_they_are_read() {
     script.line("manual");
     script.line("a/1 consume q as c no-ack");
     script.line("write");
-    assert_eq!(script.world.fetches.len(), 1, "the young file is being read");
+    assert_eq!(
+        script.world.fetches.len(),
+        1,
+        "the young file is being read"
+    );
     // Enough for the file under the reader to be emptied, checkpointed away and used again.
     for round in 0..20 {
-        script.line(&format!("a/1 publish r r{}..r{}", round * 50 + 1, round * 50 + 50));
+        script.line(&format!(
+            "a/1 publish r r{}..r{}",
+            round * 50 + 1,
+            round * 50 + 50
+        ));
         while script.world.write() || script.world.background() {}
         script.world.node.check_invariants();
     }

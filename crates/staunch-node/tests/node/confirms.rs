@@ -20,7 +20,11 @@ fn fdatasync_between_publish_and_confirm() {
         "a/1 publish q m1..m3 #1
          a/1 publish q m4 #4",
     );
-    assert_eq!(script.world.disk.counts().syncs, syncs_before, "the writer has not run");
+    assert_eq!(
+        script.world.disk.counts().syncs,
+        syncs_before,
+        "the writer has not run"
+    );
     // The first write carries what the first drain sealed, the second what came meanwhile.
     script.check(
         "write

@@ -197,8 +197,16 @@ fn a_stuck_connection_gets_no_more_than_its_limit() {
     let told = script.line("a/1 publish q m1..m30");
     let delivered = told.iter().filter(|told| told.contains("gets")).count();
     let limit = usize::try_from(OUTBOUND_SIZE_BYTES_MAX).unwrap() / 100_000;
-    assert_eq!(delivered, limit + 1, "the one that crosses the limit is the last: {told:?}");
-    assert_eq!(script.line("a/1 publish r n1"), ["a proceeds"], "another channel waits as well");
+    assert_eq!(
+        delivered,
+        limit + 1,
+        "the one that crosses the limit is the last: {told:?}"
+    );
+    assert_eq!(
+        script.line("a/1 publish r n1"),
+        ["a proceeds"],
+        "another channel waits as well"
+    );
     let told = script.line("a unstuck");
     assert_eq!(told.len(), 30 - delivered + 1, "all the rest: {told:?}");
 }
@@ -381,10 +389,27 @@ fn publishers_into_a_lagging_queue_are_held_back_but_not_for_long() {
     );
     script.padding = 1024;
     script.line("manual");
-    assert_eq!(script.line("a/1 publish q m1..m100"), ["a proceeds"], "nobody lags yet");
-    assert_eq!(script.line("a/1 publish q m1..m6000"), [""; 0], "the consumer lags");
+    assert_eq!(
+        script.line("a/1 publish q m1..m100"),
+        ["a proceeds"],
+        "nobody lags yet"
+    );
+    assert_eq!(
+        script.line("a/1 publish q m1..m6000"),
+        [""; 0],
+        "the consumer lags"
+    );
     let since = script.world.now;
-    assert_eq!(script.world.node.poll_timeout().unwrap().since(since).as_millis(), 5);
+    assert_eq!(
+        script
+            .world
+            .node
+            .poll_timeout()
+            .unwrap()
+            .since(since)
+            .as_millis(),
+        5
+    );
     assert_eq!(script.line("wait-ms 4"), [""; 0]);
     assert_eq!(script.line("wait-ms 1"), ["a proceeds"]);
     assert_eq!(script.world.node.poll_timeout(), None);

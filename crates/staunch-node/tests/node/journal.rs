@@ -3,7 +3,7 @@
 //! Every message has a text of its own, `m1`, `m2`, … in the order of publishing, so that order,
 //! loss, duplicates and resurrection can be read off what is delivered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use staunch_node::NodeConfig;
 use staunch_types::{Delivery, Event, Reply};
@@ -22,7 +22,10 @@ pub(crate) type Step = (u8, u8, u8, u8);
 pub(crate) struct Journal {
     pub(crate) script: Script,
     channels: BTreeMap<&'static str, Channel>,
+    /// The connection each client uses: a new one while the last is closing.
+    connections: BTreeMap<&'static str, String>,
     channel_next: u16,
+    connection_next: u32,
     consumer_next: u32,
     message_next: u32,
     messages: BTreeMap<String, Published>,
@@ -30,10 +33,12 @@ pub(crate) struct Journal {
     unconfirmed: BTreeMap<(u64, u16, u64), String>,
     /// Settled on a channel that has been told to close, by connection and channel.
     settling: BTreeMap<(u64, u16), Vec<String>>,
-    /// Purged or deleted; certain when the answer comes.
-    removing: BTreeMap<(u64, u16), Vec<String>>,
+    /// Purged or deleted, by the requests on a channel; certain when their answers come.
+    removing: BTreeMap<(u64, u16), VecDeque<Vec<String>>>,
     /// Events of the script that have been read.
     heard: usize,
+    /// Everything so far, for a test that fails.
+    transcript: Vec<String>,
     pub(crate) jobs: usize,
 }
 
@@ -43,6 +48,8 @@ struct Channel {
     is_refused: bool,
 }
 
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Published {
     queue: &'static str,
     is_confirmed: bool,
@@ -59,7 +66,9 @@ impl Journal {
         let mut journal = Self {
             script: Script::new(config),
             channels: BTreeMap::new(),
+            connections: BTreeMap::new(),
             channel_next: 1,
+            connection_next: 1,
             consumer_next: 1,
             message_next: 1,
             messages: BTreeMap::new(),
@@ -67,6 +76,7 @@ impl Journal {
             settling: BTreeMap::new(),
             removing: BTreeMap::new(),
             heard: 0,
+            transcript: Vec::new(),
             jobs: 0,
         };
         journal.line("manual");
@@ -75,7 +85,10 @@ impl Journal {
 
     /// Runs a line of script, and reads what the clients were told.
     fn line(&mut self, line: &str) {
-        self.script.line(line);
+        self.transcript.push(line.to_owned());
+        let told = self.script.line(line);
+        self.transcript
+            .extend(told.iter().map(|told| format!("> {told}")));
         for at in self.heard..self.script.heard.len() {
             let (id, event) = self.script.heard[at].clone();
             self.hear(id, &event);
@@ -86,7 +99,11 @@ impl Journal {
 
     fn hear(&mut self, id: u64, event: &Event) {
         match event {
-            Event::Confirmed { channel, first, last } => {
+            Event::Confirmed {
+                channel,
+                first,
+                last,
+            } => {
                 for seq in first.0..=last.0 {
                     let body = self.unconfirmed.remove(&(id, channel.0, seq));
                     let body = body.expect("a publish is confirmed once");
@@ -97,7 +114,11 @@ impl Journal {
                 let body = body_of(message);
                 self.messages.get_mut(&body).unwrap().is_returned = true;
             }
-            Event::Delivery(delivery) | Event::Reply { reply: Reply::Got { delivery, .. }, .. } => {
+            Event::Delivery(delivery)
+            | Event::Reply {
+                reply: Reply::Got { delivery, .. },
+                ..
+            } => {
                 self.take(delivery);
             }
             Event::ChannelClosed { channel } => {
@@ -105,7 +126,9 @@ impl Journal {
                 self.bury(&settled);
             }
             Event::ConnectionClosed => {
-                let all = self.settling.extract_if((id, 0)..=(id, u16::MAX), |_, _| true);
+                let all = self
+                    .settling
+                    .extract_if((id, 0)..=(id, u16::MAX), |_, _| true);
                 let settled: Vec<_> = all.flat_map(|(_, settled)| settled).collect();
                 self.bury(&settled);
             }
@@ -113,11 +136,13 @@ impl Journal {
                 channel,
                 reply: Reply::QueuePurged { .. } | Reply::QueueDeleted { .. },
             } => {
-                let removed = self.removing.remove(&(id, channel.0)).unwrap_or_default();
+                let asked = self.removing.get_mut(&(id, channel.0));
+                let removed = asked
+                    .and_then(VecDeque::pop_front)
+                    .expect("it was asked for");
                 self.bury(&removed);
             }
             Event::Refused { channel, .. } => {
-                self.removing.remove(&(id, channel.0));
                 if let Some(open) = self.channels.values_mut().find(|it| it.number == channel.0) {
                     open.is_refused = true;
                 }
@@ -128,9 +153,15 @@ impl Journal {
 
     fn take(&mut self, delivery: &Delivery) {
         let body = body_of(&delivery.message);
-        let message = self.messages.get_mut(&body).expect("only what was published is delivered");
+        let message = self
+            .messages
+            .get_mut(&body)
+            .expect("only what was published is delivered");
         assert!(!message.is_gone, "{body} was promised to be gone");
-        assert!(delivery.redelivered || !message.was_delivered, "{body} was delivered before");
+        assert!(
+            delivery.redelivered || !message.was_delivered,
+            "{body} was delivered before"
+        );
         message.was_delivered = true;
         message.may_be_gone |= delivery.settled;
     }
@@ -143,25 +174,39 @@ impl Journal {
 
     /// A client's open channel, opened if need be.
     fn channel(&mut self, who: &'static str) -> u16 {
-        if self.channels.get(who).is_some_and(|channel| channel.is_refused) {
+        if self
+            .channels
+            .get(who)
+            .is_some_and(|channel| channel.is_refused)
+        {
             self.close_channel(who);
         }
         if let Some(open) = self.channels.get(who) {
             return open.number;
         }
-        if !self.script.is_connected(who) {
-            self.line(&format!("{who} connect"));
+        if !self.connections.contains_key(who) {
+            let connection = format!("{who}{}", self.connection_next);
+            self.connection_next += 1;
+            self.line(&format!("{connection} connect"));
+            self.connections.insert(who, connection);
         }
         let number = self.channel_next;
         self.channel_next += 1;
-        self.channels.insert(who, Channel { number, seq: 1, is_refused: false });
-        self.line(&format!("{who} open {number}"));
+        self.channels.insert(
+            who,
+            Channel {
+                number,
+                seq: 1,
+                is_refused: false,
+            },
+        );
+        self.line(&format!("{} open {number}", self.connections[who]));
         number
     }
 
     fn close_channel(&mut self, who: &'static str) {
         if let Some(open) = self.channels.remove(who) {
-            self.line(&format!("{who}/{} close", open.number));
+            self.say(who, open.number, "close");
         }
     }
 
@@ -185,13 +230,17 @@ impl Journal {
             }
             20 if c < 128 => self.close_channel(who),
             20 => {
-                if self.script.is_connected(who) {
+                if let Some(connection) = self.connections.remove(who) {
                     self.channels.remove(who);
-                    self.line(&format!("{who} close"));
+                    self.line(&format!("{connection} close"));
                 }
             }
             21 if c < 128 => self.ask(who, &format!("limit {}", b % 8)),
-            21 => self.line(if c.is_multiple_of(2) { "tick-only" } else { "wait-ms 5" }),
+            21 => self.line(if c.is_multiple_of(2) {
+                "tick-only"
+            } else {
+                "wait-ms 5"
+            }),
             22 if c < 16 => self.crash(u64::from(a) * 256 + u64::from(b)),
             22 if c < 24 => self.restart("kill"),
             22..=26 => self.job("write"),
@@ -206,13 +255,10 @@ impl Journal {
 
     fn restart(&mut self, line: &str) {
         self.channels.clear();
+        self.connections.clear();
         self.unconfirmed.clear();
         self.settling.clear();
         self.removing.clear();
-        for message in self.messages.values_mut() {
-            // Without an answer it is open whether it has gone.
-            message.may_be_gone |= message.queue == "t";
-        }
         self.line(line);
     }
 
@@ -232,7 +278,11 @@ impl Journal {
 
     fn ask(&mut self, who: &'static str, words: &str) {
         let channel = self.channel(who);
-        self.line(&format!("{who}/{channel} {words}"));
+        self.say(who, channel, words);
+    }
+
+    fn say(&mut self, who: &'static str, channel: u16, words: &str) {
+        self.line(&format!("{}/{channel} {words}", self.connections[who]));
     }
 
     fn publish(&mut self, who: &'static str, queue: &'static str, count: u32) {
@@ -242,63 +292,69 @@ impl Journal {
         let last = first + count - 1;
         self.message_next += count;
         open.seq += u64::from(count);
-        let id = self.script.id_of(who);
+        let id = self.script.id_of(&self.connections[who]);
         for (n, seq) in (first..=last).zip(seq..) {
             let published = Published {
                 queue,
-                is_confirmed: false,
-                is_returned: false,
-                was_delivered: false,
-                may_be_gone: false,
-                is_gone: false,
+                ..Published::default()
             };
             self.messages.insert(format!("m{n}"), published);
             self.unconfirmed.insert((id, channel, seq), format!("m{n}"));
         }
-        self.line(&format!("{who}/{channel} publish {queue} m{first}..m{last} #{seq} mandatory"));
+        let words = format!("publish {queue} m{first}..m{last} #{seq} mandatory");
+        self.say(who, channel, &words);
     }
 
     fn consume(&mut self, who: &'static str, queue: &str, how: u8) {
         let called = format!("c{}", self.consumer_next);
         self.consumer_next += 1;
         let no_ack = if how.is_multiple_of(4) { " no-ack" } else { "" };
-        self.ask(who, &format!("consume {queue} as {called} prefetch={}{no_ack}", how % 32));
+        self.ask(
+            who,
+            &format!("consume {queue} as {called} prefetch={}{no_ack}", how % 32),
+        );
     }
 
     fn cancel(&mut self, who: &'static str, which: u8) {
         let channel = self.channel(who);
-        let consumers = self.script.consumers(who, channel);
+        let consumers = self.script.consumers(&self.connections[who], channel);
         if !consumers.is_empty() {
             let called = &consumers[usize::from(which) % consumers.len()];
-            self.line(&format!("{who}/{channel} cancel {called}"));
+            self.say(who, channel, &format!("cancel {called}"));
         }
     }
 
     fn settle(&mut self, who: &'static str, which: u8, how: u8) {
-        let Some(open) = self.channels.get(who) else { return };
+        let Some(open) = self.channels.get(who) else {
+            return;
+        };
         let channel = open.number;
-        let held = self.script.held(who, channel);
-        let some: Vec<_> = held.into_iter().skip(usize::from(which % 4)).step_by(2).collect();
+        let held = self.script.held(&self.connections[who], channel);
+        let some: Vec<_> = held
+            .into_iter()
+            .skip(usize::from(which % 4))
+            .step_by(2)
+            .collect();
         if some.is_empty() {
             return;
         }
         let bodies = some.join(" ");
         match how % 4 {
-            0 => return self.line(&format!("{who}/{channel} requeue {bodies}")),
-            1 => self.line(&format!("{who}/{channel} discard {bodies}")),
-            _ => self.line(&format!("{who}/{channel} ack {bodies}")),
+            0 => return self.say(who, channel, &format!("requeue {bodies}")),
+            1 => self.say(who, channel, &format!("discard {bodies}")),
+            _ => self.say(who, channel, &format!("ack {bodies}")),
         }
         for body in &some {
             self.messages.get_mut(body).unwrap().may_be_gone = true;
         }
-        let id = self.script.id_of(who);
+        let id = self.script.id_of(&self.connections[who]);
         self.settling.entry((id, channel)).or_default().extend(some);
     }
 
     /// Purges or deletes a queue with everything that is in it.
     fn remove(&mut self, who: &'static str, queue: &str, how: &str) {
         let channel = self.channel(who);
-        let id = self.script.id_of(who);
+        let id = self.script.id_of(&self.connections[who]);
         // A purge leaves what somebody holds, so nothing of it is certain.
         let is_certain = how == "delete-queue";
         let mut removed = Vec::new();
@@ -306,8 +362,11 @@ impl Journal {
             message.may_be_gone = true;
             removed.extend(is_certain.then(|| body.clone()));
         }
-        self.removing.insert((id, channel), removed);
-        self.line(&format!("{who}/{channel} {how} {queue}"));
+        self.removing
+            .entry((id, channel))
+            .or_default()
+            .push_back(removed);
+        self.say(who, channel, &format!("{how} {queue}"));
     }
 
     /// After a crash: takes everything out of every durable queue, and judges it.
@@ -320,10 +379,12 @@ impl Journal {
             let channel = self.channel("a");
             let called = format!("c{}", self.consumer_next);
             self.consumer_next += 1;
-            self.line(&format!("a/{channel} consume {queue} as {called} no-ack"));
+            self.say("a", channel, &format!("consume {queue} as {called} no-ack"));
             let mut last = 0;
             for (_, event) in &self.script.heard[before..] {
-                let Event::Delivery(delivery) = event else { continue };
+                let Event::Delivery(delivery) = event else {
+                    continue;
+                };
                 let body = body_of(&delivery.message);
                 let number: u32 = body[1..].parse().unwrap();
                 assert!(number > last, "{body} comes in the order of publishing");
@@ -333,18 +394,21 @@ impl Journal {
             }
         }
         for (body, message) in &self.messages {
-            let must_be_there = message.is_confirmed
-                && !message.is_returned
-                && !message.may_be_gone
-                && message.queue != "t";
-            assert!(!must_be_there || found.contains(body), "{body} was confirmed and is lost");
-            message.check_gone(body, &found);
+            let is_kept = message.is_confirmed && !message.is_returned && message.queue != "t";
+            let must_be_there = is_kept && !message.may_be_gone;
+            assert!(
+                !must_be_there || found.contains(body),
+                "{body} was confirmed and is lost"
+            );
+            assert!(!message.is_gone || !found.contains(body), "{body} is back");
         }
     }
 }
 
-impl Published {
-    fn check_gone(&self, body: &str, found: &BTreeSet<String>) {
-        assert!(!self.is_gone || !found.contains(body), "{body} is back");
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.transcript.join("\n"));
+        }
     }
 }

@@ -14,13 +14,13 @@
 //! write · background · fetch     manual · auto · disk · tick 3  crash 5 · kill · stop
 //! ```
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use staunch_node::{Input, NodeConfig};
 use staunch_types::{
-    field_table::TableBuilder,
     ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, ExchangeOptions, FieldTable,
     Message, MessageIndex, Name, Outcome, PublishSeq, QueueId, QueueOptions, Reply, Request,
+    field_table::TableBuilder,
     request::{
         Binding, Consume, DeclareExchange, DeclareQueue, Destination, Login, Publish, Settle,
     },
@@ -85,17 +85,21 @@ impl Script {
     /// Runs the lines of a transcript and compares what comes out.
     #[track_caller]
     pub(crate) fn check(&mut self, transcript: &str) {
-        let lines = || transcript.lines().map(str::trim).filter(|line| !line.is_empty());
-        let wanted: String = lines().map(|line| format!("{line}\n")).collect();
-        let mut actual = String::new();
+        let lines = || {
+            transcript
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+        };
+        let wanted = lines().collect::<Vec<_>>().join("\n");
+        let mut actual = Vec::new();
         for line in lines().filter(|line| !line.starts_with('>')) {
-            writeln!(actual, "{line}").unwrap();
-            for told in self.line(line) {
-                writeln!(actual, "> {told}").unwrap();
-            }
+            actual.push(line.to_owned());
+            actual.extend(self.line(line).iter().map(|told| format!("> {told}")));
             self.world.node.check_invariants();
         }
-        assert!(actual == wanted, "wanted:\n{wanted}\nactual:\n{actual}");
+        let actual = actual.join("\n");
+        assert!(actual == wanted, "wanted:\n{wanted}\n\nactual:\n{actual}\n");
     }
 
     /// Runs one line; what the clients are told.
@@ -118,7 +122,9 @@ impl Script {
             ["stop"] => self.world.give(Input::Stop),
             ["free", size_bytes] => {
                 let disk_free_size_bytes = size_bytes.parse().unwrap();
-                self.world.give(Input::Resources { disk_free_size_bytes });
+                self.world.give(Input::Resources {
+                    disk_free_size_bytes,
+                });
             }
             ["crash", seed] => self.restart(|world| world.crash(seed.parse().unwrap())),
             ["kill"] => self.restart(|world| World::on(world.disk, world.config)),
@@ -134,20 +140,21 @@ impl Script {
         self.connections[who].id
     }
 
-    pub(crate) fn is_connected(&self, who: &str) -> bool {
-        self.connections.contains_key(who)
-    }
-
     /// Bodies a client holds on a channel, in order of their text.
     pub(crate) fn held(&self, who: &str, channel: u16) -> Vec<String> {
         let held = self.connections[who].held.keys();
-        held.filter(|(number, _)| *number == channel).map(|(_, body)| body.clone()).collect()
+        held.filter(|(number, _)| *number == channel)
+            .map(|(_, body)| body.clone())
+            .collect()
     }
 
     /// Names of the consumers a client has on a channel.
     pub(crate) fn consumers(&self, who: &str, channel: u16) -> Vec<String> {
         let consumers = self.connections[who].consumers.iter();
-        consumers.filter(|((number, _), _)| *number == channel).map(|(_, it)| it.clone()).collect()
+        consumers
+            .filter(|((number, _), _)| *number == channel)
+            .map(|(_, it)| it.clone())
+            .collect()
     }
 
     fn restart(&mut self, how: impl FnOnce(World) -> World) {
@@ -174,14 +181,18 @@ impl Script {
                 return;
             }
             for (id, size_bytes) in drained {
-                self.world.requests(id, vec![Request::Drained { size_bytes }]);
+                self.world
+                    .requests(id, vec![Request::Drained { size_bytes }]);
             }
         }
     }
 
     fn collect(&mut self, told: &mut Vec<String>) {
         for (id, event) in self.world.take_events() {
-            let found = self.connections.iter_mut().find(|(_, client)| client.id == id.0);
+            let found = self
+                .connections
+                .iter_mut()
+                .find(|(_, client)| client.id == id.0);
             let (who, client) = found.expect("only clients are told things");
             if let Some(text) = client.hear(&event) {
                 told.push(format!("{who}{text}"));
@@ -193,7 +204,11 @@ impl Script {
             }
         }
         for id in std::mem::take(&mut self.world.proceeds) {
-            if let Some((who, _)) = self.connections.iter().find(|(_, client)| client.id == id.0) {
+            if let Some((who, _)) = self
+                .connections
+                .iter()
+                .find(|(_, client)| client.id == id.0)
+            {
                 told.push(format!("{who} proceeds"));
             }
         }
@@ -207,7 +222,10 @@ impl Script {
             return self.speak_connection(who, words);
         };
         let channel = ChannelNumber(channel.parse().unwrap());
-        let client = self.connections.get_mut(who).expect("the client is connected");
+        let client = self
+            .connections
+            .get_mut(who)
+            .expect("the client is connected");
         let id = client.id;
         let requests = client.requests(channel, words, self.padding);
         self.world.requests(id, requests);
@@ -217,15 +235,26 @@ impl Script {
         if words == ["connect"] {
             let id = self.connection_next;
             self.connection_next += 1;
-            self.connections.insert(who.to_owned(), Client { id, ..Client::default() });
+            self.connections.insert(
+                who.to_owned(),
+                Client {
+                    id,
+                    ..Client::default()
+                },
+            );
             self.world.give(Input::Connected(ConnectionId(id)));
-            return self.world.requests(id, vec![Request::OpenVhost { vhost: name("/") }]);
+            return self
+                .world
+                .requests(id, vec![Request::OpenVhost { vhost: name("/") }]);
         }
-        let client = self.connections.get_mut(who).expect("the client is connected");
+        let client = self
+            .connections
+            .get_mut(who)
+            .expect("the client is connected");
         let request = match words {
-            ["open", channel] => {
-                Request::OpenChannel { channel: ChannelNumber(channel.parse().unwrap()) }
-            }
+            ["open", channel] => Request::OpenChannel {
+                channel: ChannelNumber(channel.parse().unwrap()),
+            },
             ["close"] => Request::CloseConnection,
             ["stuck"] => {
                 client.is_stuck = true;
@@ -249,17 +278,10 @@ impl Script {
 }
 
 impl Client {
-    fn requests(
-        &mut self,
-        channel: ChannelNumber,
-        words: &[&str],
-        padding: usize,
-    ) -> Vec<Request> {
+    fn requests(&mut self, channel: ChannelNumber, words: &[&str], padding: usize) -> Vec<Request> {
         let has = |flag: &str| words.contains(&flag);
         match words {
-            ["publish", way, bodies, rest @ ..] => {
-                publishes(channel, (way, bodies), rest, padding)
-            }
+            ["publish", way, bodies, rest @ ..] => publishes(channel, (way, bodies), rest, padding),
             ["ack", bodies @ ..] => self.settles(channel, Outcome::Ack, bodies),
             ["discard", bodies @ ..] => self.settles(channel, Outcome::Discard, bodies),
             ["requeue", bodies @ ..] => self.settles(channel, Outcome::Requeue, bodies),
@@ -268,10 +290,17 @@ impl Client {
                 vec![Request::CloseChannel { channel }]
             }
             ["limit", prefetch] => {
-                vec![Request::LimitChannel { channel, prefetch: prefetch.parse().unwrap() }]
+                vec![Request::LimitChannel {
+                    channel,
+                    prefetch: prefetch.parse().unwrap(),
+                }]
             }
             ["get", queue, ..] => {
-                vec![Request::Get { channel, queue: name(queue), no_ack: has("no-ack") }]
+                vec![Request::Get {
+                    channel,
+                    queue: name(queue),
+                    no_ack: has("no-ack"),
+                }]
             }
             ["consume", queue, "as", called, ..] => {
                 self.naming = Some((*called).to_owned());
@@ -294,47 +323,7 @@ impl Client {
                 let consumer = found.expect("the consumer was named").0.1;
                 vec![Request::Cancel { channel, consumer }]
             }
-            ["purge", queue] => vec![Request::PurgeQueue { channel, queue: name(queue) }],
-            ["delete-queue", queue, ..] => vec![Request::DeleteQueue {
-                channel,
-                queue: name(queue),
-                if_unused: has("if-unused"),
-                if_empty: has("if-empty"),
-            }],
-            ["delete-exchange", exchange] => {
-                vec![Request::DeleteExchange { channel, exchange: name(exchange), if_unused: false }]
-            }
-            ["bind", source, queue, key @ ..] => {
-                vec![Request::Bind(binding(channel, source, queue, key))]
-            }
-            ["unbind", source, queue, key @ ..] => {
-                vec![Request::Unbind(binding(channel, source, queue, key))]
-            }
-            ["queue", queue, ..] => vec![Request::DeclareQueue(DeclareQueue {
-                channel,
-                queue: name(queue),
-                server_named: false,
-                passive: has("passive"),
-                options: QueueOptions {
-                    durable: has("durable"),
-                    exclusive: has("exclusive"),
-                    auto_delete: has("auto-delete"),
-                    arguments: FieldTable::default(),
-                },
-            })],
-            ["exchange", exchange, kind, ..] => vec![Request::DeclareExchange(DeclareExchange {
-                channel,
-                exchange: name(exchange),
-                passive: has("passive"),
-                options: ExchangeOptions {
-                    kind: name(kind),
-                    durable: has("durable"),
-                    auto_delete: has("auto-delete"),
-                    internal: false,
-                    arguments: FieldTable::default(),
-                },
-            })],
-            other => panic!("unknown words {other:?}"),
+            other => definitions(channel, other),
         }
     }
 
@@ -349,7 +338,14 @@ impl Client {
         let settle = |body: String| {
             let held = self.held.remove(&(channel.0, body.clone()));
             let (consumer, queue, first) = held.unwrap_or_else(|| panic!("{body} is not held"));
-            Request::Settle(Settle { channel, consumer, queue, first, count: 1, outcome })
+            Request::Settle(Settle {
+                channel,
+                consumer,
+                queue,
+                first,
+                count: 1,
+                outcome,
+            })
         };
         bodies.map(settle).collect()
     }
@@ -363,15 +359,31 @@ impl Client {
                 let called = &self.consumers[&(delivery.channel.0, delivery.consumer)];
                 format!("/{} {called} gets {}", delivery.channel, said(delivery))
             }
-            Event::Reply { channel, reply } => format!("/{channel} {}", self.answer(*channel, reply)),
-            Event::Refused { channel, operation, refusal } => {
+            Event::Reply { channel, reply } => {
+                format!("/{channel} {}", self.answer(*channel, reply))
+            }
+            Event::Refused {
+                channel,
+                operation,
+                refusal,
+            } => {
                 format!("/{channel} {operation:?} refused: {refusal}")
             }
-            Event::Confirmed { channel, first, last } => {
+            Event::Confirmed {
+                channel,
+                first,
+                last,
+            } => {
                 format!("/{channel} confirmed {first}..{last}")
             }
-            Event::Nacked { channel, first, last } => format!("/{channel} nacked {first}..{last}"),
-            Event::Returned { channel, message, .. } => {
+            Event::Nacked {
+                channel,
+                first,
+                last,
+            } => format!("/{channel} nacked {first}..{last}"),
+            Event::Returned {
+                channel, message, ..
+            } => {
                 format!("/{channel} returned {}", body_of(message))
             }
             Event::ConsumerCancelled { channel, consumer } => {
@@ -398,21 +410,28 @@ impl Client {
 
     fn answer(&mut self, channel: ChannelNumber, reply: &Reply) -> String {
         match reply {
-            Reply::QueueDeclared { ready_count, consumer_count } => {
+            Reply::QueueDeclared {
+                ready_count,
+                consumer_count,
+            } => {
                 format!("queue: {ready_count} ready, {consumer_count} consumers")
             }
             Reply::QueuePurged { count } => format!("purged {count}"),
             Reply::QueueDeleted { count } => format!("queue deleted with {count}"),
             Reply::Consuming { consumer } => {
                 let called = self.naming.take().expect("a consumer was asked for");
-                self.consumers.insert((channel.0, *consumer), called.clone());
+                self.consumers
+                    .insert((channel.0, *consumer), called.clone());
                 format!("{called} consumes")
             }
             Reply::Cancelled { consumer } => {
                 let called = self.consumers.remove(&(channel.0, *consumer)).unwrap();
                 format!("{called} cancelled")
             }
-            Reply::Got { delivery, ready_count } => {
+            Reply::Got {
+                delivery,
+                ready_count,
+            } => {
                 self.take(delivery);
                 format!("got {}, {ready_count} more", said(delivery))
             }
@@ -428,14 +447,19 @@ impl Client {
         self.undrained_size_bytes += delivery.outbound_size_bytes();
         if !delivery.settled {
             let held = (delivery.consumer, delivery.queue, delivery.index);
-            self.held.insert((delivery.channel.0, body_of(&delivery.message)), held);
+            self.held
+                .insert((delivery.channel.0, body_of(&delivery.message)), held);
         }
     }
 }
 
 fn said(delivery: &Delivery) -> String {
     let body = body_of(&delivery.message);
-    if delivery.redelivered { format!("{body} again") } else { body }
+    if delivery.redelivered {
+        format!("{body} again")
+    } else {
+        body
+    }
 }
 
 /// The text at the beginning of the body.
@@ -451,23 +475,99 @@ fn publishes(
     padding: usize,
 ) -> Vec<Request> {
     let (exchange, key) = way.split_once('/').unwrap_or(("", way));
-    let mut seq = rest.iter().find_map(|word| word.strip_prefix('#')?.parse().ok().map(PublishSeq));
+    let mut seq = rest
+        .iter()
+        .find_map(|word| word.strip_prefix('#')?.parse().ok().map(PublishSeq));
     let mandatory = rest.contains(&"mandatory");
     let publish = |body: String| {
         let body = format!("{body}{}", " ".repeat(padding));
-        let message =
-            Message::copied(exchange.as_bytes(), key.as_bytes(), b"\0\0", body.as_bytes());
-        let request = Request::Publish(Publish { channel, seq, mandatory, message });
+        let message = Message::copied(
+            exchange.as_bytes(),
+            key.as_bytes(),
+            b"\0\0",
+            body.as_bytes(),
+        );
+        let request = Request::Publish(Publish {
+            channel,
+            seq,
+            mandatory,
+            message,
+        });
         seq = seq.map(|seq| PublishSeq(seq.0 + 1));
         request
     };
     range(bodies).into_iter().map(publish).collect()
 }
 
+/// Requests about queues and exchanges.
+fn definitions(channel: ChannelNumber, words: &[&str]) -> Vec<Request> {
+    let has = |flag: &str| words.contains(&flag);
+    match words {
+        ["purge", queue] => vec![Request::PurgeQueue {
+            channel,
+            queue: name(queue),
+        }],
+        ["delete-queue", queue, ..] => vec![Request::DeleteQueue {
+            channel,
+            queue: name(queue),
+            if_unused: has("if-unused"),
+            if_empty: has("if-empty"),
+        }],
+        ["delete-exchange", exchange] => {
+            vec![Request::DeleteExchange {
+                channel,
+                exchange: name(exchange),
+                if_unused: false,
+            }]
+        }
+        ["bind", source, queue, key @ ..] => {
+            vec![Request::Bind(binding(channel, source, queue, key))]
+        }
+        ["unbind", source, queue, key @ ..] => {
+            vec![Request::Unbind(binding(channel, source, queue, key))]
+        }
+        ["queue", queue, ..] => vec![Request::DeclareQueue(DeclareQueue {
+            channel,
+            queue: name(queue),
+            server_named: false,
+            passive: has("passive"),
+            options: QueueOptions {
+                durable: has("durable"),
+                exclusive: has("exclusive"),
+                auto_delete: has("auto-delete"),
+                arguments: FieldTable::default(),
+            },
+        })],
+        ["exchange", exchange, kind, ..] => vec![Request::DeclareExchange(DeclareExchange {
+            channel,
+            exchange: name(exchange),
+            passive: has("passive"),
+            options: ExchangeOptions {
+                kind: name(kind),
+                durable: has("durable"),
+                auto_delete: has("auto-delete"),
+                internal: false,
+                arguments: FieldTable::default(),
+            },
+        })],
+        other => panic!("unknown words {other:?}"),
+    }
+}
+
 /// A publish that asks for no confirm.
 pub(crate) fn publish(channel: ChannelNumber, exchange: &str, key: &str, body: &str) -> Request {
-    let message = Message::copied(exchange.as_bytes(), key.as_bytes(), b"\0\0", body.as_bytes());
-    Request::Publish(Publish { channel, seq: None, mandatory: false, message })
+    let message = Message::copied(
+        exchange.as_bytes(),
+        key.as_bytes(),
+        b"\0\0",
+        body.as_bytes(),
+    );
+    Request::Publish(Publish {
+        channel,
+        seq: None,
+        mandatory: false,
+        message,
+    })
 }
 
 fn binding(channel: ChannelNumber, source: &str, queue: &str, key: &[&str]) -> Binding {
@@ -482,9 +582,15 @@ fn binding(channel: ChannelNumber, source: &str, queue: &str, key: &[&str]) -> B
 
 /// `m1..m3` is `m1`, `m2`, `m3`; anything else is itself.
 fn range(text: &str) -> Vec<String> {
-    let Some((first, last)) = text.split_once("..") else { return vec![text.to_owned()] };
-    let digits = first.find(|c: char| c.is_ascii_digit()).expect("a range ends in numbers");
+    let Some((first, last)) = text.split_once("..") else {
+        return vec![text.to_owned()];
+    };
+    let digits = first
+        .find(|c: char| c.is_ascii_digit())
+        .expect("a range ends in numbers");
     let (prefix, first) = first.split_at(digits);
     let number = |text: &str| text.parse::<u32>().unwrap();
-    (number(first)..=number(&last[digits..])).map(|n| format!("{prefix}{n}")).collect()
+    (number(first)..=number(&last[digits..]))
+        .map(|n| format!("{prefix}{n}"))
+        .collect()
 }

@@ -6,8 +6,7 @@ use std::{
 };
 
 use staunch_log::{
-    Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteDone, WriteJob,
-    Writer,
+    Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteDone, WriteJob, Writer,
 };
 use staunch_node::{Input, Node, NodeConfig, Output, Recovered, User};
 use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
@@ -28,7 +27,6 @@ pub(crate) struct World {
     pub(crate) events: Vec<(ConnectionId, Event)>,
     pub(crate) proceeds: Vec<ConnectionId>,
     pub(crate) is_stopped: bool,
-    pub(crate) notes: Vec<staunch_log::Note>,
     workers: Workers,
 }
 
@@ -40,18 +38,28 @@ struct Workers {
 
 /// A configuration in which every limit of the log is near.
 pub(crate) fn tiny() -> NodeConfig {
-    NodeConfig { log: Config::tiny(), ..roomy() }
+    NodeConfig {
+        log: Config::tiny(),
+        ..roomy()
+    }
 }
 
 /// The log as it is shipped, but with files that a test can fill.
 pub(crate) fn roomy() -> NodeConfig {
-    let guest = User { password: b"guest".to_vec(), loopback_only: true };
+    let guest = User {
+        password: b"guest".to_vec(),
+        loopback_only: true,
+    };
     NodeConfig {
         memory_limit_size_bytes: 64 * 1024 * 1024,
         disk_free_limit_size_bytes: 0,
         users: BTreeMap::from([(Name::from_static("guest"), guest)]),
         seed: 7,
-        log: Config { file_size_bytes: 4 * 1024 * 1024, ballast_size_bytes: 0, ..Config::default() },
+        log: Config {
+            file_size_bytes: 4 * 1024 * 1024,
+            ballast_size_bytes: 0,
+            ..Config::default()
+        },
     }
 }
 
@@ -64,7 +72,13 @@ impl World {
     pub(crate) fn on(disk: MemoryDisk, config: NodeConfig) -> Self {
         let recovered = staunch_node::recover(disk.clone(), config.clone());
         let recovered = recovered.unwrap_or_else(|error| panic!("the node refuses: {error}"));
-        let Recovered { node, writer, background, reader, notes } = recovered;
+        let Recovered {
+            node,
+            writer,
+            background,
+            reader,
+            ..
+        } = recovered;
         node.check_invariants();
         Self {
             disk,
@@ -77,8 +91,11 @@ impl World {
             events: Vec::new(),
             proceeds: Vec::new(),
             is_stopped: false,
-            notes,
-            workers: Workers { writer, background, reader },
+            workers: Workers {
+                writer,
+                background,
+                reader,
+            },
         }
     }
 
@@ -104,7 +121,8 @@ impl World {
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Events(id, events) => {
-                    self.events.extend(events.into_iter().map(|event| (id, event)));
+                    self.events
+                        .extend(events.into_iter().map(|event| (id, event)));
                 }
                 Output::Proceed(id) => self.proceeds.push(id),
                 Output::Write(job) => self.writes.push_back(job),
@@ -118,7 +136,9 @@ impl World {
 
     /// Runs the write under way, if there is one.
     pub(crate) fn write(&mut self) -> bool {
-        let Some(job) = self.writes.pop_front() else { return false };
+        let Some(job) = self.writes.pop_front() else {
+            return false;
+        };
         let done = self.run_write(job);
         self.give(Input::Written(done));
         true
@@ -131,7 +151,9 @@ impl World {
 
     /// Runs the oldest background job, if there is one.
     pub(crate) fn background(&mut self) -> bool {
-        let Some(job) = self.backgrounds.pop_front() else { return false };
+        let Some(job) = self.backgrounds.pop_front() else {
+            return false;
+        };
         let done = self.workers.background.run(job).unwrap();
         self.give(Input::Background(done));
         true
@@ -139,7 +161,9 @@ impl World {
 
     /// Runs the oldest fetch, if there is one.
     pub(crate) fn fetch(&mut self) -> bool {
-        let Some((queue, job)) = self.fetches.pop_front() else { return false };
+        let Some((queue, job)) = self.fetches.pop_front() else {
+            return false;
+        };
         let done = self.workers.reader.run(job);
         self.give(Input::Fetched(queue, done));
         true
@@ -151,7 +175,9 @@ impl World {
             if self.write() || self.fetch() || self.background() {
                 continue;
             }
-            let Some(at) = self.node.poll_timeout() else { return };
+            let Some(at) = self.node.poll_timeout() else {
+                return;
+            };
             self.now = self.now.max(at);
             self.drain();
         }

@@ -145,7 +145,7 @@ async fn keep_time(shared: &Shared, clock: Clock) {
     loop {
         let wakes_at = deadline.map_or(u64::MAX, |at: Timestamp| at.0);
         shared.wakes_at.store(wakes_at, Ordering::SeqCst);
-        let ticked = tokio::select! {
+        let is_tick = tokio::select! {
             biased;
             _ = ticker.tick() => true,
             () = shared.bell.notified() => false,
@@ -155,7 +155,7 @@ async fn keep_time(shared: &Shared, clock: Clock) {
         let driver = locked
             .as_mut()
             .expect("the node is set up before its thread starts");
-        if ticked {
+        if is_tick {
             driver.node.handle(Input::Tick, clock.now());
         }
         driver.drain(&shared.queued);
