@@ -41,7 +41,7 @@ def test_transient_backlog_blocks_publishers_until_it_is_drained(node):
 
 
 def test_durable_backlog_beyond_memory_is_spilled_and_given_back(node):
-    count = 300_000
+    count = 500_000
     node.start("--memory-limit", LIMIT)
     channel = node.channel()
     channel.declare("d", durable=True)

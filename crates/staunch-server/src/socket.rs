@@ -99,7 +99,7 @@ impl Socket {
         if self.machine.is_node_done() && (self.output_is_empty() || self.peer_gone) {
             return false;
         }
-        if self.machine.is_closed() && self.output_is_empty() {
+        if self.machine.is_closed() && self.output_is_empty() && !self.peer_gone {
             self.lose_peer();
             return true;
         }

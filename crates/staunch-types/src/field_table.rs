@@ -203,6 +203,20 @@ impl<'a> TableRef<'a> {
     }
 
     /// The fields by key, of a repeated key only the first.
+    /// A copy in which every key stands once, with the first of its values: equal tables have the
+    /// same fields then.
+    ///
+    /// # Panics
+    /// Never: the keys were checked when the table was.
+    #[must_use]
+    pub fn without_repeats(self) -> FieldTable {
+        let mut builder = TableBuilder::new();
+        for (key, value) in self.sorted() {
+            builder.try_value(key, value).expect("a key of a table is short");
+        }
+        builder.build()
+    }
+
     fn sorted(self) -> Vec<(&'a [u8], Value<'a>)> {
         let mut fields: Vec<_> = self.iter().collect();
         fields.sort_by_key(|(key, _)| *key);

@@ -361,10 +361,10 @@ fn arguments_are_checked() {
         Value::LongStr(b"k"),
         "routing_key_but_no_dlx_defined",
     );
-    check(
-        "x-max-age",
-        Value::LongStr(b"7D"),
-        "not known to queue type rabbit_classic_queue",
+    let foreign = TableBuilder::new().longstr("x-max-age", "7D").build();
+    assert_eq!(
+        refused(&[], &declare_queue_as("q", queue_options(foreign))),
+        "invalid arg 'x-max-age' for queue 'q' in vhost '/' of queue type rabbit_classic_queue"
     );
 }
 
@@ -696,8 +696,10 @@ fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
         .and_then(Value::as_str)
         .unwrap_or("all");
     let mut results = Vec::new();
+    let mut seen = BTreeSet::new();
     for (key, wanted) in arguments {
-        if key == b"x-match" || (key.starts_with(b"x-") && !kind.ends_with("-with-x")) {
+        // Of a repeated key the first counts.
+        if !seen.insert(key) || key == b"x-match" || (key.starts_with(b"x-") && !kind.ends_with("-with-x")) {
             continue;
         }
         let there = headers.get(std::str::from_utf8(key).unwrap());

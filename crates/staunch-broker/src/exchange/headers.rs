@@ -87,7 +87,7 @@ impl Headers {
             any: false,
             with_x: false,
         });
-        let arguments = arguments.as_table_ref().to_field_table();
+        let arguments = arguments.as_table_ref().without_repeats();
         self.entries.push(Entry {
             kind,
             arguments,
