@@ -212,7 +212,9 @@ impl<'a> TableRef<'a> {
     pub fn without_repeats(self) -> FieldTable {
         let mut builder = TableBuilder::new();
         for (key, value) in self.sorted() {
-            builder.try_value(key, value).expect("a key of a table is short");
+            builder
+                .try_value(key, value)
+                .expect("a key of a table is short");
         }
         builder.build()
     }

@@ -699,7 +699,10 @@ fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
     let mut seen = BTreeSet::new();
     for (key, wanted) in arguments {
         // Of a repeated key the first counts.
-        if !seen.insert(key) || key == b"x-match" || (key.starts_with(b"x-") && !kind.ends_with("-with-x")) {
+        if !seen.insert(key)
+            || key == b"x-match"
+            || (key.starts_with(b"x-") && !kind.ends_with("-with-x"))
+        {
             continue;
         }
         let there = headers.get(std::str::from_utf8(key).unwrap());
