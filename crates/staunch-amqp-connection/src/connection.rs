@@ -89,6 +89,8 @@ pub struct Connection {
     pub(crate) is_node_done: bool,
     /// Input that was not consumed last time, to tell new bytes from old.
     unread_size_bytes: usize,
+    /// The runtime does not read, see [`Connection::hold_input`].
+    is_input_held: bool,
 }
 
 /// What the client said about itself.
@@ -139,6 +141,7 @@ impl Connection {
             is_released: false,
             is_node_done: false,
             unread_size_bytes: 0,
+            is_input_held: false,
         }
     }
 
@@ -179,7 +182,7 @@ impl Connection {
                 State::Running | State::ClosedByClient | State::Closed => {}
             }
         }
-        let reads = !self.is_stalled();
+        let reads = !self.is_stalled() && !self.is_input_held;
         match self.heartbeat.tick(now, reads) {
             Beat::Idle => {}
             // What waits for the socket already is a sign of life.
@@ -187,6 +190,11 @@ impl Connection {
             Beat::Send => self.output.raw(&HEARTBEAT_FRAME),
             Beat::PeerDead => self.end(CloseReason::HeartbeatTimeout),
         }
+    }
+
+    /// Tells whether the runtime itself has stopped reading: silence is then not the peer's.
+    pub fn hold_input(&mut self, is_held: bool) {
+        self.is_input_held = is_held;
     }
 
     /// The socket was closed by the peer or failed: nothing can be read or written any more.

@@ -66,7 +66,9 @@ impl Connection {
             }
             Ok(None) => None,
             Err(error) => {
-                self.fail_connection(&PeerError::Frame(error).into_fault(MethodId::default()));
+                if !self.is_released() {
+                    self.fail_connection(&PeerError::Frame(error).into_fault(MethodId::default()));
+                }
                 self.state = State::ClosedByServer { framing_lost: true };
                 Some(rest.len())
             }

@@ -80,10 +80,8 @@ impl<D: Disk> Background<D> {
                 }
             }
             BackgroundWork::Clean(plan) => {
-                self.clean(plan)?;
-                BackgroundResult::Cleaned {
-                    recycled: plan.recycle.clone(),
-                }
+                let recycled = self.clean(plan)?;
+                BackgroundResult::Cleaned { recycled }
             }
             BackgroundWork::MakeBallast { size_bytes } => {
                 let temp = name::temp(name::BALLAST);
@@ -152,15 +150,23 @@ impl<D: Disk> Background<D> {
         Ok(())
     }
 
-    fn clean(&mut self, plan: &CleanPlan) -> Result<(), DiskError> {
+    /// Gives files back; returns those that became spares. On a disk so full that even that fails
+    /// a file may stay behind: nothing refers to it, and the next recovery clears it away.
+    fn clean(&mut self, plan: &CleanPlan) -> Result<Vec<FileId>, DiskError> {
+        let mut recycled = Vec::new();
         for file in &plan.recycle {
-            self.disk
-                .rename(&Container::Young(*file).file_name(), &name::spare(*file))?;
+            let young = Container::Young(*file).file_name();
+            match self.disk.rename(&young, &name::spare(*file)) {
+                Ok(()) => recycled.push(*file),
+                Err(error) if error.is_no_space() => unless_no_space(self.disk.remove(&young))?,
+                Err(error) => return Err(error),
+            }
         }
         for file in &plan.remove {
-            self.disk.remove(file)?;
+            unless_no_space(self.disk.remove(file))?;
         }
-        self.disk.sync_directory()
+        unless_no_space(self.disk.sync_directory())?;
+        Ok(recycled)
     }
 
     /// Gives a finished file its real name, durably.
@@ -187,6 +193,13 @@ impl<D: Disk> Background<D> {
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+fn unless_no_space(result: Result<(), DiskError>) -> Result<(), DiskError> {
+    match result {
+        Err(error) if error.is_no_space() => Ok(()),
+        other => other,
     }
 }
 

@@ -31,7 +31,11 @@ impl Node {
         let operation = Operation::DeclareExchange;
         if passive {
             return match self.catalog.check_exchange(&vhost, &exchange) {
-                Ok(_) => self.reply(session, channel, Reply::ExchangeDeclared),
+                Ok(_) => {
+                    // It may be there, and not yet on disk.
+                    let reply = Reply::ExchangeDeclared;
+                    self.answer_when_persisted(session, Event::Reply { channel, reply });
+                }
                 Err(refusal) => self.refuse(session, channel, operation, refusal),
             };
         }

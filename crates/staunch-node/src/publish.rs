@@ -14,6 +14,9 @@ use crate::{
     session::{SessionSlot, Sessions},
 };
 
+/// Copies of one message that are always allowed, in bytes.
+const FAN_OUT_SIZE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
 /// The last route found: publishers send runs of messages the same way.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
@@ -81,7 +84,12 @@ impl Node {
                 }
                 Kept::Nowhere
             }
-            Ok(Routed::Queues) => self.enqueue_routed(slot, &message),
+            Ok(Routed::Queues) => {
+                if let Err(refusal) = self.check_fan_out(size_bytes) {
+                    return self.refuse(slot, channel, Operation::Publish, refusal);
+                }
+                self.enqueue_routed(slot, &message)
+            }
         };
         match (seq, kept) {
             (None, _) => {}
@@ -116,6 +124,18 @@ impl Node {
             self.routes.remember(version, vhost, message);
         }
         Ok(routed)
+    }
+
+    /// Refuses a message that would take half the memory budget at once: every durable queue it
+    /// is routed to gets its own copy in the log.
+    fn check_fan_out(&self, size_bytes: usize) -> Result<(), Refusal> {
+        let count = self.routes.queues.len();
+        let limit = FAN_OUT_SIZE_BYTES_MIN.max(self.config.memory_limit_size_bytes / 2);
+        if count < 2 || (size_bytes as u64).saturating_mul(count as u64) <= limit {
+            return Ok(());
+        }
+        let text = format!("message of {size_bytes} bytes to {count} queues exceeds {limit} bytes");
+        Err(Refusal::Precondition(text))
     }
 
     /// Puts the message into every queue of the route cache.

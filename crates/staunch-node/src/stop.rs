@@ -41,6 +41,9 @@ impl Node {
                     self.stopping = Some(Stopping::Flushing(now + CHECKPOINT_MAX));
                 }
             }
+            // A disk too full to take the last records must not keep the node for ever: nobody was
+            // told that they are safe.
+            Some(Stopping::Flushing(deadline)) if now >= deadline => self.stopped(),
             Some(Stopping::Flushing(deadline)) => {
                 let may_checkpoint = !self.store.is_checkpoint_under_way();
                 if self.is_all_persisted() && may_checkpoint {
@@ -54,10 +57,14 @@ impl Node {
             Some(Stopping::Checkpointing(deadline)) => {
                 let is_done = !self.store.is_checkpoint_under_way();
                 if self.is_all_persisted() && (is_done || now >= deadline) {
-                    self.stopping = Some(Stopping::Done);
-                    self.outputs.push_back(Output::Stopped);
+                    self.stopped();
                 }
             }
         }
+    }
+
+    fn stopped(&mut self) {
+        self.stopping = Some(Stopping::Done);
+        self.outputs.push_back(Output::Stopped);
     }
 }

@@ -99,7 +99,10 @@ async fn serve(
     }
     node.tell(Input::Stop);
     stopped.wait().await;
-    tracing::info!(event = "node.stopped", "stopped: everything is on disk");
+    tracing::info!(
+        event = "node.stopped",
+        "stopped: everything confirmed is on disk"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

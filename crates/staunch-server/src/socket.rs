@@ -25,7 +25,8 @@ const READ_SIZE_BYTES_MIN: usize = 4 * 1024;
 const READ_SIZE_BYTES_MAX: usize = 256 * 1024;
 /// A connection that waits keeps its read buffer only when its reads are larger than this.
 const READ_SIZE_KEPT_BYTES_MAX: usize = 16 * 1024;
-/// Output waiting for the socket beyond which the task neither reads nor takes events.
+/// Output waiting for the socket beyond which the task takes no more events. It goes on reading:
+/// a client that writes before it reads would otherwise wait for a broker that waits for it.
 const OUTPUT_SIZE_BYTES_MAX: usize = 1024 * 1024;
 /// A peer that takes none of its output for this long is cut off.
 const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
@@ -85,6 +86,7 @@ pub(crate) async fn serve(id: ConnectionId, stream: TcpStream, peer: SocketAddr,
 impl Socket {
     /// One round; false when the connection is over.
     async fn round(&mut self) -> bool {
+        self.look_at_clock();
         self.hear_node();
         self.feed_machine();
         if !self.send_requests().await {
@@ -96,10 +98,11 @@ impl Socket {
         if !self.send_requests().await {
             return false;
         }
-        if self.machine.is_node_done() && (self.output_is_empty() || self.peer_gone) {
+        let is_closed = self.machine.is_closed() && self.output_is_empty();
+        if self.machine.is_node_done() && (self.peer_gone || is_closed) {
             return false;
         }
-        if self.machine.is_closed() && self.output_is_empty() && !self.peer_gone {
+        if is_closed && !self.peer_gone {
             self.lose_peer();
             return true;
         }
@@ -133,10 +136,7 @@ impl Socket {
 
     /// Whether input waits that the machine would take.
     fn can_feed(&self) -> bool {
-        !self.input.is_empty()
-            && !self.awaits_proceed
-            && !self.machine.is_stalled()
-            && !self.output_is_full()
+        !self.input.is_empty() && !self.awaits_proceed && !self.machine.is_stalled()
     }
 
     fn feed_machine(&mut self) {
@@ -240,8 +240,7 @@ impl Socket {
         let wants_read = !self.peer_gone
             && self.input.is_empty()
             && !self.awaits_proceed
-            && !self.machine.is_stalled()
-            && !self.output_is_full();
+            && !self.machine.is_stalled();
         let wants_write = !self.peer_gone && !self.output_is_empty();
         let interest = match (wants_read, wants_write) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -252,20 +251,29 @@ impl Socket {
         let deadline = self
             .deadline()
             .map(|at| self.shared.clock.instant(at).into());
-        let takes_events = !self.output_is_full() || self.peer_gone;
+        // The socket comes before the mailbox: deliveries keep the mailbox busy by themselves, and
+        // an ack or a close must not wait for the last of them.
         tokio::select! {
             biased;
-            () = self.mailbox.arrived(), if takes_events => {}
             ready = ready(&self.stream, interest), if interest.is_some() => match ready {
                 Ok(is_readable) => if is_readable && wants_read { self.read() },
                 Err(_) => self.lose_peer(),
             },
-            () = sleep_until(deadline), if deadline.is_some() => {
-                self.machine.handle_timeout(self.shared.clock.now());
-                // Timers run about twice a minute: whoever was busy before may be idle now.
-                self.drop_empty_buffer();
-            }
+            () = self.mailbox.arrived() => {}
+            () = sleep_until(deadline), if deadline.is_some() => {}
         }
+    }
+
+    /// Lets the machine's timers run if they are due, however busy the connection is.
+    fn look_at_clock(&mut self) {
+        let now = self.shared.clock.now();
+        if self.machine.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        self.machine.hold_input(self.awaits_proceed);
+        self.machine.handle_timeout(now);
+        // Timers run about twice a minute: whoever was busy before may be idle now.
+        self.drop_empty_buffer();
     }
 
     /// When the machine or a peer that takes no output has to be looked at.

@@ -389,8 +389,12 @@ impl Queue {
     /// is persisted, call [`Queue::reserve`].
     pub fn needs_reservation(&mut self) -> Option<MessageIndex> {
         let has_consumers = self.consumer_count() > 0;
+        // What counts is how far the next message is from the watermark: after a restart all
+        // between the last one handed out and it may be gone.
+        let next = self.entries.next_ready(self.fresh);
+        let fresh = next.map_or(self.fresh, |next| next.index.0);
         self.watermark
-            .request(self.fresh, has_consumers)
+            .request(fresh, has_consumers)
             .map(MessageIndex)
     }
 

@@ -690,3 +690,42 @@ proptest! {
         }
     }
 }
+
+/// After a restart all between the last message handed out and the next may be gone; what is left
+/// of the reservation must be judged by the next.
+#[test]
+fn a_reservation_is_asked_for_behind_a_gap() {
+    let mut queue = Queue::new(Durability::Durable);
+    for n in 0..2001 {
+        queue.enqueue(BodyRef(n + 100), 10);
+    }
+    queue.add_consumer(consumer(A, 0)).unwrap();
+    for _ in 0..2000 {
+        while queue.assign_next().is_none() {
+            let upto = queue.needs_reservation().unwrap();
+            queue.reserve(upto);
+        }
+    }
+    let mut released = Vec::new();
+    queue
+        .settle(A, MessageIndex(1), 1999, Outcome::Ack, &mut released)
+        .unwrap();
+    queue.requeue_all(A);
+    queue.remove_consumer(A);
+    queue.release_reservation();
+    let mut bytes = Vec::new();
+    queue.encode_snapshot(&mut bytes);
+    let mut queue = Queue::decode_snapshot(&bytes).unwrap();
+    queue.restore_message(MessageIndex(0), BodyRef(1), 10);
+    queue.restore_message(MessageIndex(2000), BodyRef(2), 10);
+    queue.finish_recovery();
+    queue.add_consumer(consumer(B, 0)).unwrap();
+    assert_eq!(queue.assign_next().unwrap().index, MessageIndex(0));
+    assert!(queue.assign_next().is_none(), "above the watermark");
+    let upto = queue
+        .needs_reservation()
+        .expect("a ready message waits for it");
+    queue.reserve(upto);
+    assert_eq!(queue.assign_next().unwrap().index, MessageIndex(2000));
+    queue.check_invariants();
+}

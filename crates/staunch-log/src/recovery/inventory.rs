@@ -117,7 +117,11 @@ impl Inventory {
             }
             FileName::Checkpoint(_) | FileName::Lock => {}
             FileName::Temp => self.orphans.push(name.to_owned()),
-            FileName::Spare(file) => self.spares.push(file),
+            FileName::Spare(file) => {
+                // Its records were made under this number: the number must not come again.
+                self.file_next = self.file_next.max(FileId(file.0 + 1));
+                self.spares.push(file);
+            }
             FileName::Ballast => self.has_ballast = true,
             FileName::Foreign => self.notes.push(Note::ForeignFile {
                 file: name.to_owned(),

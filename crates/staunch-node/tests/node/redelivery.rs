@@ -92,3 +92,58 @@ fn an_acked_message_does_not_return_after_a_kill() {
          > b/1 got nothing",
     );
 }
+
+/// One straggler with a long run of settled messages behind it, then a clean stop: what comes
+/// after the restart must not wait for a reservation that nobody asks for.
+#[test]
+fn a_straggler_does_not_stall_the_queue_after_a_restart() {
+    let mut lines = String::from(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1..m2001
+         > a proceeds
+         a/1 consume q as c
+         > a/1 c consumes\n",
+    );
+    for n in 1..=2001 {
+        lines += &format!("> a/1 c gets m{n}\n");
+    }
+    for n in 2..=2001 {
+        lines += &format!("a/1 ack m{n}\n");
+    }
+    lines += "stop
+         > a shutdown
+         a close
+         > a closed
+         tick 3
+         > stopped
+         crash 1
+         b connect
+         b open 1
+         b/1 publish q x1 #1
+         > b/1 confirmed 1..1
+         b/1 consume q as c
+         > b/1 c consumes
+         > b/1 c gets m1 again
+         > b/1 c gets x1";
+    check(&lines);
+}
+
+/// A passive declaration says no more than what is on disk (contract C5).
+#[test]
+fn a_passive_exchange_declare_waits_for_the_disk() {
+    check(
+        "a connect
+         a open 1
+         b connect
+         b open 1
+         manual
+         a/1 exchange x fanout durable
+         b/1 exchange x fanout durable passive
+         write
+         > a/1 exchange declared
+         > b/1 exchange declared",
+    );
+}

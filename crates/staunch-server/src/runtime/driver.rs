@@ -141,10 +141,8 @@ where
 async fn keep_time(shared: &Shared, clock: Clock) {
     let mut ticker = time::interval(TICK);
     ticker.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
-    let mut deadline = None;
+    let mut deadline: Option<Timestamp> = None;
     loop {
-        let wakes_at = deadline.map_or(u64::MAX, |at: Timestamp| at.0);
-        shared.wakes_at.store(wakes_at, Ordering::SeqCst);
         let is_tick = tokio::select! {
             biased;
             _ = ticker.tick() => true,
@@ -159,10 +157,19 @@ async fn keep_time(shared: &Shared, clock: Clock) {
             driver.node.handle(Input::Tick, clock.now());
         }
         driver.drain(&shared.queued);
-        while shared.queued.load(Ordering::SeqCst) > 0 && !driver.node.is_saturated() {
+        let mut left = shared.queued.load(Ordering::SeqCst);
+        while left > 0 && (!driver.node.is_saturated() || !driver.facts.is_empty()) {
             driver.drain(&shared.queued);
+            left = shared.queued.load(Ordering::SeqCst);
         }
         deadline = driver.node.poll_timeout();
+        let wakes_at = deadline.map_or(u64::MAX, |at| at.0);
+        shared.wakes_at.store(wakes_at, Ordering::SeqCst);
+        drop(locked);
+        // As in `try_drive`: what came since the last look found the lock taken.
+        if shared.queued.load(Ordering::SeqCst) > left {
+            shared.bell.notify_one();
+        }
     }
 }
 
