@@ -55,6 +55,10 @@ pub(crate) enum PublishStall {
 /// The server side of one AMQP 0-9-1 connection. See the crate's page for the calls a runtime
 /// makes and in which order.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one connection, not states of one thing"
+)]
 pub struct Connection {
     pub(crate) config: Arc<Config>,
     pub(crate) peer_is_loopback: bool,

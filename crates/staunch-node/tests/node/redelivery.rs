@@ -1,5 +1,7 @@
 //! `redelivered` never lies, across any end of the process (contract C8).
 
+use std::fmt::Write as _;
+
 use crate::script::check;
 
 #[test]
@@ -108,10 +110,10 @@ fn a_straggler_does_not_stall_the_queue_after_a_restart() {
          > a/1 c consumes\n",
     );
     for n in 1..=2001 {
-        lines += &format!("> a/1 c gets m{n}\n");
+        writeln!(lines, "> a/1 c gets m{n}").unwrap();
     }
     for n in 2..=2001 {
-        lines += &format!("a/1 ack m{n}\n");
+        writeln!(lines, "a/1 ack m{n}").unwrap();
     }
     lines += "stop
          > a shutdown
