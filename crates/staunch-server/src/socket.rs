@@ -48,6 +48,8 @@ struct Socket {
     written_size_bytes: usize,
     write_stalled_since: Option<Timestamp>,
     peer_gone: bool,
+    /// The mailbox was not emptied, because the output is full.
+    has_unheard: bool,
     /// Publishes are with the node: no more input until it says so.
     awaits_proceed: bool,
 }
@@ -77,6 +79,7 @@ pub(crate) async fn serve(id: ConnectionId, stream: TcpStream, peer: SocketAddr,
         written_size_bytes: 0,
         write_stalled_since: None,
         peer_gone: false,
+        has_unheard: false,
         awaits_proceed: false,
     };
     while socket.round().await {}
@@ -106,7 +109,9 @@ impl Socket {
             self.lose_peer();
             return true;
         }
-        if self.can_feed() {
+        // Events left in the mailbox have rung already and will not ring again.
+        let can_hear = self.has_unheard && !self.output_is_full();
+        if self.can_feed() || can_hear {
             return true;
         }
         self.wait().await;
@@ -125,7 +130,8 @@ impl Socket {
         if self.awaits_proceed && self.mailbox.take_proceed() {
             self.awaits_proceed = false;
         }
-        if self.output_is_full() && !self.peer_gone {
+        self.has_unheard = self.output_is_full() && !self.peer_gone;
+        if self.has_unheard {
             return;
         }
         let now = self.shared.clock.now();
