@@ -238,18 +238,7 @@ impl Node {
             .expect("the catalog and the table agree");
         let mut released = Vec::new();
         let count = slot.queue.purge(&mut released);
-        let is_durable = slot.is_durable;
-        for (index, body, size_bytes) in released {
-            if is_durable {
-                slot.note_settled(index);
-                self.store.release(body, size_bytes);
-            } else {
-                self.bodies.release(body);
-            }
-        }
-        if is_durable {
-            self.mark_unlogged(id);
-        }
+        self.let_go(id, released);
         self.mark_dirty(id);
         let reply = Reply::QueuePurged { count };
         self.answer_when_persisted(session, Event::Reply { channel, reply });

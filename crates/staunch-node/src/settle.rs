@@ -1,8 +1,8 @@
 //! Stage 2 to 6 for what comes back: acks, rejects, requeues, and the logging of what is settled.
 
-use staunch_broker::QueueCommand;
+use staunch_broker::{QueueCommand, Released};
 use staunch_log::StreamId;
-use staunch_types::{ChannelNumber, ConsumerKey, Outcome, request::Settle};
+use staunch_types::{ChannelNumber, ConsumerKey, Outcome, QueueId, request::Settle};
 
 use crate::{
     consumers::ConsumerKind, node::Node, pending::Pending, queues::QueueSlot, session::SessionSlot,
@@ -32,24 +32,30 @@ impl Node {
             .settle(consumer, first, count, outcome, &mut released)
             .expect("a connection settles only what its channel holds");
         match outcome {
-            Outcome::Ack | Outcome::Discard => {
-                let is_durable = slot.is_durable;
-                for (index, body, size_bytes) in released {
-                    if is_durable {
-                        slot.note_settled(index);
-                        self.store.release(body, size_bytes);
-                    } else {
-                        self.bodies.release(body);
-                    }
-                }
-                if is_durable {
-                    self.mark_unlogged(queue);
-                }
-            }
+            Outcome::Ack | Outcome::Discard => self.let_go(queue, released),
             Outcome::Requeue => assert!(released.is_empty(), "a requeued message stays"),
         }
         self.mark_dirty(queue);
         self.count_settled(session, channel, consumer, settled);
+    }
+
+    /// Messages have left their queue for good: their bodies go, and a durable queue will log it.
+    pub(crate) fn let_go(&mut self, queue: QueueId, released: Vec<Released>) {
+        let Some(slot) = self.queues.get_mut(queue) else {
+            return;
+        };
+        let is_durable = slot.is_durable;
+        for (index, body, size_bytes) in released {
+            if is_durable {
+                slot.note_settled(index);
+                self.store.release(body, size_bytes);
+            } else {
+                self.bodies.release(body);
+            }
+        }
+        if is_durable {
+            self.mark_unlogged(queue);
+        }
     }
 
     /// Keeps the books of channel and consumer after `count` settlements.

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::{fatal, runtime::NodeHandle};
 
-/// Jobs a worker may have waiting. The node has at most one write and one background job
-/// outstanding; fetches are one per queue, so they get more room.
+/// Jobs a worker may have waiting. The node has at most one write outstanding, and three background
+/// jobs: a tenure, a checkpoint and one of upkeep. Fetches are one per queue and not counted here.
 const JOBS_MAX: usize = 4;
 
 /// Senders to the three workers.
