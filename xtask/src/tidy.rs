@@ -29,6 +29,11 @@ const EDGES: &[(&str, &[&str])] = &[
         "staunch-node",
         &["staunch-types", "staunch-broker", "staunch-log"],
     ),
+    ("staunch-definitions", &["staunch-types", "staunch-broker"]),
+    (
+        "staunch-http",
+        &["staunch-types", "staunch-broker", "staunch-definitions"],
+    ),
     ("staunch-client", &["staunch-types", "staunch-amqp-codec"]),
     (
         "staunch-server",
@@ -36,6 +41,9 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-types",
             "staunch-amqp-codec",
             "staunch-amqp-connection",
+            "staunch-broker",
+            "staunch-definitions",
+            "staunch-http",
             "staunch-log",
             "staunch-node",
             "staunch-client",
@@ -65,7 +73,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// The crates that may depend on tokio.
-const TOKIO_CRATES: &[&str] = &["staunch-server"];
+const TOKIO_CRATES: &[&str] = &["staunch-server", "staunch-http"];
 
 /// The crates that may touch files outside their tests.
 const FS_CRATES: &[&str] = &[

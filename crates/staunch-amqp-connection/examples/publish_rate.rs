@@ -169,7 +169,10 @@ fn consuming() -> Connection {
         arguments: TableRef::default(),
     };
     send(&mut connection, 1, consume);
-    let reply = Reply::Consuming { consumer: CONSUMER };
+    let reply = Reply::Consuming {
+        consumer: CONSUMER,
+        consumer_timeout: None,
+    };
     connection.handle_event(
         Event::Reply {
             channel: CHANNEL,

@@ -81,6 +81,11 @@ impl Connection {
             Event::LoginRefused => self.handle_login_refused(),
             Event::VhostOpened => self.handle_vhost_opened(),
             Event::VhostRefused(refusal) => self.handle_vhost_refused(&refusal),
+            Event::SecretUpdated
+            | Event::SecretRefused
+            | Event::ChannelOpened { .. }
+            | Event::ConnectionRefused { .. }
+            | Event::Forced { .. } => {}
             Event::ConnectionClosed => self.handle_connection_closed(),
             Event::Alarm { memory, disk } => self.handle_alarm(memory, disk),
             Event::Shutdown => self.handle_shutdown(),
@@ -207,7 +212,7 @@ impl Connection {
                 self.write_if(write, number, method);
                 self.open_channel(number).queue_declared_last = Some(queue);
             }
-            (Awaited::Consuming { tag }, Reply::Consuming { consumer }) => {
+            (Awaited::Consuming { tag }, Reply::Consuming { consumer, .. }) => {
                 self.write_if(
                     write,
                     number,

@@ -14,7 +14,7 @@ use staunch_amqp_codec::{
     wire::ShortStr,
 };
 use staunch_types::{
-    FieldTable, Name, Operation, Refusal, Request,
+    FieldTable, Name, Operation, Peer, Proof, Refusal, Request, Secret,
     field_table::{TableBuilder, TableRef, Value},
     request::Login,
 };
@@ -185,8 +185,15 @@ impl Connection {
         let user = Name::new(user).map_err(|_| PeerError::MalformedResponse)?;
         self.requests.push(Request::Login(Login {
             user,
-            password: password.to_vec(),
+            proof: Proof::Password(Secret(password.to_vec())),
             loopback: self.peer_is_loopback,
+            peer: Box::new(Peer {
+                address: None,
+                local_address: None,
+                tls: None,
+                mechanism,
+                client_properties: self.client.properties.clone(),
+            }),
         }));
         self.state = State::LoggingIn { mechanism };
         Ok(())

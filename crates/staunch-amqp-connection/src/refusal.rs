@@ -19,8 +19,12 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
         | Refusal::InvalidName { .. }
         | Refusal::Precondition(_)
         | Refusal::LimitReached(_) => ReplyCode::PreconditionFailed,
-        Refusal::QueueLocked { .. } => ReplyCode::ResourceLocked,
-        Refusal::QueueInExclusiveUse { .. }
+        Refusal::QueueLocked { .. } | Refusal::ResourceLocked(_) => ReplyCode::ResourceLocked,
+        Refusal::NotAllowed(_) => ReplyCode::NotAllowed,
+        Refusal::NotImplemented(_) => ReplyCode::NotImplemented,
+        Refusal::ResourceError(_) => ReplyCode::ResourceError,
+        Refusal::AccessRefused(_)
+        | Refusal::QueueInExclusiveUse { .. }
         | Refusal::ReservedName { .. }
         | Refusal::DefaultExchange
         | Refusal::SystemResource { .. }
@@ -45,6 +49,11 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
         | Refusal::InvalidName { .. }
         | Refusal::Precondition(_)
         | Refusal::LimitReached(_)
+        | Refusal::AccessRefused(_)
+        | Refusal::ResourceLocked(_)
+        | Refusal::NotAllowed(_)
+        | Refusal::NotImplemented(_)
+        | Refusal::ResourceError(_)
         | Refusal::QueueLocked { .. }
         | Refusal::QueueInExclusiveUse { .. }
         | Refusal::ReservedName { .. }
@@ -63,6 +72,8 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
 fn method_id(operation: Operation) -> MethodId {
     match operation {
         Operation::OpenVhost => MethodId(10, 40),
+        Operation::OpenChannel => MethodId(20, 10),
+        Operation::Commit => MethodId(90, 20),
         Operation::DeclareExchange => MethodId(40, 10),
         Operation::DeleteExchange => MethodId(40, 20),
         Operation::BindExchange => MethodId(40, 30),

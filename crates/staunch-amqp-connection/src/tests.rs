@@ -99,6 +99,7 @@ impl Bench {
         bench.method(1, consume("tag"));
         bench.reply(Reply::Consuming {
             consumer: ConsumerKey(7),
+            consumer_timeout: None,
         });
         bench.output();
         bench.requests();

@@ -11,12 +11,15 @@ pub mod catalog;
 mod encoding;
 mod exchange;
 pub mod queue;
+mod settings;
 
 pub use catalog::{
     Applied, Binding, Catalog, CatalogCommand, CatalogLimits, Change, QueueEntry, QueueKind, Routed,
 };
 pub use encoding::DecodeError;
 pub use queue::{
-    Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Durability, Got, MESSAGES_PER_QUEUE_MAX,
-    Queue, QueueCommand, Refused, Released, Restored, UnknownDelivery,
+    Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Durability, Got,
+    MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES, Queue, QueueCommand, Refused, Released, Restored,
+    UnknownDelivery,
 };
+pub use settings::{DeadLettering, Overflow, Priorities, QueueSettings};

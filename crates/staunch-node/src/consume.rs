@@ -26,7 +26,11 @@ impl Node {
         match self.add_consumer(session, id, consume, vhost) {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
             Ok(consumer) => {
-                self.reply(session, channel, Reply::Consuming { consumer });
+                let reply = Reply::Consuming {
+                    consumer,
+                    consumer_timeout: None,
+                };
+                self.reply(session, channel, reply);
                 self.mark_dirty(id);
             }
         }

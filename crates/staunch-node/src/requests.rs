@@ -1,7 +1,8 @@
 //! What each request of a connection leads to.
 
 use staunch_types::{
-    ChannelNumber, ConnectionId, Event, Name, Operation, Refusal, Reply, Request, request::Login,
+    ChannelNumber, ConnectionId, Event, Name, Operation, Proof, Refusal, Reply, Request, Secret,
+    request::Login,
 };
 
 use crate::{
@@ -19,6 +20,17 @@ impl Node {
             Request::Login(login) => self.login(slot, &login),
             Request::OpenVhost { vhost } => self.open_vhost(slot, vhost),
             Request::OpenChannel { channel } => self.open_channel(slot, channel),
+            Request::UpdateSecret { .. } => self.sessions.push(slot, Event::SecretRefused),
+            Request::ConsumeReplies { channel } => {
+                let refusal = Refusal::NotImplemented("direct reply-to".to_owned());
+                self.refuse(slot, channel, Operation::Consume, refusal);
+            }
+            Request::SelectTx { channel }
+            | Request::Commit { channel, .. }
+            | Request::Rollback { channel } => {
+                let refusal = Refusal::NotImplemented("tx".to_owned());
+                self.refuse(slot, channel, Operation::Commit, refusal);
+            }
             Request::DeclareExchange(declare) => self.declare_exchange(slot, declare),
             Request::DeleteExchange {
                 channel,
@@ -95,8 +107,11 @@ impl Node {
 
     fn login(&mut self, slot: SessionSlot, login: &Login) {
         let user = self.config.users.get(&login.user);
+        let Proof::Password(Secret(password)) = &login.proof else {
+            return self.sessions.push(slot, Event::LoginRefused);
+        };
         let is_good = user.is_some_and(|user| {
-            user.has_password(&login.password) && (login.loopback || !user.loopback_only)
+            user.has_password(password) && (login.loopback || !user.loopback_only)
         });
         let event = if is_good {
             Event::LoginAccepted {
@@ -130,6 +145,7 @@ impl Node {
                 replaced.is_none(),
                 "a channel is closed before its number is used again"
             );
+            self.sessions.push(slot, Event::ChannelOpened { channel });
         }
     }
 

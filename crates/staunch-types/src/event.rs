@@ -1,5 +1,7 @@
 //! Node → protocol: everything a connection may hear.
 
+use std::time::Duration;
+
 use crate::{
     ChannelNumber, ConsumerKey, Message, MessageIndex, Name, Operation, PublishSeq, QueueId,
     Refusal,
@@ -19,6 +21,29 @@ pub enum Event {
     VhostOpened,
     /// It is not (530, closes the connection).
     VhostRefused(Refusal),
+    /// The user's secret is the new one.
+    SecretUpdated,
+    /// It is not (530, closes the connection).
+    SecretRefused,
+    /// Answer to `OpenChannel`.
+    ChannelOpened {
+        /// The channel.
+        channel: ChannelNumber,
+    },
+    /// Something that concerns the connection as a whole was refused, as a limit was reached:
+    /// it closes with `refusal`'s code.
+    ConnectionRefused {
+        /// What was refused.
+        operation: Operation,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Somebody ends the connection: an operator, or the going of its user or virtual host (320,
+    /// closes the connection).
+    Forced {
+        /// Explanation for the client.
+        reason: String,
+    },
     /// Answer to a request on a channel.
     Reply {
         /// The channel.
@@ -157,6 +182,9 @@ pub enum Reply {
     Consuming {
         /// Key under which deliveries come.
         consumer: ConsumerKey,
+        /// How long one of its deliveries may stay unsettled, if the queue says so
+        /// (`x-consumer-timeout`); else the connection's own limit applies.
+        consumer_timeout: Option<Duration>,
     },
     /// `basic.cancel-ok`.
     Cancelled {
@@ -172,4 +200,6 @@ pub enum Reply {
     },
     /// `basic.get-empty`.
     GotNothing,
+    /// `tx.commit-ok`.
+    Committed,
 }

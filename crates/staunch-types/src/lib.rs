@@ -24,5 +24,5 @@ pub use message::Message;
 pub use name::Name;
 pub use options::{ExchangeKind, ExchangeOptions, QueueOptions};
 pub use refusal::{Operation, Refusal, Resource};
-pub use request::{Outcome, Request};
-pub use timestamp::Timestamp;
+pub use request::{Outcome, Peer, Proof, Request, Secret};
+pub use timestamp::{Timestamp, UnixMillis};

@@ -26,6 +26,10 @@ impl Resource {
 pub enum Operation {
     /// `connection.open`.
     OpenVhost,
+    /// `channel.open`.
+    OpenChannel,
+    /// `tx.commit`.
+    Commit,
     /// `exchange.declare`.
     DeclareExchange,
     /// `exchange.delete`.
@@ -207,6 +211,21 @@ pub enum Refusal {
     /// 406: anything else that RabbitMQ has a text of its own for.
     #[error("{0}")]
     Precondition(String),
+    /// 403, closes the channel: the user may not, with RabbitMQ's text.
+    #[error("{0}")]
+    AccessRefused(String),
+    /// 405, closes the channel.
+    #[error("{0}")]
+    ResourceLocked(String),
+    /// 530, closes the connection: a limit of user, virtual host or node, or no access to it.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// 540, closes the connection: RabbitMQ does not do this for this kind of queue.
+    #[error("{0}")]
+    NotImplemented(String),
+    /// 506, closes the connection: a limit that a client must not reach in good faith.
+    #[error("{0}")]
+    ResourceError(String),
     /// 406: a limit of the node or virtual host would be passed.
     #[error("{0}")]
     LimitReached(String),

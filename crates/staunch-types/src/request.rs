@@ -6,6 +6,8 @@
 //! the node has refused anything on a channel it ignores that channel, without answers, until
 //! `CloseChannel`.
 
+use std::net::SocketAddr;
+
 use crate::{
     ChannelNumber, ConsumerKey, ExchangeOptions, FieldTable, Message, MessageIndex, Name,
     PublishSeq, QueueId, QueueOptions,
@@ -21,7 +23,13 @@ pub enum Request {
         /// Name of the virtual host.
         vhost: Name,
     },
-    /// A channel came to be. One-way.
+    /// `connection.update-secret`: the user's password is another one from now on. Answered by
+    /// `SecretUpdated` or `SecretRefused`.
+    UpdateSecret {
+        /// The new secret; never printed.
+        secret: Secret,
+    },
+    /// A channel is wanted. Answered by `ChannelOpened` or, over a limit, `ConnectionRefused`.
     OpenChannel {
         /// Its number.
         channel: ChannelNumber,
@@ -67,6 +75,31 @@ pub enum Request {
     },
     /// `basic.consume`. Answered by `Reply::Consuming`; deliveries follow it.
     Consume(Consume),
+    /// `basic.consume` of `amq.rabbitmq.reply-to` (RabbitMQ, direct reply-to): replies come to
+    /// this channel as settled deliveries. Answered by `Reply::Consuming`.
+    ConsumeReplies {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+    },
+    /// `tx.select`: from now on what the channel publishes waits for `Commit`. One-way; the
+    /// connection itself holds settlements back.
+    SelectTx {
+        /// The channel.
+        channel: ChannelNumber,
+    },
+    /// `tx.commit`: what was published since the last commit or rollback is enqueued, then
+    /// `settles` are applied. Answered by `Reply::Committed` once all of it is persisted.
+    Commit {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+        /// Settlements of the transaction, in order.
+        settles: Vec<Settle>,
+    },
+    /// `tx.rollback`: what was published since the last commit or rollback is forgotten. One-way.
+    Rollback {
+        /// The channel.
+        channel: ChannelNumber,
+    },
     /// `basic.cancel`. Answered by `Reply::Cancelled`, after the last delivery.
     Cancel {
         /// Channel to answer on.
@@ -108,23 +141,53 @@ pub enum Request {
     },
 }
 
-/// Credentials (SASL PLAIN, AMQPLAIN).
-#[derive(Clone)]
+/// Who wants to log in, and from where.
+#[derive(Clone, Debug)]
 pub struct Login {
-    /// User name.
+    /// User name; for [`Proof::Anonymous`] empty: the node's configuration names the user.
     pub user: Name,
-    /// Password; never printed.
-    pub password: Vec<u8>,
+    /// What shows that it is that user.
+    pub proof: Proof,
     /// Whether the peer's socket address is loopback.
     pub loopback: bool,
+    /// What is known of the other end, for lists and events.
+    pub peer: Box<Peer>,
 }
 
-impl std::fmt::Debug for Login {
+/// What shows who somebody is (SASL).
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// PLAIN, AMQPLAIN: a password.
+    Password(Secret),
+    /// EXTERNAL: the user name was taken from a client certificate that TLS has verified.
+    Certificate,
+    /// ANONYMOUS: nothing.
+    Anonymous,
+}
+
+/// Bytes that are never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        f.write_str("Secret(..)")
     }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Peer {
+    /// Its address, or what a PROXY header said it is.
+    pub address: Option<SocketAddr>,
+    /// The address it connected to.
+    pub local_address: Option<SocketAddr>,
+    /// TLS protocol version, such as `TLSv1.3`, if the connection is encrypted.
+    pub tls: Option<&'static str>,
+    /// SASL mechanism.
+    pub mechanism: &'static str,
+    /// `connection.start-ok`, client-properties.
+    pub client_properties: FieldTable,
 }
 
 /// A publish (AMQP 0-9-1, basic.publish).

@@ -45,7 +45,13 @@ fn answer(request: &Request, events: &mut Vec<Event>) {
         }
         Request::Consume(consume) => {
             let (channel, consumer) = (consume.channel, ConsumerKey(7));
-            events.push(reply(channel, Reply::Consuming { consumer }));
+            events.push(reply(
+                channel,
+                Reply::Consuming {
+                    consumer,
+                    consumer_timeout: None,
+                },
+            ));
             events.extend((0..3).map(|index| {
                 Event::Delivery(Delivery {
                     channel,

@@ -74,6 +74,7 @@ fn acks_are_written_before_the_channel_closes() {
     bench.method(1, consume(""));
     bench.reply(Reply::Consuming {
         consumer: ConsumerKey(1),
+        consumer_timeout: None,
     });
     bench.method(
         1,

@@ -30,6 +30,7 @@ fn consume_deliver_settle() {
     );
     bench.reply(Reply::Consuming {
         consumer: ConsumerKey(7),
+        consumer_timeout: None,
     });
     let output = bench.output();
     assert!(

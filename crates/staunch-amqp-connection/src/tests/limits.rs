@@ -98,6 +98,7 @@ fn consumers_of_a_channel_are_counted() {
         bench.connection.handle_input(&bytes.into(), bench.now);
         let reply = Reply::Consuming {
             consumer: ConsumerKey(key),
+            consumer_timeout: None,
         };
         bench.connection.handle_event(
             Event::Reply {

@@ -10,6 +10,7 @@
 //! deliver, settles, and writes to the log what [`QueueCommand`] says. See [`watermark`] for why
 //! a durable queue sometimes has a message and a consumer and yet assigns nothing.
 
+mod arrival;
 mod command;
 mod consumers;
 mod entries;
@@ -22,6 +23,7 @@ mod tests;
 
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, Outcome};
 
+pub use arrival::{Arrival, META_SIZE_BYTES};
 pub use command::QueueCommand;
 pub use consumers::CONSUMERS_PER_QUEUE_MAX;
 pub use recovery::{MESSAGES_PER_QUEUE_MAX, Restored};

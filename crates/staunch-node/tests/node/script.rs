@@ -19,7 +19,8 @@ use std::{collections::BTreeMap, time::Duration};
 use staunch_node::{Input, NodeConfig};
 use staunch_types::{
     ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, ExchangeOptions, FieldTable,
-    Message, MessageIndex, Name, Outcome, PublishSeq, QueueId, QueueOptions, Reply, Request,
+    Message, MessageIndex, Name, Outcome, Proof, PublishSeq, QueueId, QueueOptions, Reply, Request,
+    Secret,
     field_table::TableBuilder,
     request::{
         Binding, Consume, DeclareExchange, DeclareQueue, Destination, Login, Publish, Settle,
@@ -266,8 +267,9 @@ impl Script {
             }
             ["login", user, password, from] => Request::Login(Login {
                 user: name(user),
-                password: password.as_bytes().to_vec(),
+                proof: Proof::Password(Secret(password.as_bytes().to_vec())),
                 loopback: *from == "loopback",
+                peer: Box::default(),
             }),
             ["vhost", vhost] => Request::OpenVhost { vhost: name(vhost) },
             other => panic!("unknown words {other:?}"),
@@ -353,7 +355,13 @@ impl Client {
     /// Takes an event, and says what a reader of the transcript should see of it.
     fn hear(&mut self, event: &Event) -> Option<String> {
         Some(match event {
-            Event::VhostOpened => return None,
+            Event::VhostOpened | Event::ChannelOpened { .. } => return None,
+            Event::SecretUpdated => " secret updated".to_owned(),
+            Event::SecretRefused => " secret refused".to_owned(),
+            Event::ConnectionRefused { operation, refusal } => {
+                format!(" {operation:?} refused: {refusal}")
+            }
+            Event::Forced { reason } => format!(" forced: {reason}"),
             Event::Delivery(delivery) => {
                 self.take(delivery);
                 let called = &self.consumers[&(delivery.channel.0, delivery.consumer)];
@@ -418,7 +426,7 @@ impl Client {
             }
             Reply::QueuePurged { count } => format!("purged {count}"),
             Reply::QueueDeleted { count } => format!("queue deleted with {count}"),
-            Reply::Consuming { consumer } => {
+            Reply::Consuming { consumer, .. } => {
                 let called = self.naming.take().expect("a consumer was asked for");
                 self.consumers
                     .insert((channel.0, *consumer), called.clone());
@@ -436,6 +444,7 @@ impl Client {
                 format!("got {}, {ready_count} more", said(delivery))
             }
             Reply::GotNothing => "got nothing".to_owned(),
+            Reply::Committed => "committed".to_owned(),
             Reply::ExchangeDeclared => "exchange declared".to_owned(),
             Reply::ExchangeDeleted => "exchange deleted".to_owned(),
             Reply::Bound => "bound".to_owned(),

@@ -1,0 +1,48 @@
+//! What a queue is told of a message, beside where its bytes are.
+
+use staunch_types::{BodyRef, UnixMillis};
+
+/// Size of [`Arrival::meta`], in bytes.
+pub const META_SIZE_BYTES: usize = 16;
+
+/// A message that comes to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Where its stored form is.
+    pub body: BodyRef,
+    /// Size of the stored form, in bytes.
+    pub size_bytes: u32,
+    /// Size of the body alone, in bytes: what `x-max-length-bytes` counts.
+    pub body_size_bytes: u32,
+    /// When it expires; from its own `expiration` and the queue's `x-message-ttl`.
+    pub expires_at: Option<UnixMillis>,
+    /// Its priority as published; the queue knows how high its own go.
+    pub priority: u8,
+}
+
+impl Arrival {
+    /// What is kept beside the message in the log, so that recovery need not read it. Version 1,
+    /// big-endian: expiry u64 (0 is none), body size u32, priority u8, three zero bytes.
+    pub fn meta(&self) -> [u8; META_SIZE_BYTES] {
+        let mut meta = [0; META_SIZE_BYTES];
+        let expires_at = self.expires_at.map_or(0, |at| at.0);
+        meta[..8].copy_from_slice(&expires_at.to_be_bytes());
+        meta[8..12].copy_from_slice(&self.body_size_bytes.to_be_bytes());
+        meta[12] = self.priority;
+        meta
+    }
+
+    /// The message that [`Arrival::meta`] was made of.
+    pub fn from_meta(body: BodyRef, size_bytes: u32, meta: [u8; META_SIZE_BYTES]) -> Self {
+        let (expires_at, rest) = meta.split_first_chunk::<8>().expect("sixteen bytes");
+        let (body_size_bytes, rest) = rest.split_first_chunk::<4>().expect("eight bytes");
+        let expires_at = u64::from_be_bytes(*expires_at);
+        Self {
+            body,
+            size_bytes,
+            body_size_bytes: u32::from_be_bytes(*body_size_bytes),
+            expires_at: (expires_at > 0).then_some(UnixMillis(expires_at)),
+            priority: rest[0],
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! RabbitMQ definitions files: JSON in, catalog commands out, and back.

@@ -1,0 +1,1 @@
+//! The administration interface over HTTP (RabbitMQ management API).
