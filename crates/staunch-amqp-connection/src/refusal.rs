@@ -10,7 +10,6 @@ use crate::error::{Fault, MethodId, ReplyCode};
 pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
     let code = match refusal {
         Refusal::NotFound { .. } => ReplyCode::NotFound,
-        Refusal::VhostNotFound { .. } => ReplyCode::NotAllowed,
         Refusal::Inequivalent { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::UnknownExchangeType { .. }
@@ -20,7 +19,7 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
         | Refusal::Precondition(_)
         | Refusal::LimitReached(_) => ReplyCode::PreconditionFailed,
         Refusal::QueueLocked { .. } | Refusal::ResourceLocked(_) => ReplyCode::ResourceLocked,
-        Refusal::NotAllowed(_) => ReplyCode::NotAllowed,
+        Refusal::VhostNotFound { .. } | Refusal::NotAllowed(_) => ReplyCode::NotAllowed,
         Refusal::NotImplemented(_) => ReplyCode::NotImplemented,
         Refusal::ResourceError(_) => ReplyCode::ResourceError,
         Refusal::AccessRefused(_)

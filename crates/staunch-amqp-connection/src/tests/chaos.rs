@@ -17,7 +17,23 @@ fn answer(request: &Request, events: &mut Vec<Event>) {
             user: login.user.clone(),
         }),
         Request::OpenVhost { .. } => events.push(Event::VhostOpened),
-        Request::OpenChannel { .. }
+        Request::UpdateSecret { .. } => events.push(Event::SecretUpdated),
+        Request::OpenChannel { channel } => {
+            events.push(Event::ChannelOpened { channel: *channel });
+        }
+        Request::ConsumeReplies { channel } => {
+            let reply = reply(
+                *channel,
+                Reply::Consuming {
+                    consumer: ConsumerKey(8),
+                    consumer_timeout: None,
+                },
+            );
+            events.push(reply);
+        }
+        Request::Commit { channel, .. } => events.push(reply(*channel, Reply::Committed)),
+        Request::SelectTx { .. }
+        | Request::Rollback { .. }
         | Request::Publish(_)
         | Request::Settle(_)
         | Request::LimitChannel { .. }

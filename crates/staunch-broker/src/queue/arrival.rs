@@ -34,15 +34,16 @@ impl Arrival {
 
     /// The message that [`Arrival::meta`] was made of.
     pub fn from_meta(body: BodyRef, size_bytes: u32, meta: [u8; META_SIZE_BYTES]) -> Self {
-        let (expires_at, rest) = meta.split_first_chunk::<8>().expect("sixteen bytes");
-        let (body_size_bytes, rest) = rest.split_first_chunk::<4>().expect("eight bytes");
-        let expires_at = u64::from_be_bytes(*expires_at);
+        let (mut expires_at, mut body_size_bytes) = ([0; 8], [0; 4]);
+        expires_at.copy_from_slice(&meta[..8]);
+        body_size_bytes.copy_from_slice(&meta[8..12]);
+        let expires_at = u64::from_be_bytes(expires_at);
         Self {
             body,
             size_bytes,
-            body_size_bytes: u32::from_be_bytes(*body_size_bytes),
+            body_size_bytes: u32::from_be_bytes(body_size_bytes),
             expires_at: (expires_at > 0).then_some(UnixMillis(expires_at)),
-            priority: rest[0],
+            priority: meta[12],
         }
     }
 }
