@@ -22,4 +22,4 @@ pub use queue::{
     MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES, Queue, QueueCommand, Refused, Released, Restored,
     UnknownDelivery,
 };
-pub use settings::{DeadLettering, Overflow, Priorities, QueueSettings};
+pub use settings::{DELIVERY_LIMIT_DEFAULT, DeadLettering, Overflow, Priorities, QueueSettings};

@@ -1,6 +1,13 @@
 //! How a queue behaves: what its arguments, its policy and its operator policy say together.
 
-use staunch_types::Name;
+use staunch_types::field_table::Value;
+use staunch_types::{FieldTable, Name};
+
+use crate::catalog::QueueKind;
+
+/// Returns after which a quorum queue's message dies unless `x-delivery-limit` says otherwise
+/// (RabbitMQ 4.0).
+pub const DELIVERY_LIMIT_DEFAULT: u32 = 20;
 
 /// What happens when a queue is full (`x-overflow`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,4 +71,151 @@ pub struct QueueSettings {
     pub consumer_timeout_millis: Option<u64>,
     /// Returns to the queue are counted, persisted and told to consumers (`x-delivery-count`).
     pub counts_deliveries: bool,
+}
+
+impl QueueSettings {
+    /// What the arguments of a declaration say, without any policy. They have been checked when
+    /// the queue was declared: what makes no sense here is left out.
+    pub fn from_arguments(kind: QueueKind, arguments: &FieldTable) -> Self {
+        let number = |key: &str| {
+            let value = arguments.get(key).and_then(Value::as_i64);
+            value.and_then(|value| u64::try_from(value).ok())
+        };
+        let overflow = overflow(arguments);
+        let is_quorum = kind == QueueKind::Quorum;
+        let may_keep = is_quorum && overflow == Overflow::RejectPublish;
+        Self {
+            message_ttl_millis: number("x-message-ttl"),
+            expires_millis: number("x-expires"),
+            max_length: number("x-max-length"),
+            max_length_bytes: number("x-max-length-bytes"),
+            overflow,
+            dead_lettering: dead_lettering(arguments, may_keep),
+            priorities: priorities(kind, arguments),
+            single_active_consumer: arguments
+                .get("x-single-active-consumer")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
+            delivery_limit: if is_quorum {
+                delivery_limit(arguments)
+            } else {
+                None
+            },
+            consumer_timeout_millis: number("x-consumer-timeout"),
+            counts_deliveries: is_quorum,
+        }
+    }
+}
+
+fn text<'a>(arguments: &'a FieldTable, key: &str) -> Option<&'a str> {
+    arguments.get(key).and_then(Value::as_str)
+}
+
+fn overflow(arguments: &FieldTable) -> Overflow {
+    match text(arguments, "x-overflow") {
+        Some("reject-publish") => Overflow::RejectPublish,
+        Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
+        Some(_) | None => Overflow::DropHead,
+    }
+}
+
+/// `may_keep`: the queue is one that can hold on to dead letters until they have arrived.
+fn dead_lettering(arguments: &FieldTable, may_keep: bool) -> Option<DeadLettering> {
+    let name = |key: &str| text(arguments, key).and_then(|text| Name::new(text.as_bytes()).ok());
+    let wants = text(arguments, "x-dead-letter-strategy") == Some("at-least-once");
+    Some(DeadLettering {
+        // No exchange has a name that is too long for one: its dead letters would be dropped.
+        exchange: name("x-dead-letter-exchange")?,
+        routing_key: name("x-dead-letter-routing-key"),
+        at_least_once: may_keep && wants,
+    })
+}
+
+fn priorities(kind: QueueKind, arguments: &FieldTable) -> Priorities {
+    if kind == QueueKind::Quorum {
+        return Priorities::TwoToOne;
+    }
+    let highest = arguments.get("x-max-priority").and_then(Value::as_i64);
+    match highest.and_then(|highest| u8::try_from(highest).ok()) {
+        None | Some(0) => Priorities::None,
+        Some(highest) => Priorities::Strict(highest),
+    }
+}
+
+/// Negative means without limit.
+fn delivery_limit(arguments: &FieldTable) -> Option<u32> {
+    match arguments.get("x-delivery-limit").and_then(Value::as_i64) {
+        None => Some(DELIVERY_LIMIT_DEFAULT),
+        Some(limit) if limit < 0 => None,
+        Some(limit) => Some(u32::try_from(limit).unwrap_or(u32::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use staunch_types::field_table::TableBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_plain_classic_queue_has_no_limits() {
+        let settings = QueueSettings::from_arguments(QueueKind::Classic, &FieldTable::default());
+        assert_eq!(settings, QueueSettings::default());
+    }
+
+    #[test]
+    fn a_quorum_queue_counts_deliveries() {
+        let of = |limit: Option<i32>| {
+            let table = limit.map_or_else(TableBuilder::new, |limit| {
+                TableBuilder::new().int("x-delivery-limit", limit)
+            });
+            QueueSettings::from_arguments(QueueKind::Quorum, &table.build())
+        };
+        assert!(of(None).counts_deliveries);
+        assert_eq!(of(None).priorities, Priorities::TwoToOne);
+        assert_eq!(of(None).delivery_limit, Some(DELIVERY_LIMIT_DEFAULT));
+        assert_eq!(of(Some(-1)).delivery_limit, None);
+        assert_eq!(of(Some(3)).delivery_limit, Some(3));
+    }
+
+    #[test]
+    fn at_least_once_needs_a_quorum_queue_that_rejects_publishes() {
+        let at_least_once = |kind, overflow: &str| {
+            let arguments = TableBuilder::new()
+                .longstr("x-dead-letter-exchange", "")
+                .longstr("x-dead-letter-routing-key", "dead")
+                .longstr("x-dead-letter-strategy", "at-least-once")
+                .longstr("x-overflow", overflow)
+                .build();
+            let settings = QueueSettings::from_arguments(kind, &arguments);
+            let dead_lettering = settings.dead_lettering.unwrap();
+            assert_eq!(dead_lettering.routing_key, Some(Name::from_static("dead")));
+            dead_lettering.at_least_once
+        };
+        assert!(at_least_once(QueueKind::Quorum, "reject-publish"));
+        assert!(!at_least_once(QueueKind::Quorum, "drop-head"));
+        assert!(!at_least_once(QueueKind::Classic, "reject-publish"));
+    }
+
+    #[test]
+    fn numbers_are_read_in_any_width() {
+        let arguments = TableBuilder::new()
+            .int("x-message-ttl", 0)
+            .long("x-expires", 1000)
+            .int("x-max-length", 5)
+            .long("x-max-length-bytes", 6)
+            .longstr("x-overflow", "reject-publish-dlx")
+            .int("x-max-priority", 10)
+            .bool("x-single-active-consumer", true)
+            .build();
+        let settings = QueueSettings::from_arguments(QueueKind::Classic, &arguments);
+        assert_eq!(settings.message_ttl_millis, Some(0));
+        assert_eq!(settings.expires_millis, Some(1000));
+        assert_eq!(settings.max_length, Some(5));
+        assert_eq!(settings.max_length_bytes, Some(6));
+        assert_eq!(settings.overflow, Overflow::RejectPublishDlx);
+        assert_eq!(settings.priorities, Priorities::Strict(10));
+        assert!(settings.single_active_consumer);
+        assert_eq!(settings.delivery_limit, None);
+    }
 }
