@@ -5,6 +5,8 @@ use staunch_log::{
 };
 use staunch_types::{ConnectionId, Event, QueueId, Request};
 
+use crate::admin::{AdminAnswer, AdminId, AdminRequest};
+
 /// What the runtime (or the simulator) tells the node.
 #[derive(Debug)]
 pub enum Input {
@@ -18,6 +20,8 @@ pub enum Input {
     Background(BackgroundDone),
     /// Bodies came back from disk for a queue, or did not.
     Fetched(QueueId, Result<FetchDone, FetchFailed>),
+    /// An operator asks for something; answered by [`Output::Admin`] with the same id.
+    Admin(AdminId, AdminRequest),
     /// Facts about the machine, about once a second.
     Resources {
         /// Bytes the file system of the data directory has left.
@@ -42,6 +46,8 @@ pub enum Output {
     Background(BackgroundJob),
     /// Read, then answer [`Input::Fetched`].
     Fetch(QueueId, FetchJob),
+    /// The answer to an operator's request.
+    Admin(AdminId, AdminAnswer),
     /// Everything is on disk: the process may exit.
     Stopped,
     /// Stored bytes cannot be read back: the process must stop and say where.

@@ -10,8 +10,10 @@
 //!
 //! Where to look: `requests` for what a request leads to, `publish` → `deliver` → `settle` for the
 //! road of a message, `definitions` and `consume` for what is declared, `pending` for what waits
-//! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end.
+//! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end,
+//! `login` for who is there, `admin` for what operators ask.
 
+mod admin;
 mod alarm;
 mod config;
 mod consume;
@@ -20,6 +22,7 @@ mod definitions;
 mod deliver;
 mod get;
 mod input;
+mod login;
 mod node;
 mod pace;
 mod pending;
@@ -34,6 +37,7 @@ mod state;
 mod stop;
 mod transient;
 
+pub use admin::{AdminAnswer, AdminId, AdminRequest, ConnectionInfo, OnRefusal, QueueInfo};
 pub use config::{NodeConfig, User};
 pub use input::{Input, Output};
 pub use node::Node;

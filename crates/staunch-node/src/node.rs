@@ -115,6 +115,7 @@ impl Node {
             Input::Background(done) => self.handle_background(done),
             Input::Fetched(queue, Ok(done)) => self.handle_fetched(queue, done),
             Input::Fetched(_, Err(failed)) => self.outputs.push_back(Output::Unreadable(failed)),
+            Input::Admin(id, request) => self.handle_admin(id, request),
             Input::Resources {
                 disk_free_size_bytes,
             } => {
@@ -249,6 +250,7 @@ impl Node {
                     self.sessions.push(session, *event);
                 }
             }
+            Pending::Admin { id, answer } => self.outputs.push_back(Output::Admin(id, *answer)),
             Pending::Reserve { queue, upto } => {
                 if let Some(slot) = self.queues.get_mut(queue) {
                     slot.queue.reserve(upto);

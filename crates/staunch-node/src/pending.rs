@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 use staunch_log::{BackgroundJob, ChunkId};
 use staunch_types::{ChannelNumber, ConnectionId, Event, MessageIndex, PublishSeq, QueueId};
 
-use crate::session::SessionSlot;
+use crate::{
+    admin::{AdminAnswer, AdminId},
+    session::SessionSlot,
+};
 
 /// Something that waits for the disk.
 #[derive(Debug)]
@@ -30,6 +33,11 @@ pub(crate) enum Pending {
     },
     /// The answer to a declaration.
     Counts(CountsDue),
+    /// An operator's answer to give.
+    Admin {
+        id: AdminId,
+        answer: Box<AdminAnswer>,
+    },
     /// Deliveries that may go out (contract C8).
     Reserve { queue: QueueId, upto: MessageIndex },
     /// A checkpoint that speaks of chunks up to here.

@@ -1,9 +1,6 @@
 //! What each request of a connection leads to.
 
-use staunch_types::{
-    ChannelNumber, ConnectionId, Event, Name, Operation, Proof, Refusal, Reply, Request, Secret,
-    request::Login,
-};
+use staunch_types::{ChannelNumber, ConnectionId, Event, Name, Operation, Refusal, Reply, Request};
 
 use crate::{
     node::Node,
@@ -17,7 +14,7 @@ impl Node {
             Request::Publish(publish) => self.publish(slot, publish),
             Request::Settle(settle) => self.settle(slot, settle),
             Request::Drained { size_bytes } => self.drained(slot, size_bytes),
-            Request::Login(login) => self.login(slot, &login),
+            Request::Login(login) => self.login(slot, login),
             Request::OpenVhost { vhost } => self.open_vhost(slot, vhost),
             Request::OpenChannel { channel } => self.open_channel(slot, channel),
             Request::UpdateSecret { .. } => self.sessions.push(slot, Event::SecretRefused),
@@ -103,24 +100,6 @@ impl Node {
                 refusal,
             },
         );
-    }
-
-    fn login(&mut self, slot: SessionSlot, login: &Login) {
-        let user = self.config.users.get(&login.user);
-        let Proof::Password(Secret(password)) = &login.proof else {
-            return self.sessions.push(slot, Event::LoginRefused);
-        };
-        let is_good = user.is_some_and(|user| {
-            user.has_password(password) && (login.loopback || !user.loopback_only)
-        });
-        let event = if is_good {
-            Event::LoginAccepted {
-                user: login.user.clone(),
-            }
-        } else {
-            Event::LoginRefused
-        };
-        self.sessions.push(slot, event);
     }
 
     fn open_vhost(&mut self, slot: SessionSlot, vhost: Name) {

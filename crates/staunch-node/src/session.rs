@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Event, Name, PublishSeq, QueueId};
 
+use crate::login::Client;
+
 /// Deliveries a connection may have on the way to its socket, in bytes. Beyond it the node stops
 /// delivering to it until half has drained.
 pub const OUTBOUND_SIZE_BYTES_MAX: u64 = 1024 * 1024;
@@ -16,6 +18,8 @@ pub(crate) struct SessionSlot(pub(crate) u32);
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: ConnectionId,
+    /// None until somebody has logged in.
+    pub(crate) client: Option<Box<Client>>,
     /// Empty until `OpenVhost` succeeded.
     pub(crate) vhost: Name,
     pub(crate) channels: BTreeMap<ChannelNumber, Channel>,
@@ -56,6 +60,7 @@ impl Session {
     pub(crate) fn new(id: ConnectionId) -> Self {
         Self {
             id,
+            client: None,
             vhost: Name::default(),
             channels: BTreeMap::new(),
             exclusive_queues: BTreeSet::new(),

@@ -1,6 +1,7 @@
 //! The node from outside: its inputs and outputs, on a disk in memory.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod admin;
 mod alarms;
 mod boundaries;
 mod chaos;

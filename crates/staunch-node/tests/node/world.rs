@@ -8,7 +8,7 @@ use std::{
 use staunch_log::{
     Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteDone, WriteJob, Writer,
 };
-use staunch_node::{Input, Node, NodeConfig, Output, Recovered, User};
+use staunch_node::{AdminAnswer, AdminId, Input, Node, NodeConfig, Output, Recovered, User};
 use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
 
 /// Jobs after which a test that waits for quiet has found an endless loop.
@@ -26,6 +26,8 @@ pub(crate) struct World {
     /// What the connections were told and nobody has looked at yet.
     pub(crate) events: Vec<(ConnectionId, Event)>,
     pub(crate) proceeds: Vec<ConnectionId>,
+    /// What operators were told.
+    pub(crate) answers: Vec<(AdminId, AdminAnswer)>,
     pub(crate) is_stopped: bool,
     workers: Workers,
 }
@@ -90,6 +92,7 @@ impl World {
             fetches: VecDeque::new(),
             events: Vec::new(),
             proceeds: Vec::new(),
+            answers: Vec::new(),
             is_stopped: false,
             workers: Workers {
                 writer,
@@ -128,6 +131,7 @@ impl World {
                 Output::Write(job) => self.writes.push_back(job),
                 Output::Background(job) => self.backgrounds.push_back(job),
                 Output::Fetch(queue, job) => self.fetches.push_back((queue, job)),
+                Output::Admin(id, answer) => self.answers.push((id, answer)),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
             }

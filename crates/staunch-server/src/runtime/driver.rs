@@ -304,6 +304,8 @@ impl Driver {
                 let sent = self.workers.reader.send((queue, job));
                 assert!(sent.is_ok(), "the reader lives as long as the node");
             }
+            // Nobody asks yet.
+            Output::Admin(..) => {}
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()
                     && stopped.send(()).is_err()

@@ -194,6 +194,7 @@ impl World {
                     Happening::JobStart(incarnation, Job::Fetch(queue, job)),
                 );
             }
+            Output::Admin(id, _) => self.refuse(format!("an answer that nobody waits for: {id:?}")),
             Output::Stopped => {
                 self.witness.line(format_args!("node has stopped"));
                 self.witness.coverage.hit("clean stop");

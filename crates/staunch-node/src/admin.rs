@@ -1,0 +1,215 @@
+//! What an operator asks of a node: changes of the catalog, lists, the end of a connection.
+//!
+//! Requests come from the rim (HTTP, definitions at start) and not from a client, so nobody's
+//! permissions are asked here: whoever sends them has been judged before.
+
+use staunch_broker::{Catalog, CatalogCommand};
+use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, request::Peer};
+
+use crate::{input::Output, node::Node, pending::Pending, queues::QueueSlot, session::Session};
+
+/// A request's name, chosen by who asks; the answer bears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AdminId(pub u64);
+
+/// What an operator asks for.
+#[derive(Clone, Debug)]
+pub enum AdminRequest {
+    /// Apply changes in order. Answered by [`AdminAnswer::Applied`] once all that was changed is
+    /// on disk. The id in a `DeclareQueue` is chosen by the node.
+    Apply {
+        /// The changes.
+        commands: Vec<CatalogCommand>,
+        /// What a refused one means for those behind it.
+        on_refusal: OnRefusal,
+    },
+    /// Read the catalog. Answered by [`AdminAnswer::Read`].
+    Read {
+        /// A virtual host to read of; none: of all.
+        vhost: Option<Name>,
+        /// Reads it; runs on the node's own time.
+        read: fn(&Catalog, Option<&Name>) -> Vec<u8>,
+    },
+    /// List the connections. Answered by [`AdminAnswer::Connections`].
+    ListConnections,
+    /// List the queues. Answered by [`AdminAnswer::Queues`].
+    ListQueues {
+        /// Of this virtual host; none: of all.
+        vhost: Option<Name>,
+    },
+    /// Tell a connection to close (320). Answered by [`AdminAnswer::Closing`].
+    CloseConnection {
+        /// Its name, such as `127.0.0.1:40000 -> 127.0.0.1:5672`.
+        name: String,
+        /// Explanation for the client.
+        reason: String,
+    },
+}
+
+/// What becomes of the changes behind a refused one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// They are not tried.
+    Stop,
+    /// They are applied all the same.
+    GoOn,
+}
+
+/// The answer to an [`AdminRequest`].
+#[derive(Clone, Debug)]
+pub enum AdminAnswer {
+    /// One result per change that was tried, in order.
+    Applied(Vec<Result<(), Refusal>>),
+    /// What was read.
+    Read(Vec<u8>),
+    /// Every connection that has logged in, oldest first.
+    Connections(Vec<ConnectionInfo>),
+    /// Queues, by id.
+    Queues(Vec<QueueInfo>),
+    /// How many connections have that name and were told to close.
+    Closing(usize),
+}
+
+/// A connection in a list.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// Its id within this node.
+    pub id: ConnectionId,
+    /// Its name, as RabbitMQ makes it of both addresses.
+    pub name: String,
+    /// Who logged in.
+    pub user: Name,
+    /// Its virtual host; empty before `connection.open`.
+    pub vhost: Name,
+    /// The other end.
+    pub peer: Peer,
+    /// Open channels.
+    pub channel_count: usize,
+    /// Consumers on them.
+    pub consumer_count: usize,
+}
+
+/// A queue in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// Its id.
+    pub id: QueueId,
+    /// Its virtual host.
+    pub vhost: Name,
+    /// Its name.
+    pub name: Name,
+    /// Messages that could be delivered.
+    pub ready_count: u64,
+    /// Messages delivered and not settled.
+    pub unacked_count: u64,
+    /// Consumers.
+    pub consumer_count: u32,
+    /// Memory of its index, in bytes.
+    pub memory_size_bytes: u64,
+}
+
+impl Node {
+    pub(crate) fn handle_admin(&mut self, id: AdminId, request: AdminRequest) {
+        let answer = match request {
+            AdminRequest::Apply {
+                commands,
+                on_refusal,
+            } => {
+                let answer = AdminAnswer::Applied(self.apply_all(commands, on_refusal));
+                return self.answer_admin_when_persisted(id, answer);
+            }
+            AdminRequest::Read { vhost, read } => {
+                AdminAnswer::Read(read(&self.catalog, vhost.as_ref()))
+            }
+            AdminRequest::ListConnections => AdminAnswer::Connections(self.list_connections()),
+            AdminRequest::ListQueues { vhost } => {
+                AdminAnswer::Queues(self.list_queues(vhost.as_ref()))
+            }
+            AdminRequest::CloseConnection { name, reason } => {
+                AdminAnswer::Closing(self.force_by_name(&name, &reason))
+            }
+        };
+        self.outputs.push_back(Output::Admin(id, answer));
+    }
+
+    fn apply_all(
+        &mut self,
+        commands: Vec<CatalogCommand>,
+        on_refusal: OnRefusal,
+    ) -> Vec<Result<(), Refusal>> {
+        let mut results = Vec::with_capacity(commands.len());
+        for mut command in commands {
+            if let CatalogCommand::DeclareQueue { id, .. } = &mut command {
+                *id = self.catalog.next_queue_id();
+            }
+            let result = self.apply_definition(&command).map(drop);
+            let ends = result.is_err() && on_refusal == OnRefusal::Stop;
+            results.push(result);
+            if ends {
+                break;
+            }
+        }
+        results
+    }
+
+    fn answer_admin_when_persisted(&mut self, id: AdminId, answer: AdminAnswer) {
+        if self.is_all_persisted() {
+            self.outputs.push_back(Output::Admin(id, answer));
+        } else {
+            let answer = Box::new(answer);
+            self.pending.push(Pending::Admin { id, answer });
+        }
+    }
+
+    fn list_connections(&self) -> Vec<ConnectionInfo> {
+        let known = self.sessions.iter();
+        known.filter_map(connection_info).collect()
+    }
+
+    fn list_queues(&self, vhost: Option<&Name>) -> Vec<QueueInfo> {
+        let wanted = self
+            .queues
+            .iter()
+            .filter(|slot| vhost.is_none_or(|vhost| slot.vhost == *vhost));
+        wanted.map(queue_info).collect()
+    }
+
+    fn force_by_name(&mut self, name: &str, reason: &str) -> usize {
+        let named = self.sessions.slots().into_iter().filter(|slot| {
+            let session = self.sessions.get(*slot);
+            session.is_some_and(|session| session.client.as_ref().is_some_and(|it| it.name == name))
+        });
+        let named: Vec<_> = named.collect();
+        for slot in &named {
+            let reason = reason.to_owned();
+            self.sessions.push(*slot, Event::Forced { reason });
+        }
+        named.len()
+    }
+}
+
+fn connection_info(session: &Session) -> Option<ConnectionInfo> {
+    let client = session.client.as_ref()?;
+    let channels = session.channels.values();
+    Some(ConnectionInfo {
+        id: session.id,
+        name: client.name.clone(),
+        user: client.user.clone(),
+        vhost: session.vhost.clone(),
+        peer: client.peer.clone(),
+        channel_count: session.channels.len(),
+        consumer_count: channels.map(|channel| channel.consumers.len()).sum(),
+    })
+}
+
+fn queue_info(slot: &QueueSlot) -> QueueInfo {
+    QueueInfo {
+        id: slot.id,
+        vhost: slot.vhost.clone(),
+        name: slot.name.clone(),
+        ready_count: slot.queue.ready_count(),
+        unacked_count: slot.queue.unacked_count(),
+        consumer_count: slot.queue.consumer_count(),
+        memory_size_bytes: slot.queue.memory_bytes() as u64,
+    }
+}
