@@ -8,15 +8,27 @@
 
 use std::time::Instant;
 
-use staunch_broker::{ConsumerSpec, Durability, Queue, QueueCommand};
+use staunch_broker::{
+    Arrival, ConsumerSpec, Departed, Durability, Queue, QueueCommand, QueueSettings,
+};
 use staunch_types::request::Outcome;
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
 
 const MESSAGE_COUNT: u64 = 20_000_000;
 
+fn arrival(n: u64) -> Arrival {
+    Arrival {
+        body: BodyRef(n),
+        size_bytes: 1_024,
+        body_size_bytes: 1_000,
+        expires_at: None,
+        priority: 0,
+    }
+}
+
 /// Keeps `depth` messages in the queue and settles in runs of `batch`.
 fn steady(label: &str, depth: u64, batch: u32, consumer_count: u32) {
-    let mut queue = Queue::new(Durability::Durable);
+    let mut queue = Queue::new(Durability::Durable, &QueueSettings::default());
     for key in 0..consumer_count {
         let key = ConsumerKey(key);
         let spec = ConsumerSpec {
@@ -31,14 +43,14 @@ fn steady(label: &str, depth: u64, batch: u32, consumer_count: u32) {
             .expect("nobody consumes exclusively");
     }
     for n in 0..depth {
-        queue.enqueue(BodyRef(n), 1_024);
+        queue.enqueue(arrival(n));
     }
-    let mut released = Vec::new();
+    let mut departed = Departed::default();
     let start = Instant::now();
     let mut done = 0;
     while done < MESSAGE_COUNT {
         for n in 0..u64::from(batch) {
-            queue.enqueue(BodyRef(done + n), 1_024);
+            queue.enqueue(arrival(done + n));
         }
         if let Some(upto) = queue.needs_reservation() {
             queue.reserve(upto);
@@ -48,7 +60,7 @@ fn steady(label: &str, depth: u64, batch: u32, consumer_count: u32) {
                 break;
             };
             if consumer_count > 1 {
-                settle(&mut queue, got.consumer, got.index, 1, &mut released);
+                settle(&mut queue, got.consumer, got.index, 1, &mut departed);
             }
         }
         if consumer_count == 1 {
@@ -57,10 +69,10 @@ fn steady(label: &str, depth: u64, batch: u32, consumer_count: u32) {
                 ConsumerKey(0),
                 MessageIndex(done),
                 batch,
-                &mut released,
+                &mut departed,
             );
         }
-        released.clear();
+        departed.released.clear();
         done += u64::from(batch);
     }
     report(label, start, MESSAGE_COUNT);
@@ -71,18 +83,18 @@ fn settle(
     key: ConsumerKey,
     first: MessageIndex,
     count: u32,
-    released: &mut Vec<(MessageIndex, BodyRef, u32)>,
+    departed: &mut Departed,
 ) {
     queue
-        .settle(key, first, count, Outcome::Ack, released)
+        .settle(key, first, count, Outcome::Ack, departed)
         .expect("it was just handed out");
 }
 
 fn backlog(count: u64) {
-    let mut queue = Queue::new(Durability::Durable);
+    let mut queue = Queue::new(Durability::Durable, &QueueSettings::default());
     let start = Instant::now();
     for n in 0..count {
-        queue.enqueue(BodyRef(n), 1_024);
+        queue.enqueue(arrival(n));
     }
     report("enqueue only", start, count);
     println!(
@@ -100,9 +112,10 @@ fn backlog(count: u64) {
         start.elapsed()
     );
     let start = Instant::now();
-    let mut restored = Queue::decode_snapshot(&bytes).expect("it was just encoded");
+    let mut restored =
+        Queue::decode_snapshot(&bytes, &QueueSettings::default()).expect("it was just encoded");
     for n in 0..count {
-        restored.restore_message(MessageIndex(n), BodyRef(n), 1_024);
+        restored.restore_message(MessageIndex(n), arrival(n));
     }
     restored.apply_recovered(
         &QueueCommand::Reserved {
@@ -126,7 +139,7 @@ fn main() {
     println!(
         "{:>44} {:>8} B",
         "an idle queue",
-        Queue::new(Durability::Durable).memory_bytes()
+        Queue::new(Durability::Durable, &QueueSettings::default()).memory_bytes()
     );
     steady("enqueue+assign+settle, runs of 64", 0, 64, 1);
     steady("the same, one by one", 0, 1, 1);

@@ -18,8 +18,8 @@ pub use catalog::{
 };
 pub use encoding::DecodeError;
 pub use queue::{
-    Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Durability, Got,
-    MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES, Queue, QueueCommand, Refused, Released, Restored,
+    Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Death, Departed, Durability, Dying,
+    Got, MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES, Queue, QueueCommand, Refused, Released, Restored,
     UnknownDelivery,
 };
 pub use settings::{DELIVERY_LIMIT_DEFAULT, DeadLettering, Overflow, Priorities, QueueSettings};

@@ -1,6 +1,6 @@
 //! Consumers: how they come, how they go, and what a channel leaves behind.
 
-use staunch_broker::{ConsumerSpec, Refused};
+use staunch_broker::{ConsumerSpec, Departed, Refused};
 use staunch_types::{
     ChannelNumber, ConsumerKey, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
     request::Consume,
@@ -194,7 +194,9 @@ impl Node {
             let Some(slot) = self.queues.get_mut(consumer.queue) else {
                 continue;
             };
-            slot.queue.requeue_all(*key);
+            let mut departed = Departed::default();
+            slot.queue.requeue_all(*key, &mut departed);
+            assert!(departed.is_empty(), "nothing dies of being given back");
             if consumer.kind == ConsumerKind::Active {
                 slot.queue.remove_consumer(*key);
                 if slot.is_auto_delete && slot.queue.consumer_count() == 0 {

@@ -3,6 +3,7 @@
 
 use staunch_broker::{
     Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry,
+    QueueSettings,
 };
 use staunch_log::StreamId;
 use staunch_types::{
@@ -349,8 +350,10 @@ impl Node {
         } else {
             Durability::Transient
         };
-        self.queues
-            .insert(Box::new(QueueSlot::new(entry, Queue::new(durability))));
+        self.queues.insert(Box::new(QueueSlot::new(
+            entry,
+            Queue::new(durability, &QueueSettings::default()),
+        )));
         if let Some(session) = owner.and_then(|owner| self.sessions.find(owner))
             && let Some(session) = self.sessions.get_mut(session)
         {

@@ -1,10 +1,10 @@
 //! Stage 3 and 4 of the road: route a message, put it in its queues, and say what its confirm
 //! waits for.
 
-use staunch_broker::Routed;
+use staunch_broker::{Arrival, Routed};
 use staunch_log::{RecordMeta, StreamId};
 use staunch_types::{
-    Event, Message, Operation, QueueId, Refusal, ReturnReason, properties::Properties,
+    BodyRef, Event, Message, Operation, QueueId, Refusal, ReturnReason, properties::Properties,
     request::Publish,
 };
 
@@ -144,18 +144,26 @@ impl Node {
         // The stored form in memory, shared by all transient queues of the route.
         let mut in_memory = None;
         let size = u32::try_from(message.stored_size_bytes()).expect("messages are below 4 GiB");
+        let body_size_bytes =
+            u32::try_from(message.body().len()).expect("messages are below 4 GiB");
         for position in 0..self.routes.queues.len() {
             let id = self.routes.queues[position];
             let Some(slot) = self.queues.get_mut(id) else {
                 continue;
             };
+            let mut arrival = Arrival {
+                body: BodyRef(0),
+                size_bytes: size,
+                body_size_bytes,
+                expires_at: None,
+                priority: 0,
+            };
             if slot.is_durable {
                 let stream = StreamId(id.0);
                 let index = slot.queue.next_index();
-                let body =
-                    self.store
-                        .append_message(stream, index.0, RecordMeta::default(), message);
-                let enqueued = slot.queue.enqueue(body, size);
+                let meta = RecordMeta(arrival.meta());
+                arrival.body = self.store.append_message(stream, index.0, meta, message);
+                let enqueued = slot.queue.enqueue(arrival);
                 assert_eq!(enqueued, index, "the log and the queue agree on the index");
                 self.has_open_messages = true;
                 kept = Kept::InLog;
@@ -163,7 +171,8 @@ impl Node {
                 let stored = in_memory
                     .get_or_insert_with(|| slot.arena.get_or_insert_default().store(message))
                     .clone();
-                slot.queue.enqueue(self.bodies.insert(stored), size);
+                arrival.body = self.bodies.insert(stored);
+                slot.queue.enqueue(arrival);
             }
             if slot.lags()
                 && let Some(session) = self.sessions.get_mut(session)
@@ -188,7 +197,7 @@ impl QueueSlot {
 
     /// Whether it holds no message.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.ready_count() == 0 && self.queue.unacked_count() == 0
+        self.queue.message_count() == 0
     }
 }
 

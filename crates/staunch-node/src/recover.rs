@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use staunch_broker::{
-    Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, Released, Restored,
+    Arrival, Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, QueueSettings, Released,
+    Restored,
 };
 use staunch_log::{
     Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer,
@@ -147,9 +148,11 @@ impl Replay {
                 index,
                 body,
                 size_bytes,
+                meta,
                 ..
             } => {
-                self.message(QueueId(stream.0), MessageIndex(index), body, size_bytes);
+                let arrival = Arrival::from_meta(body, size_bytes, meta.0);
+                self.message(QueueId(stream.0), MessageIndex(index), arrival);
             }
             Item::Control { in_state: true, .. } => {}
             Item::Control {
@@ -179,9 +182,12 @@ impl Replay {
         Ok(())
     }
 
-    fn message(&mut self, id: QueueId, index: MessageIndex, body: BodyRef, size_bytes: u32) {
+    fn message(&mut self, id: QueueId, index: MessageIndex, arrival: Arrival) {
+        let Arrival {
+            body, size_bytes, ..
+        } = arrival;
         let restored = match self.queues.get_mut(&id) {
-            Some(queue) => queue.restore_message(index, body, size_bytes),
+            Some(queue) => queue.restore_message(index, arrival),
             None => Restored::Gone,
         };
         match restored {
@@ -207,7 +213,7 @@ impl Replay {
         if let Some(entry) = declared.filter(|entry| is_logged(entry)) {
             self.queues
                 .entry(entry.id)
-                .or_insert_with(Queue::recovering);
+                .or_insert_with(|| Queue::recovering(&QueueSettings::default()));
         }
     }
 
@@ -215,7 +221,7 @@ impl Replay {
         for entry in self.catalog.queues().filter(|entry| is_logged(entry)) {
             self.queues
                 .entry(entry.id)
-                .or_insert_with(Queue::recovering);
+                .or_insert_with(|| Queue::recovering(&QueueSettings::default()));
         }
         let stale: Vec<_> = self
             .queues
@@ -254,7 +260,7 @@ impl Node {
     pub fn message_count(&self) -> u64 {
         self.queues
             .iter()
-            .map(|slot| slot.queue.ready_count() + slot.queue.unacked_count())
+            .map(|slot| slot.queue.message_count())
             .sum()
     }
 
@@ -272,7 +278,7 @@ impl Node {
                 "table and catalog agree"
             );
             if !slot.is_durable {
-                transient_count += slot.queue.ready_count() + slot.queue.unacked_count();
+                transient_count += slot.queue.message_count();
             }
         }
         assert_eq!(

@@ -4,6 +4,7 @@
 //! and writes down the state that makes replaying the file unnecessary. A checkpoint goes to disk
 //! only after every chunk it speaks of: its job is held back like a confirm.
 
+use staunch_broker::Released;
 use staunch_log::{BackgroundDone, Live, RecordMeta, Retiring, StreamId};
 use staunch_types::{MessageIndex, QueueId};
 
@@ -118,7 +119,7 @@ impl Node {
             slot.queue
                 .live_from(slot.tenured_below)
                 .take_while(|(_, body, _)| retiring.contains(*body))
-                .map(live)
+                .map(|message| live(slot, message))
                 .collect()
         })
     }
@@ -129,7 +130,7 @@ impl Node {
                 .live_from(MessageIndex(0))
                 .take_while(|(index, _, _)| *index < slot.tenured_below)
                 .filter(|(_, body, _)| retiring.contains(*body))
-                .map(live)
+                .map(|message| live(slot, message))
                 .collect()
         })
     }
@@ -143,11 +144,11 @@ impl Node {
     }
 }
 
-fn live((index, body, size_bytes): (MessageIndex, staunch_types::BodyRef, u32)) -> Live {
+fn live(slot: &QueueSlot, (index, body, size_bytes): Released) -> Live {
     Live {
         index: index.0,
         body,
         size_bytes,
-        meta: RecordMeta::default(),
+        meta: RecordMeta(slot.queue.meta_of(index)),
     }
 }

@@ -1,6 +1,6 @@
 //! Stage 2 to 6 for what comes back: acks, rejects, requeues, and the logging of what is settled.
 
-use staunch_broker::{QueueCommand, Released};
+use staunch_broker::{Departed, QueueCommand, Released};
 use staunch_log::StreamId;
 use staunch_types::{ChannelNumber, ConsumerKey, Outcome, QueueId, request::Settle};
 
@@ -26,14 +26,14 @@ impl Node {
             // The queue went with its messages; there is nothing left to settle.
             return self.count_settled(session, channel, consumer, count);
         };
-        let mut released = Vec::new();
+        let mut departed = Departed::default();
         let settled = slot
             .queue
-            .settle(consumer, first, count, outcome, &mut released)
+            .settle(consumer, first, count, outcome, &mut departed)
             .expect("a connection settles only what its channel holds");
         match outcome {
-            Outcome::Ack | Outcome::Discard => self.let_go(queue, released),
-            Outcome::Requeue => assert!(released.is_empty(), "a requeued message stays"),
+            Outcome::Ack | Outcome::Discard => self.let_go(queue, departed.released),
+            Outcome::Requeue => assert!(departed.is_empty(), "a requeued message stays"),
         }
         self.mark_dirty(queue);
         self.count_settled(session, channel, consumer, settled);

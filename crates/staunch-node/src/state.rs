@@ -10,7 +10,7 @@
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
-use staunch_broker::{Catalog, DecodeError, Queue};
+use staunch_broker::{Catalog, DecodeError, Queue, QueueSettings};
 use staunch_types::QueueId;
 
 use crate::queues::Queues;
@@ -72,7 +72,10 @@ pub(crate) fn decode(
     for _ in 0..count {
         let id = bytes.try_get_u64().map_err(|_| StateError::Short)?;
         let size = bytes.try_get_u32().map_err(|_| StateError::Short)?;
-        let queue = Queue::decode_snapshot(&take(&mut bytes, u64::from(size))?)?;
+        let queue = Queue::decode_snapshot(
+            &take(&mut bytes, u64::from(size))?,
+            &QueueSettings::default(),
+        )?;
         queues.push((QueueId(id), queue));
     }
     Ok((catalog, queues))

@@ -2,6 +2,8 @@
 
 use staunch_types::{BodyRef, UnixMillis};
 
+use super::entries::Sizes;
+
 /// Size of [`Arrival::meta`], in bytes.
 pub const META_SIZE_BYTES: usize = 16;
 
@@ -44,6 +46,13 @@ impl Arrival {
             body_size_bytes: u32::from_be_bytes(body_size_bytes),
             expires_at: (expires_at > 0).then_some(UnixMillis(expires_at)),
             priority: meta[12],
+        }
+    }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            stored: self.size_bytes,
+            body: self.body_size_bytes,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a durable queue must remember between two snapshots, and its bytes: the one owner of
 //! this layout.
 //!
-//! Version 1. Numbers are LEB128 varints; ranges are sorted and each start is written as its
+//! Version 2. Numbers are LEB128 varints; ranges are sorted and each start is written as its
 //! distance from the end of the range before it.
 //!
 //! ```text
@@ -9,6 +9,7 @@
 //! ┌─────────┬──────┬─────────────────────────────────────────────┐
 //! │ version │ kind │ 1, 2: count, then (distance, length) each   │
 //! │         │      │ 3: watermark                                │
+//! │         │      │ 4: count, then (distance, returns) each     │
 //! └─────────┴──────┴─────────────────────────────────────────────┘
 //! ```
 
@@ -18,7 +19,7 @@ use super::Released;
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`QueueCommand::encode`] writes.
-const COMMAND_VERSION: u8 = 1;
+const COMMAND_VERSION: u8 = 2;
 
 /// A change of a durable queue, other than a message that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,12 @@ pub enum QueueCommand {
     Reserved {
         /// The new watermark.
         upto: MessageIndex,
+    },
+    /// Messages were given back: how often so far, in all, so that a replay may meet a count
+    /// twice or an older one later. Sorted by index, each once.
+    Returned {
+        /// Messages and counts.
+        counts: Vec<(MessageIndex, u32)>,
     },
 }
 
@@ -71,6 +78,10 @@ impl QueueCommand {
                 out.put_u8(3);
                 out.put_varint(upto.0);
             }
+            Self::Returned { counts } => {
+                out.put_u8(4);
+                put_counts(counts, out);
+            }
         }
     }
 
@@ -90,6 +101,9 @@ impl QueueCommand {
             },
             3 => Self::Reserved {
                 upto: MessageIndex(reader.varint()?),
+            },
+            4 => Self::Returned {
+                counts: read_counts(&mut reader)?,
             },
             kind => return Err(DecodeError::UnknownKind { kind }),
         };
@@ -140,4 +154,36 @@ fn read_ranges(reader: &mut Reader<'_>) -> Result<Vec<(MessageIndex, u32)>, Deco
         ranges.push((MessageIndex(first), length));
     }
     Ok(ranges)
+}
+
+/// Appends `(index, count)` pairs, sorted by index, each index once.
+pub(super) fn put_counts(counts: &[(MessageIndex, u32)], out: &mut Vec<u8>) {
+    out.put_varint(counts.len() as u64);
+    let mut next = 0;
+    for &(index, count) in counts {
+        assert!(index.0 >= next, "indexes are sorted and unique");
+        out.put_varint(index.0 - next);
+        out.put_varint(u64::from(count));
+        next = index.0 + 1;
+    }
+}
+
+/// Reads what [`put_counts`] wrote.
+pub(super) fn read_counts(
+    reader: &mut Reader<'_>,
+) -> Result<Vec<(MessageIndex, u32)>, DecodeError> {
+    let len = reader.varint()?;
+    // Not reserved ahead, as above.
+    let mut counts = Vec::new();
+    let mut next = 0u64;
+    for _ in 0..len {
+        let index = next
+            .checked_add(reader.varint()?)
+            .filter(|index| *index < u64::MAX)
+            .ok_or(DecodeError::OutOfRange)?;
+        let count = u32::try_from(reader.varint()?).map_err(|_| DecodeError::OutOfRange)?;
+        counts.push((MessageIndex(index), count));
+        next = index + 1;
+    }
+    Ok(counts)
 }

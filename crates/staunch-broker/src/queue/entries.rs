@@ -2,7 +2,7 @@
 //!
 //! Messages are kept in chunks of 64 with consecutive indexes. What changes often (live, ready,
 //! redelivered) is one bit each in the chunk's header; body reference, size and holder sit in a
-//! boxed array of 1 KiB that goes when the chunk's last message does. The headers form a deque
+//! boxed array of 1.25 KiB that goes when the chunk's last message does. The headers form a deque
 //! sorted by chunk number. A chunk whose messages are gone leaves the deque at its ends at once
 //! and in its middle when half of the deque is such leftovers, so that one message stuck under
 //! a hundred million settled ones costs one chunk. A chunk is found by its distance from either
@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
 
-use super::Released;
+use super::{Arrival, Released};
 
 /// Messages per chunk: the bits of a mask.
 const CHUNK_LEN: u64 = SLOT_COUNT as u64;
@@ -45,8 +45,41 @@ struct Chunk {
 #[derive(Debug)]
 struct Slots {
     bodies: [BodyRef; SLOT_COUNT],
-    sizes: [u32; SLOT_COUNT],
+    sizes: [Sizes; SLOT_COUNT],
     holders: [ConsumerKey; SLOT_COUNT],
+}
+
+/// Sizes of a message, in bytes: side by side, because whoever needs one needs the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sizes {
+    /// Its stored form.
+    pub(super) stored: u32,
+    /// Its body alone.
+    pub(super) body: u32,
+}
+
+/// Messages counted and weighed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) count: u64,
+    /// Sum of [`Sizes::stored`].
+    pub(super) stored_bytes: u64,
+    /// Sum of [`Sizes::body`].
+    pub(super) body_bytes: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, sizes: Sizes) {
+        self.count += 1;
+        self.stored_bytes += u64::from(sizes.stored);
+        self.body_bytes += u64::from(sizes.body);
+    }
+
+    pub(super) fn subtract(&mut self, sizes: Sizes) {
+        self.count -= 1;
+        self.stored_bytes -= u64::from(sizes.stored);
+        self.body_bytes -= u64::from(sizes.body);
+    }
 }
 
 /// Where a message was found; good until the entries change.
@@ -60,7 +93,7 @@ pub(super) struct Position {
 /// What [`Entries::take`] took.
 pub(super) struct Taken {
     pub(super) body: BodyRef,
-    pub(super) size_bytes: u32,
+    pub(super) sizes: Sizes,
     pub(super) redelivered: bool,
 }
 
@@ -120,18 +153,22 @@ impl Chunk {
         self.slots.get_or_insert_with(|| {
             Box::new(Slots {
                 bodies: [BodyRef(0); SLOT_COUNT],
-                sizes: [0; SLOT_COUNT],
+                sizes: [Sizes::default(); SLOT_COUNT],
                 holders: [ConsumerKey(0); SLOT_COUNT],
             })
         })
     }
 
-    fn put(&mut self, bit: u32, body: BodyRef, size_bytes: u32) {
+    fn put(&mut self, bit: u32, arrival: &Arrival) {
         self.live |= 1 << bit;
         self.ready |= 1 << bit;
         let slots = self.slots_mut();
-        slots.bodies[bit as usize] = body;
-        slots.sizes[bit as usize] = size_bytes;
+        slots.bodies[bit as usize] = arrival.body;
+        slots.sizes[bit as usize] = arrival.sizes();
+    }
+
+    fn sizes(&self, bit: u32) -> Sizes {
+        self.slots().sizes[bit as usize]
     }
 
     fn released(&self, bit: u32) -> Released {
@@ -139,7 +176,7 @@ impl Chunk {
         (
             self.index_of(bit),
             slots.bodies[bit as usize],
-            slots.sizes[bit as usize],
+            slots.sizes[bit as usize].stored,
         )
     }
 }
@@ -165,7 +202,7 @@ impl Entries {
     }
 
     /// Adds a ready message at the end.
-    pub(super) fn push(&mut self, body: BodyRef, size_bytes: u32) -> MessageIndex {
+    pub(super) fn push(&mut self, arrival: &Arrival) -> MessageIndex {
         let index = self.next_index;
         let (number, bit) = split(index);
         self.next_index += 1;
@@ -176,7 +213,7 @@ impl Entries {
                 self.chunks.back_mut().expect("a chunk was just pushed")
             }
         };
-        chunk.put(bit, body, size_bytes);
+        chunk.put(bit, arrival);
         chunk.redelivered &= !(1 << bit);
         MessageIndex(index)
     }
@@ -216,7 +253,7 @@ impl Entries {
         chunk.ready &= !bit;
         let redelivered = chunk.redelivered & bit != 0;
         let slots = chunk.slots_mut();
-        let (body, size_bytes) = (slots.bodies[at], slots.sizes[at]);
+        let (body, sizes) = (slots.bodies[at], slots.sizes[at]);
         match holder {
             Holder::Consumer(key) => slots.holders[at] = key,
             Holder::Nobody => {
@@ -228,7 +265,7 @@ impl Entries {
         }
         Taken {
             body,
-            size_bytes,
+            sizes,
             redelivered,
         }
     }
@@ -270,9 +307,15 @@ impl Entries {
         Ok(())
     }
 
-    /// Removes the live messages with bodies in `first..end` and reports them; those without a
-    /// body go silently.
-    pub(super) fn remove(&mut self, first: u64, end: u64, mut report: impl FnMut(Released, bool)) {
+    /// Removes the live messages in `first..end` and reports those that have slots: in recovery
+    /// that a message has a slot does not mean that its body is known, which the last argument
+    /// tells.
+    pub(super) fn remove(
+        &mut self,
+        first: u64,
+        end: u64,
+        mut report: impl FnMut(Released, Sizes, bool),
+    ) {
         let mut at = self.lower_bound(first / CHUNK_LEN);
         while let Some(chunk) = self.chunks.get_mut(at) {
             let start = chunk.number * CHUNK_LEN;
@@ -284,7 +327,8 @@ impl Entries {
             if gone != 0 {
                 if chunk.slots.is_some() {
                     bits(gone).for_each(|bit| {
-                        report(chunk.released(bit), chunk.ready >> bit & 1 == 1);
+                        let is_ready = chunk.ready >> bit & 1 == 1;
+                        report(chunk.released(bit), chunk.sizes(bit), is_ready);
                     });
                 }
                 chunk.live &= !gone;
@@ -300,8 +344,8 @@ impl Entries {
         }
     }
 
-    /// Makes a held message ready again; its size.
-    pub(super) fn give_back(&mut self, index: u64) -> u32 {
+    /// Makes a held message ready again; its sizes.
+    pub(super) fn give_back(&mut self, index: u64) -> Sizes {
         let (number, bit) = split(index);
         let at = self
             .find(number)
@@ -313,7 +357,7 @@ impl Entries {
         );
         chunk.ready |= 1 << bit;
         chunk.redelivered |= 1 << bit;
-        chunk.slots().sizes[bit as usize]
+        chunk.sizes(bit)
     }
 
     /// Removes every ready message; reports them in order.
@@ -422,7 +466,7 @@ impl Entries {
     }
 
     /// Puts a message where it belongs, in any order.
-    pub(super) fn restore(&mut self, index: u64, body: BodyRef, size_bytes: u32) {
+    pub(super) fn restore(&mut self, index: u64, arrival: &Arrival) {
         let (number, bit) = split(index);
         let at = self.lower_bound(number);
         if self
@@ -437,14 +481,14 @@ impl Entries {
             // It may have been a leftover; those are counted anew when recovery ends.
             chunk.redelivered = 0;
         }
-        chunk.put(bit, body, size_bytes);
+        chunk.put(bit, arrival);
         self.advance_next_index(index + 1);
     }
 
     /// Ends recovery: what has no body goes, what lies below `watermark` may have been handed
-    /// out. Returns messages, their bytes, and how many had no body.
-    pub(super) fn finish_recovery(&mut self, watermark: u64) -> (u64, u64, u64) {
-        let (mut count, mut size_bytes, mut missing) = (0, 0, 0);
+    /// out. Returns what is ready now, and how many had no body.
+    pub(super) fn finish_recovery(&mut self, watermark: u64) -> (Totals, u64) {
+        let (mut ready, mut missing) = (Totals::default(), 0);
         for chunk in &mut self.chunks {
             missing += u64::from((chunk.live & !chunk.ready).count_ones());
             chunk.live = chunk.ready;
@@ -457,13 +501,10 @@ impl Entries {
             } else {
                 chunk.live & mask(0, below)
             };
-            count += u64::from(chunk.live.count_ones());
-            size_bytes += bits(chunk.live)
-                .map(|bit| u64::from(chunk.released(bit).2))
-                .sum::<u64>();
+            bits(chunk.live).for_each(|bit| ready.add(chunk.sizes(bit)));
         }
         self.sweep();
-        (count, size_bytes, missing)
+        (ready, missing)
     }
 
     /// Index of the first live message.
@@ -493,17 +534,38 @@ impl Entries {
         self.chunks.capacity() * size_of::<Chunk>() + boxed * size_of::<Slots>()
     }
 
-    /// Ready and held messages, and bytes of the ready ones.
-    pub(super) fn count_all(&self) -> (u64, u64, u64) {
-        let (mut ready, mut held, mut size_bytes) = (0, 0, 0);
+    /// The live message at `index`.
+    pub(super) fn message(&self, index: u64) -> Option<(Released, Sizes)> {
+        let (number, bit) = split(index);
+        let chunk = &self.chunks[self.find(number)?];
+        let is_live = chunk.live >> bit & 1 == 1 && chunk.slots.is_some();
+        is_live.then(|| (chunk.released(bit), chunk.sizes(bit)))
+    }
+
+    /// Ready messages from `first` on, in order of their indexes.
+    pub(super) fn ready_from(&self, first: u64) -> impl Iterator<Item = Released> {
+        let (number, bit) = split(first);
+        self.chunks
+            .range(self.lower_bound(number)..)
+            .flat_map(move |chunk| {
+                let is_first = chunk.number == number;
+                let from = if is_first {
+                    mask(bit, 64 - bit)
+                } else {
+                    u64::MAX
+                };
+                bits(chunk.ready & from).map(move |bit| chunk.released(bit))
+            })
+    }
+
+    /// Ready and held messages.
+    pub(super) fn count_all(&self) -> (Totals, Totals) {
+        let (mut ready, mut held) = (Totals::default(), Totals::default());
         for chunk in &self.chunks {
-            ready += u64::from(chunk.ready.count_ones());
-            held += u64::from((chunk.live & !chunk.ready).count_ones());
-            size_bytes += bits(chunk.ready)
-                .map(|bit| u64::from(chunk.released(bit).2))
-                .sum::<u64>();
+            bits(chunk.ready).for_each(|bit| ready.add(chunk.sizes(bit)));
+            bits(chunk.live & !chunk.ready).for_each(|bit| held.add(chunk.sizes(bit)));
         }
-        (ready, held, size_bytes)
+        (ready, held)
     }
 
     pub(super) fn check_invariants(&self, recovery: bool) {

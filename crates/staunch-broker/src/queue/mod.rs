@@ -13,6 +13,7 @@
 mod arrival;
 mod command;
 mod consumers;
+mod departed;
 mod entries;
 mod recovery;
 mod unacked;
@@ -21,17 +22,20 @@ mod watermark;
 #[cfg(test)]
 mod tests;
 
-use staunch_types::{BodyRef, ConsumerKey, MessageIndex, Outcome};
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex, Outcome, UnixMillis};
 
 pub use arrival::{Arrival, META_SIZE_BYTES};
 pub use command::QueueCommand;
 pub use consumers::CONSUMERS_PER_QUEUE_MAX;
+pub use departed::{Death, Departed, Dying};
 pub use recovery::{MESSAGES_PER_QUEUE_MAX, Restored};
 
 use consumers::{Consumers, Slot};
-use entries::{Entries, Holder, Position};
+use entries::{Entries, Holder, Position, Totals};
 use recovery::Recovery;
 use watermark::Watermark;
+
+use crate::settings::QueueSettings;
 
 /// A message that left the queue: its index, where its body is, and its size in bytes.
 pub type Released = (MessageIndex, BodyRef, u32);
@@ -84,6 +88,8 @@ pub struct Assignment {
     pub size_bytes: u32,
     /// It may have been handed out before.
     pub redelivered: bool,
+    /// How often it was given back, where returns are counted; else 0.
+    pub delivery_count: u32,
     /// It has left the queue: `no_ack`. A durable queue's caller persists that it is settled.
     pub settled: bool,
 }
@@ -120,9 +126,8 @@ pub struct Queue {
     returned_count: u64,
     /// No returned message lies below this index.
     returned_from: u64,
-    ready_count: u64,
-    ready_bytes: u64,
-    unacked_count: u64,
+    ready: Totals,
+    unacked: Totals,
     watermark: Watermark,
     /// Absent while nobody consumes or holds anything.
     consumers: Option<Box<Consumers>>,
@@ -132,15 +137,14 @@ pub struct Queue {
 
 impl Queue {
     /// A new, empty queue.
-    pub fn new(durability: Durability) -> Self {
+    pub fn new(durability: Durability, _settings: &QueueSettings) -> Self {
         Self {
             entries: Entries::default(),
             fresh: 0,
             returned_count: 0,
             returned_from: 0,
-            ready_count: 0,
-            ready_bytes: 0,
-            unacked_count: 0,
+            ready: Totals::default(),
+            unacked: Totals::default(),
             watermark: Watermark::new(durability, 0),
             consumers: None,
             recovery: None,
@@ -148,14 +152,13 @@ impl Queue {
     }
 
     /// Adds a message at the end.
-    pub fn enqueue(&mut self, body: BodyRef, size_bytes: u32) -> MessageIndex {
+    pub fn enqueue(&mut self, arrival: Arrival) -> MessageIndex {
         debug_assert!(
             self.recovery.is_none(),
             "nothing is published to a queue in recovery"
         );
-        self.ready_count += 1;
-        self.ready_bytes += u64::from(size_bytes);
-        self.entries.push(body, size_bytes)
+        self.ready.add(arrival.sizes());
+        self.entries.push(&arrival)
     }
 
     /// The index the next message gets.
@@ -203,9 +206,35 @@ impl Queue {
         self.next_ready().map(|position| self.entries.at(position))
     }
 
+    /// Ready messages in the order in which they would be handed out.
+    pub fn upcoming(&self) -> impl Iterator<Item = Released> {
+        self.entries.ready_from(self.search_from())
+    }
+
+    /// The live message at `index`: where its body is now.
+    pub fn message(&self, index: MessageIndex) -> Option<Released> {
+        self.entries.message(index.0).map(|(message, _)| message)
+    }
+
+    /// What is kept beside the message in the log, as [`Arrival::meta`] said when it came; zeros
+    /// if it is gone. A queue without priorities has forgotten the message's own.
+    pub fn meta_of(&self, index: MessageIndex) -> [u8; META_SIZE_BYTES] {
+        let Some(((_, body, size_bytes), sizes)) = self.entries.message(index.0) else {
+            return [0; META_SIZE_BYTES];
+        };
+        let arrival = Arrival {
+            body,
+            size_bytes,
+            body_size_bytes: sizes.body,
+            expires_at: None,
+            priority: 0,
+        };
+        arrival.meta()
+    }
+
     /// Whether [`Queue::assign_next`] would assign something.
     pub fn can_dispatch(&self) -> bool {
-        self.ready_count > 0
+        self.ready.count > 0
             && self
                 .consumers
                 .as_ref()
@@ -219,7 +248,7 @@ impl Queue {
     /// priority that can take one. None if there is no message, nobody to take it, or it lies
     /// above the reserved watermark.
     pub fn assign_next(&mut self) -> Option<Assignment> {
-        if self.ready_count == 0 {
+        if self.ready.count == 0 {
             return None;
         }
         let consumers = self.consumers.as_mut()?;
@@ -254,8 +283,8 @@ impl Queue {
         Got::Message(assignment)
     }
 
-    /// Settles `count` deliveries with consecutive indexes. Those that leave the queue are
-    /// appended to `released`. Returns how many were settled, which is `count`.
+    /// Settles `count` deliveries with consecutive indexes. Those that leave their place are
+    /// appended to `departed`. Returns how many were settled, which is `count`.
     ///
     /// # Errors
     /// [`UnknownDelivery`] if the consumer does not hold all of them; then nothing changes.
@@ -268,7 +297,7 @@ impl Queue {
         first: MessageIndex,
         count: u32,
         outcome: Outcome,
-        released: &mut Vec<Released>,
+        departed: &mut Departed,
     ) -> Result<u32, UnknownDelivery> {
         let unknown = |index| UnknownDelivery { consumer, index };
         let end = first
@@ -285,8 +314,11 @@ impl Queue {
             .map_err(unknown)?;
         match outcome {
             Outcome::Ack | Outcome::Discard => {
-                self.entries
-                    .remove(first.0, end, |message, _| released.push(message));
+                let unacked = &mut self.unacked;
+                self.entries.remove(first.0, end, |message, sizes, _| {
+                    unacked.subtract(sizes);
+                    departed.released.push(message);
+                });
             }
             Outcome::Requeue => {
                 for index in first.0..end {
@@ -294,7 +326,6 @@ impl Queue {
                 }
             }
         }
-        self.unacked_count -= u64::from(count);
         let entries = &self.entries;
         let consumers = self.consumers.as_mut().expect("the slot was found there");
         let is_held = |index: &u64| entries.is_held_by(*index, consumer);
@@ -305,11 +336,12 @@ impl Queue {
         Ok(count)
     }
 
-    /// Gives back everything a consumer holds, each message to its place, redelivered.
+    /// Gives back everything a consumer holds, each message to its place, redelivered. What was
+    /// given back too often is appended to `departed`.
     ///
     /// # Panics
     /// On a bug in this module only.
-    pub fn requeue_all(&mut self, consumer: ConsumerKey) -> u32 {
+    pub fn requeue_all(&mut self, consumer: ConsumerKey, _departed: &mut Departed) -> u32 {
         let Some(consumers) = &mut self.consumers else {
             return 0;
         };
@@ -323,7 +355,6 @@ impl Queue {
         for index in held {
             self.give_back(index);
         }
-        self.unacked_count -= u64::from(count);
         let consumers = self.consumers_mut();
         consumers.refresh(slot);
         consumers.drop_if_idle(slot);
@@ -333,11 +364,61 @@ impl Queue {
 
     /// Removes every ready message (AMQP 0-9-1, queue.purge) and appends them to `released`.
     pub fn purge(&mut self, released: &mut Vec<Released>) -> u64 {
-        let count = self.ready_count;
+        let count = self.ready.count;
         self.entries.remove_ready(|message| released.push(message));
         self.fresh = self.entries.next_index();
-        (self.returned_count, self.ready_count, self.ready_bytes) = (0, 0, 0);
+        (self.returned_count, self.ready) = (0, Totals::default());
         count
+    }
+
+    /// Takes on what a changed policy says. Expiries already given to messages stay; priorities
+    /// and the single active consumer are fixed when the queue is made.
+    pub fn configure(&mut self, _settings: &QueueSettings) {}
+
+    /// Whether a queue that refuses publishes when it is full (`x-overflow`) would refuse one
+    /// with a body of this size. Ready messages that consumers could take at once do not count.
+    pub fn is_full_for(&self, _body_size_bytes: u32) -> bool {
+        false
+    }
+
+    /// When the first of the ready messages expires.
+    pub fn next_expiry(&mut self) -> Option<UnixMillis> {
+        None
+    }
+
+    /// At most `limit` ready messages whose time is up die. Returns how many did.
+    pub fn expire(&mut self, _now: UnixMillis, _limit: usize, _departed: &mut Departed) -> usize {
+        0
+    }
+
+    /// Ready messages die, in the order of delivery, until the queue is within its limits, if
+    /// that is what it does when it is full (`x-overflow`). Returns how many did.
+    pub fn drop_head(&mut self, _departed: &mut Departed) -> u64 {
+        0
+    }
+
+    /// A dying message was moved on: it leaves the queue.
+    ///
+    /// # Panics
+    /// If no message is dying at `index`.
+    pub fn bury(&mut self, index: MessageIndex) -> Released {
+        panic!("message {index} is not dying");
+    }
+
+    /// Messages that died and have not been buried: neither ready nor unacked.
+    pub fn dying_count(&self) -> u64 {
+        0
+    }
+
+    /// Counts of returns that were raised since this was last asked, to be logged as
+    /// [`QueueCommand::Returned`]. Only of durable queues that count them.
+    pub fn take_returned(&mut self) -> Vec<(MessageIndex, u32)> {
+        Vec::new()
+    }
+
+    /// The consumer that gets the messages, where only one at a time does.
+    pub fn active_consumer(&self) -> Option<ConsumerKey> {
+        None
     }
 
     /// The log moved a body. False if the message is gone or has another body, so that the new
@@ -353,12 +434,17 @@ impl Queue {
 
     /// Messages ready for delivery; 0 in recovery.
     pub fn ready_count(&self) -> u64 {
-        self.ready_count
+        self.ready.count
     }
 
     /// Messages that a consumer holds.
     pub fn unacked_count(&self) -> u64 {
-        self.unacked_count
+        self.unacked.count
+    }
+
+    /// All live messages: ready, unacked and dying; 0 in recovery.
+    pub fn message_count(&self) -> u64 {
+        self.ready_count() + self.unacked_count() + self.dying_count()
     }
 
     /// Consumers; those who only get do not count.
@@ -368,9 +454,19 @@ impl Queue {
             .map_or(0, |consumers| consumers.count())
     }
 
-    /// Sum of the sizes of ready messages, in bytes.
+    /// Sum of the sizes of the bodies of ready messages, in bytes.
+    pub fn ready_body_bytes(&self) -> u64 {
+        self.ready.body_bytes
+    }
+
+    /// Sum of the sizes of the bodies of unacked messages, in bytes.
+    pub fn unacked_body_bytes(&self) -> u64 {
+        self.unacked.body_bytes
+    }
+
+    /// Sum of the sizes of ready messages as stored, in bytes.
     pub fn ready_bytes(&self) -> u64 {
-        self.ready_bytes
+        self.ready.stored_bytes
     }
 
     /// Memory that this queue takes, in bytes, allocations included; walks the chunks.
@@ -420,10 +516,9 @@ impl Queue {
         if self.recovery.is_some() {
             return;
         }
-        let (ready, unacked, size_bytes) = self.entries.count_all();
-        assert_eq!(ready, self.ready_count, "ready messages are counted");
-        assert_eq!(unacked, self.unacked_count, "unacked messages are counted");
-        assert_eq!(size_bytes, self.ready_bytes, "ready bytes are counted");
+        let (ready, unacked) = self.entries.count_all();
+        assert_eq!(ready, self.ready, "ready messages are counted");
+        assert_eq!(unacked, self.unacked, "unacked messages are counted");
         let (mut held, mut returned) = (0, 0);
         for consumer in self.consumers.iter().flat_map(|consumers| consumers.iter()) {
             held += u64::from(consumer.unacked.count());
@@ -431,7 +526,7 @@ impl Queue {
             consumer.unacked.check_invariants(is_held);
         }
         assert_eq!(
-            held, self.unacked_count,
+            held, self.unacked.count,
             "every unacked message has a holder"
         );
         for (index, _, _) in self.entries.live_from(0, false) {
@@ -460,20 +555,24 @@ impl Queue {
     }
 
     fn next_ready(&self) -> Option<Position> {
-        if self.ready_count == 0 {
+        if self.ready.count == 0 {
             return None;
         }
-        let from = if self.returned_count > 0 {
-            self.returned_from
-        } else {
-            self.fresh
-        };
-        let next = self.entries.next_ready(from);
+        let next = self.entries.next_ready(self.search_from());
         debug_assert!(
             next.is_some(),
             "a ready message lies at or after where search begins"
         );
         next
+    }
+
+    /// No ready message lies below this index.
+    fn search_from(&self) -> u64 {
+        if self.returned_count > 0 {
+            self.returned_from
+        } else {
+            self.fresh
+        }
     }
 
     fn hand_out(&mut self, position: Position, slot: Slot, no_ack: bool) -> Assignment {
@@ -488,32 +587,34 @@ impl Queue {
             Holder::Nobody
         } else {
             consumer.unacked.push(index.0);
-            self.unacked_count += 1;
             Holder::Consumer(key)
         };
         let taken = self.entries.take(position, holder);
+        if !no_ack {
+            self.unacked.add(taken.sizes);
+        }
         if index.0 < self.fresh {
             self.returned_count -= 1;
             self.returned_from = index.0 + 1;
         } else {
             self.fresh = index.0 + 1;
         }
-        self.ready_count -= 1;
-        self.ready_bytes -= u64::from(taken.size_bytes);
+        self.ready.subtract(taken.sizes);
         Assignment {
             consumer: key,
             index,
             body: taken.body,
-            size_bytes: taken.size_bytes,
+            size_bytes: taken.sizes.stored,
             redelivered: taken.redelivered,
+            delivery_count: 0,
             settled: no_ack,
         }
     }
 
     fn give_back(&mut self, index: u64) {
-        let size_bytes = self.entries.give_back(index);
-        self.ready_count += 1;
-        self.ready_bytes += u64::from(size_bytes);
+        let sizes = self.entries.give_back(index);
+        self.unacked.subtract(sizes);
+        self.ready.add(sizes);
         self.returned_from = if self.returned_count == 0 {
             index
         } else {

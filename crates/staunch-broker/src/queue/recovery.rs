@@ -19,12 +19,13 @@
 
 use std::collections::BTreeMap;
 
-use staunch_types::{BodyRef, MessageIndex};
+use staunch_types::MessageIndex;
 
 use super::entries::Entries;
 use super::watermark::Watermark;
-use super::{Durability, Queue, QueueCommand, Released};
+use super::{Arrival, Durability, Queue, QueueCommand, Released};
 use crate::encoding::{DecodeError, Reader, Writer};
+use crate::settings::QueueSettings;
 
 /// Version of the layout that [`Queue::encode_snapshot`] writes.
 const SNAPSHOT_VERSION: u8 = 1;
@@ -78,8 +79,8 @@ impl Recovery {
 
 impl Queue {
     /// A durable queue that has no snapshot, in recovery.
-    pub fn recovering() -> Self {
-        let mut queue = Self::new(Durability::Durable);
+    pub fn recovering(settings: &QueueSettings) -> Self {
+        let mut queue = Self::new(Durability::Durable, settings);
         queue.recovery = Some(Box::default());
         queue
     }
@@ -105,7 +106,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`DecodeError`] when `bytes` are not exactly one snapshot.
-    pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode_snapshot(bytes: &[u8], settings: &QueueSettings) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         reader.version(SNAPSHOT_VERSION)?;
         let base = reader.varint()?;
@@ -132,7 +133,7 @@ impl Queue {
             return Err(DecodeError::OutOfRange);
         }
         entries.advance_next_index(base);
-        let mut queue = Self::recovering();
+        let mut queue = Self::recovering(settings);
         queue.entries = entries;
         queue.watermark = Watermark::new(Durability::Durable, watermark);
         queue.recovery = Some(Box::new(Recovery {
@@ -146,12 +147,7 @@ impl Queue {
     ///
     /// # Panics
     /// If the queue is not in recovery.
-    pub fn restore_message(
-        &mut self,
-        index: MessageIndex,
-        body: BodyRef,
-        size_bytes: u32,
-    ) -> Restored {
+    pub fn restore_message(&mut self, index: MessageIndex, arrival: Arrival) -> Restored {
         let recovery = self
             .recovery
             .as_deref()
@@ -168,7 +164,7 @@ impl Queue {
         if !expected {
             return Restored::Gone;
         }
-        self.entries.restore(index.0, body, size_bytes);
+        self.entries.restore(index.0, &arrival);
         Restored::Live
     }
 
@@ -186,7 +182,7 @@ impl Queue {
                 for &(first, count) in ranges {
                     let end = first.0.saturating_add(u64::from(count));
                     recovery.add_gone(first.0, end);
-                    self.entries.remove(first.0, end, |message, has_body| {
+                    self.entries.remove(first.0, end, |message, _, has_body| {
                         if has_body {
                             released.push(message);
                         }
@@ -194,6 +190,7 @@ impl Queue {
                     self.entries.advance_next_index(end);
                 }
             }
+            QueueCommand::Returned { .. } => {}
             QueueCommand::Reserved { upto } => self.watermark.restore(upto.0),
         }
     }
@@ -212,9 +209,8 @@ impl Queue {
     /// Messages still missing are dropped and counted.
     pub fn finish_recovery(&mut self) -> u64 {
         self.recovery = None;
-        let (count, size_bytes, missing) = self.entries.finish_recovery(self.watermark.requested());
-        self.ready_count = count;
-        self.ready_bytes = size_bytes;
+        let (ready, missing) = self.entries.finish_recovery(self.watermark.requested());
+        self.ready = ready;
         self.fresh = self
             .entries
             .first_live()

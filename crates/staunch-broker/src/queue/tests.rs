@@ -17,10 +17,23 @@ fn consumer(key: ConsumerKey, prefetch: u16) -> ConsumerSpec {
     }
 }
 
+fn arrival(body: BodyRef, size_bytes: u32) -> Arrival {
+    Arrival {
+        body,
+        size_bytes,
+        body_size_bytes: size_bytes / 2,
+        expires_at: None,
+        priority: 0,
+    }
+}
+
 fn filled(count: u64) -> Queue {
-    let mut queue = Queue::new(Durability::Transient);
+    let mut queue = Queue::new(Durability::Transient, &QueueSettings::default());
     for n in 0..count {
-        assert_eq!(queue.enqueue(BodyRef(n + 100), 10), MessageIndex(n));
+        assert_eq!(
+            queue.enqueue(arrival(BodyRef(n + 100), 10)),
+            MessageIndex(n)
+        );
     }
     queue
 }
@@ -45,17 +58,17 @@ fn turns_go_round_within_prefetch_and_highest_priority_first() {
     let expected = [(3, 0, false), (1, 1, false), (2, 2, false), (1, 3, false)];
     assert_eq!(assigned(&mut queue), expected);
     assert!(!queue.can_dispatch());
-    let mut released = Vec::new();
+    let mut departed = Departed::default();
     queue
         .settle(
             ConsumerKey(3),
             MessageIndex(0),
             1,
             Outcome::Ack,
-            &mut released,
+            &mut departed,
         )
         .unwrap();
-    assert_eq!(released, [(MessageIndex(0), BodyRef(100), 10)]);
+    assert_eq!(departed.released, [(MessageIndex(0), BodyRef(100), 10)]);
     assert_eq!(assigned(&mut queue), [(3, 4, false)]);
     queue.check_invariants();
 }
@@ -65,21 +78,21 @@ fn returned_messages_keep_their_place() {
     let mut queue = filled(4);
     queue.add_consumer(consumer(A, 0)).unwrap();
     assert_eq!(assigned(&mut queue).len(), 4);
-    let mut released = Vec::new();
+    let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(2), 1, Outcome::Requeue, &mut released)
+        .settle(A, MessageIndex(2), 1, Outcome::Requeue, &mut departed)
         .unwrap();
     queue
-        .settle(A, MessageIndex(0), 1, Outcome::Requeue, &mut released)
+        .settle(A, MessageIndex(0), 1, Outcome::Requeue, &mut departed)
         .unwrap();
-    queue.enqueue(BodyRef(9), 10);
+    queue.enqueue(arrival(BodyRef(9), 10));
     assert_eq!(queue.peek_next().unwrap().0, MessageIndex(0));
     assert_eq!(
         assigned(&mut queue),
         [(1, 0, true), (1, 2, true), (1, 4, false)]
     );
     assert!(queue.remove_consumer(A));
-    assert_eq!(queue.requeue_all(A), 5);
+    assert_eq!(queue.requeue_all(A, &mut Departed::default()), 5);
     assert_eq!((queue.ready_count(), queue.unacked_count()), (5, 0));
     assert!(queue.consumers.is_none());
     queue.check_invariants();
@@ -90,8 +103,8 @@ fn settling_what_is_not_held_changes_nothing() {
     let mut queue = filled(200);
     queue.add_consumer(consumer(A, 100)).unwrap();
     assigned(&mut queue);
-    let mut released = Vec::new();
-    let error = queue.settle(A, MessageIndex(50), 51, Outcome::Ack, &mut released);
+    let mut departed = Departed::default();
+    let error = queue.settle(A, MessageIndex(50), 51, Outcome::Ack, &mut departed);
     assert_eq!(
         error,
         Err(UnknownDelivery {
@@ -99,7 +112,7 @@ fn settling_what_is_not_held_changes_nothing() {
             index: MessageIndex(100)
         })
     );
-    let error = queue.settle(B, MessageIndex(50), 1, Outcome::Ack, &mut released);
+    let error = queue.settle(B, MessageIndex(50), 1, Outcome::Ack, &mut departed);
     assert_eq!(
         error,
         Err(UnknownDelivery {
@@ -107,14 +120,14 @@ fn settling_what_is_not_held_changes_nothing() {
             index: MessageIndex(50)
         })
     );
-    let error = queue.settle(A, MessageIndex(u64::MAX), 1, Outcome::Ack, &mut released);
+    let error = queue.settle(A, MessageIndex(u64::MAX), 1, Outcome::Ack, &mut departed);
     assert!(error.is_err());
-    assert!(released.is_empty());
+    assert!(departed.is_empty());
     assert_eq!(
-        queue.settle(A, MessageIndex(0), 100, Outcome::Ack, &mut released),
+        queue.settle(A, MessageIndex(0), 100, Outcome::Ack, &mut departed),
         Ok(100)
     );
-    assert_eq!(released.len(), 100);
+    assert_eq!(departed.released.len(), 100);
     queue.check_invariants();
 }
 
@@ -151,8 +164,8 @@ fn consumers_are_bounded() {
 
 #[test]
 fn durable_queues_wait_for_their_reservation() {
-    let mut queue = Queue::new(Durability::Durable);
-    queue.enqueue(BodyRef(1), 10);
+    let mut queue = Queue::new(Durability::Durable, &QueueSettings::default());
+    queue.enqueue(arrival(BodyRef(1), 10));
     assert_eq!(queue.needs_reservation(), None, "nobody asks");
     assert_eq!(queue.get(A, true), Got::AwaitsReservation);
     let upto = queue.needs_reservation().unwrap();
@@ -168,7 +181,7 @@ fn durable_queues_wait_for_their_reservation() {
 
 #[test]
 fn the_window_grows_while_deliveries_outrun_it() {
-    let mut queue = Queue::new(Durability::Durable);
+    let mut queue = Queue::new(Durability::Durable, &QueueSettings::default());
     queue
         .add_consumer(ConsumerSpec {
             no_ack: true,
@@ -176,7 +189,7 @@ fn the_window_grows_while_deliveries_outrun_it() {
         })
         .unwrap();
     for n in 0..300_000 {
-        queue.enqueue(BodyRef(n), 1);
+        queue.enqueue(arrival(BodyRef(n), 1));
     }
     let mut reservations = 0;
     while queue.ready_count() > 0 {
@@ -197,18 +210,18 @@ fn the_window_grows_while_deliveries_outrun_it() {
 fn one_stuck_message_costs_one_chunk() {
     let mut queue = filled(1);
     queue.add_consumer(consumer(A, 0)).unwrap();
-    let (mut released, mut n) = (Vec::new(), 0);
+    let (mut departed, mut n) = (Departed::default(), 0);
     assigned(&mut queue);
     for _ in 0..10_000 {
         for _ in 0..100 {
-            queue.enqueue(BodyRef(n), 1);
+            queue.enqueue(arrival(BodyRef(n), 1));
             n += 1;
         }
         assigned(&mut queue);
         queue
-            .settle(A, MessageIndex(n - 99), 100, Outcome::Ack, &mut released)
+            .settle(A, MessageIndex(n - 99), 100, Outcome::Ack, &mut departed)
             .unwrap();
-        released.clear();
+        departed.released.clear();
     }
     assert_eq!(queue.unacked_count(), 1);
     assert!(
@@ -245,9 +258,9 @@ fn purge_takes_only_what_is_ready() {
     let mut queue = filled(130);
     queue.add_consumer(consumer(A, 1)).unwrap();
     assigned(&mut queue);
-    let mut released = Vec::new();
-    assert_eq!(queue.purge(&mut released), 129);
-    let command = QueueCommand::purged(&released);
+    let mut departed = Departed::default();
+    assert_eq!(queue.purge(&mut departed.released), 129);
+    let command = QueueCommand::purged(&departed.released);
     assert_eq!(
         command,
         QueueCommand::Purged {
@@ -259,7 +272,7 @@ fn purge_takes_only_what_is_ready() {
 }
 
 #[test]
-fn layouts_are_those_of_version_1() {
+fn layouts_are_those_of_version_2() {
     let check = |command: QueueCommand, expected: &[u8]| {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
@@ -274,31 +287,31 @@ fn layouts_are_those_of_version_1() {
         QueueCommand::Settled {
             ranges: ranges.clone(),
         },
-        &[1, 1, 2, 3, 2, 167, 2, 1],
+        &[2, 1, 2, 3, 2, 167, 2, 1],
     );
-    check(QueueCommand::Purged { ranges }, &[1, 2, 2, 3, 2, 167, 2, 1]);
+    check(QueueCommand::Purged { ranges }, &[2, 2, 2, 3, 2, 167, 2, 1]);
     check(
         QueueCommand::Reserved {
             upto: MessageIndex(1_024),
         },
-        &[1, 3, 128, 8],
+        &[2, 3, 128, 8],
     );
 
     let mut queue = filled(200);
     queue.get(A, true);
-    queue.enqueue(BodyRef(1), 1);
+    queue.enqueue(arrival(BodyRef(1), 1));
     let mut bytes = Vec::new();
     queue.encode_snapshot(&mut bytes);
     assert_eq!(bytes, [1, 201, 1, 0, 1, 1, 200, 1]);
-    let decoded = Queue::decode_snapshot(&bytes).unwrap();
+    let decoded = Queue::decode_snapshot(&bytes, &QueueSettings::default()).unwrap();
     assert_eq!(decoded.missing(), [(MessageIndex(1), 200)]);
     for size in 0..bytes.len() {
-        assert!(Queue::decode_snapshot(&bytes[..size]).is_err());
+        assert!(Queue::decode_snapshot(&bytes[..size], &QueueSettings::default()).is_err());
     }
     let huge = [
         1, 255, 255, 255, 255, 255, 255, 127, 0, 1, 0, 255, 255, 255, 255, 255, 255, 127,
     ];
-    assert!(Queue::decode_snapshot(&huge).is_err());
+    assert!(Queue::decode_snapshot(&huge, &QueueSettings::default()).is_err());
 }
 
 #[derive(Clone, Debug)]
@@ -393,7 +406,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            queue: Queue::new(Durability::Durable),
+            queue: Queue::new(Durability::Durable, &QueueSettings::default()),
             live: BTreeMap::new(),
             consumers: BTreeMap::new(),
             bodies: Vec::new(),
@@ -494,7 +507,9 @@ impl World {
             } => self.settle(key, skip, count, outcome),
             Step::RequeueAll(key) => {
                 let held = self.held(key);
-                let count = self.queue.requeue_all(ConsumerKey(key));
+                let count = self
+                    .queue
+                    .requeue_all(ConsumerKey(key), &mut Departed::default());
                 assert_eq!(count as usize, held.len());
                 for index in &held {
                     self.live.get_mut(index).unwrap().holder = None;
@@ -525,17 +540,17 @@ impl World {
     }
 
     fn purge(&mut self) {
-        let mut released = Vec::new();
-        let count = self.queue.purge(&mut released);
-        assert_eq!(count, released.len() as u64);
-        self.forget(&released);
+        let mut departed = Departed::default();
+        let count = self.queue.purge(&mut departed.released);
+        assert_eq!(count, departed.released.len() as u64);
+        self.forget(&departed.released);
         assert!(self.live.values().all(|known| known.holder.is_some()));
-        self.log(&QueueCommand::purged(&released));
+        self.log(&QueueCommand::purged(&departed.released));
     }
 
     fn enqueue(&mut self) {
         let (body, size_bytes) = (BodyRef(self.enqueued * 7), 1 + (self.enqueued % 50) as u32);
-        let index = self.queue.enqueue(body, size_bytes);
+        let index = self.queue.enqueue(arrival(body, size_bytes));
         let (holder, sent, suspect) = (None, false, false);
         let known = Known {
             body,
@@ -588,30 +603,33 @@ impl World {
         let first = held.get(skip % held.len().max(1)).copied().unwrap_or(0);
         let range = first..first + u64::from(count);
         let all_held = range.clone().all(|index| held.contains(&index));
-        let mut released = Vec::new();
+        let mut departed = Departed::default();
         let (consumer, first) = (ConsumerKey(key), MessageIndex(first));
         let settled = self
             .queue
-            .settle(consumer, first, count, outcome, &mut released);
+            .settle(consumer, first, count, outcome, &mut departed);
         assert_eq!(settled.is_ok(), all_held);
         if !all_held {
-            return assert!(released.is_empty());
+            return assert!(departed.is_empty());
         }
         if outcome == Outcome::Requeue {
-            assert!(released.is_empty());
+            assert!(departed.is_empty());
             range.for_each(|index| self.live.get_mut(&index).unwrap().holder = None);
         } else {
-            assert_eq!(released.len(), count as usize);
-            self.forget(&released);
-            self.log(&QueueCommand::settled(&released));
+            assert_eq!(departed.released.len(), count as usize);
+            self.forget(&departed.released);
+            self.log(&QueueCommand::settled(&departed.released));
         }
     }
 
     fn crash(&mut self, snapshot: usize, start: usize, commands_first: bool) {
         let chosen = snapshot % (self.snapshots.len() + 1);
         let (mut queue, contained) = match self.snapshots.get(chosen) {
-            Some((bytes, contained)) => (Queue::decode_snapshot(bytes).unwrap(), *contained),
-            None => (Queue::recovering(), 0),
+            Some((bytes, contained)) => (
+                Queue::decode_snapshot(bytes, &QueueSettings::default()).unwrap(),
+                *contained,
+            ),
+            None => (Queue::recovering(&QueueSettings::default()), 0),
         };
         let start = start % (contained + 1);
         let mut garbage = Vec::new();
@@ -621,9 +639,9 @@ impl World {
                 .for_each(|c| queue.apply_recovered(c, &mut garbage));
         }
         for &(index, body, size_bytes) in &self.bodies {
-            queue.restore_message(index, body, size_bytes);
+            queue.restore_message(index, arrival(body, size_bytes));
             assert_ne!(
-                queue.restore_message(index, body, size_bytes),
+                queue.restore_message(index, arrival(body, size_bytes)),
                 Restored::Live
             );
         }
@@ -685,7 +703,7 @@ proptest! {
     #[test]
     fn decoders_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         let command = QueueCommand::decode(&bytes);
-        if let (Ok(mut queue), Ok(command)) = (Queue::decode_snapshot(&bytes), command) {
+        if let (Ok(mut queue), Ok(command)) = (Queue::decode_snapshot(&bytes, &QueueSettings::default()), command) {
             queue.apply_recovered(&command, &mut Vec::new());
         }
     }
@@ -695,9 +713,9 @@ proptest! {
 /// of the reservation must be judged by the next.
 #[test]
 fn a_reservation_is_asked_for_behind_a_gap() {
-    let mut queue = Queue::new(Durability::Durable);
+    let mut queue = Queue::new(Durability::Durable, &QueueSettings::default());
     for n in 0..2001 {
-        queue.enqueue(BodyRef(n + 100), 10);
+        queue.enqueue(arrival(BodyRef(n + 100), 10));
     }
     queue.add_consumer(consumer(A, 0)).unwrap();
     for _ in 0..2000 {
@@ -706,18 +724,18 @@ fn a_reservation_is_asked_for_behind_a_gap() {
             queue.reserve(upto);
         }
     }
-    let mut released = Vec::new();
+    let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(1), 1999, Outcome::Ack, &mut released)
+        .settle(A, MessageIndex(1), 1999, Outcome::Ack, &mut departed)
         .unwrap();
-    queue.requeue_all(A);
+    queue.requeue_all(A, &mut Departed::default());
     queue.remove_consumer(A);
     queue.release_reservation();
     let mut bytes = Vec::new();
     queue.encode_snapshot(&mut bytes);
-    let mut queue = Queue::decode_snapshot(&bytes).unwrap();
-    queue.restore_message(MessageIndex(0), BodyRef(1), 10);
-    queue.restore_message(MessageIndex(2000), BodyRef(2), 10);
+    let mut queue = Queue::decode_snapshot(&bytes, &QueueSettings::default()).unwrap();
+    queue.restore_message(MessageIndex(0), arrival(BodyRef(1), 10));
+    queue.restore_message(MessageIndex(2000), arrival(BodyRef(2), 10));
     queue.finish_recovery();
     queue.add_consumer(consumer(B, 0)).unwrap();
     assert_eq!(queue.assign_next().unwrap().index, MessageIndex(0));
