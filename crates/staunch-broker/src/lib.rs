@@ -8,6 +8,7 @@
 //! of their state and input.
 
 pub mod catalog;
+pub mod dead_letter;
 mod encoding;
 mod exchange;
 pub mod queue;

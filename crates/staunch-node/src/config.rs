@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use staunch_types::Name;
+use staunch_types::{Name, UnixMillis};
 
 /// Settings of a node.
 #[derive(Clone)]
@@ -16,6 +16,9 @@ pub struct NodeConfig {
     pub users: BTreeMap<Name, User>,
     /// Seed for hash functions; different on every node.
     pub seed: u64,
+    /// The wall clock at `Timestamp(0)` of the clock by which the node is driven: what expires at
+    /// a certain time of day does so after a restart as well.
+    pub started_at: UnixMillis,
     /// Sizes of the log.
     pub log: staunch_log::Config,
 }

@@ -38,7 +38,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let clock = Clock::start();
     let started = Instant::now();
     let disk = RealDisk::open(&config.data_dir).context("open the data directory")?;
-    let recovered = match staunch_node::recover(disk, node_config(&config)) {
+    let recovered = match staunch_node::recover(disk, node_config(&config, clock)) {
         Ok(recovered) => recovered,
         Err(error) => return Ok(ExitCode::from(report(&error))),
     };
@@ -145,7 +145,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(socket.listen(ACCEPT_BACKLOG_MAX)?)
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+fn node_config(config: &Config, clock: Clock) -> NodeConfig {
     let log = log_config(config);
     let name = Name::new(config.default_user.as_bytes()).expect("the setting was checked");
     let user = User {
@@ -160,6 +160,7 @@ fn node_config(config: &Config) -> NodeConfig {
             .size_bytes(u64::from(log.file_size_bytes)),
         users: BTreeMap::from([(name, user)]),
         seed: seed(),
+        started_at: clock.started_at(),
         log,
     }
 }

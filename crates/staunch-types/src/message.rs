@@ -9,9 +9,12 @@
 //! ```text
 //! 0      1        2      4                8          8+e    8+e+r  8+e+r+p
 //! ┌──────┬────────┬──────┬────────────────┬──────────┬──────┬──────┬──────┐
-//! │ e u8 │  r u8  │ 0 u16│ p u32          │ exchange │ r.key│ prop.│ body │
+//! │ e u8 │  r u8  │ flags│ p u32          │ exchange │ r.key│ prop.│ body │
 //! └──────┴────────┴──────┴────────────────┴──────────┴──────┴──────┴──────┘
 //! ```
+//!
+//! Flags (u16): bit 0 says that the broker itself wrote the header `x-death`, so that what it
+//! says is true; a client's own is not believed. All other bits are 0.
 
 use bytes::{BufMut, Bytes};
 
@@ -21,10 +24,14 @@ pub const STORED_HEADER_SIZE_BYTES: usize = 8;
 /// Largest body accepted by default, in bytes (RabbitMQ `max_message_size`).
 pub const BODY_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Flag of the stored form: the header `x-death` is the broker's.
+const FLAG_HAS_DIED: u16 = 1;
+
 /// A published message. A clone costs a counter.
 #[derive(Clone, Debug)]
 pub struct Message {
     buffer: Bytes,
+    has_died: bool,
     exchange: Span,
     routing_key: Span,
     properties: Span,
@@ -40,10 +47,19 @@ struct Span {
 
 /// Bytes that should hold a stored message do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("stored message of {size_bytes} bytes is shorter than its header says")]
-pub struct StoredMessageTooShort {
-    /// Bytes that were there.
-    pub size_bytes: usize,
+pub enum StoredMessageError {
+    /// They end too early.
+    #[error("stored message of {size_bytes} bytes is shorter than its header says")]
+    TooShort {
+        /// Bytes that were there.
+        size_bytes: usize,
+    },
+    /// A flag is set that this version does not know.
+    #[error("stored message has unknown flags {flags:#06x}")]
+    UnknownFlags {
+        /// All the flags.
+        flags: u16,
+    },
 }
 
 impl Message {
@@ -67,6 +83,7 @@ impl Message {
         let (properties, body) = (span(properties), span(body));
         Self {
             buffer,
+            has_died: false,
             exchange,
             routing_key,
             properties,
@@ -79,24 +96,39 @@ impl Message {
     /// # Panics
     /// If a name is longer than 255 bytes or the whole is 4 GiB or more.
     pub fn copied(exchange: &[u8], routing_key: &[u8], properties: &[u8], body: &[u8]) -> Self {
-        let size = exchange.len() + routing_key.len() + properties.len() + body.len();
-        let mut stored = Vec::with_capacity(STORED_HEADER_SIZE_BYTES + size);
-        put_stored_header(&mut stored, exchange, routing_key, properties);
-        stored.extend_from_slice(body);
-        Self::from_stored(Bytes::from(stored)).expect("the header was written from the parts")
+        copied([exchange, routing_key, properties, body], 0)
+    }
+
+    /// As [`Message::copied`], for a message that has died in a queue and whose header `x-death`
+    /// the broker has written.
+    ///
+    /// # Panics
+    /// As [`Message::copied`].
+    pub fn copied_with_deaths(
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        body: &[u8],
+    ) -> Self {
+        copied([exchange, routing_key, properties, body], FLAG_HAS_DIED)
     }
 
     /// A message read back in its stored form.
     ///
     /// # Errors
-    /// [`StoredMessageTooShort`] when the lengths in the header exceed the buffer.
-    pub fn from_stored(buffer: Bytes) -> Result<Self, StoredMessageTooShort> {
-        let too_short = StoredMessageTooShort {
+    /// [`StoredMessageError`] when the lengths in the header exceed the buffer, or its flags are
+    /// of another version.
+    pub fn from_stored(buffer: Bytes) -> Result<Self, StoredMessageError> {
+        let too_short = StoredMessageError::TooShort {
             size_bytes: buffer.len(),
         };
         let Some(header) = buffer.first_chunk::<STORED_HEADER_SIZE_BYTES>() else {
             return Err(too_short);
         };
+        let flags = u16::from_be_bytes([header[2], header[3]]);
+        if flags & !FLAG_HAS_DIED != 0 {
+            return Err(StoredMessageError::UnknownFlags { flags });
+        }
         let properties_size = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let exchange = Span {
             start: 8,
@@ -121,6 +153,7 @@ impl Message {
         };
         Ok(Self {
             buffer,
+            has_died: flags & FLAG_HAS_DIED != 0,
             exchange,
             routing_key,
             properties,
@@ -149,6 +182,11 @@ impl Message {
         self.body.of(&self.buffer)
     }
 
+    /// Whether its header `x-death` was written by the broker.
+    pub fn has_died(&self) -> bool {
+        self.has_died
+    }
+
     /// Size of the stored form, in bytes.
     pub fn stored_size_bytes(&self) -> usize {
         let parts = [self.exchange, self.routing_key, self.properties, self.body];
@@ -157,7 +195,8 @@ impl Message {
 
     /// Appends the stored form to `out`.
     pub fn put_stored(&self, out: &mut impl BufMut) {
-        put_stored_header(out, self.exchange(), self.routing_key(), self.properties());
+        let parts = [self.exchange(), self.routing_key(), self.properties()];
+        put_stored_header(out, parts, flags(self.has_died));
         out.put_slice(self.body());
     }
 }
@@ -189,10 +228,26 @@ impl Span {
     }
 }
 
-fn put_stored_header(out: &mut impl BufMut, exchange: &[u8], routing_key: &[u8], props: &[u8]) {
+fn flags(has_died: bool) -> u16 {
+    if has_died { FLAG_HAS_DIED } else { 0 }
+}
+
+/// The message of these parts: exchange, routing key, properties, body.
+fn copied(parts: [&[u8]; 4], flags: u16) -> Message {
+    let [exchange, routing_key, properties, body] = parts;
+    let size = exchange.len() + routing_key.len() + properties.len() + body.len();
+    let mut stored = Vec::with_capacity(STORED_HEADER_SIZE_BYTES + size);
+    put_stored_header(&mut stored, [exchange, routing_key, properties], flags);
+    stored.extend_from_slice(body);
+    Message::from_stored(Bytes::from(stored)).expect("the header was written from the parts")
+}
+
+/// `parts` are exchange, routing key and properties.
+fn put_stored_header(out: &mut impl BufMut, parts: [&[u8]; 3], flags: u16) {
+    let [exchange, routing_key, props] = parts;
     out.put_u8(u8::try_from(exchange.len()).expect("an exchange name is a short string"));
     out.put_u8(u8::try_from(routing_key.len()).expect("a routing key is a short string"));
-    out.put_u16(0);
+    out.put_u16(flags);
     out.put_u32(u32::try_from(props.len()).expect("properties fit in a frame"));
     out.put_slice(exchange);
     out.put_slice(routing_key);
@@ -241,5 +296,24 @@ mod tests {
             assert!(Message::from_stored(cut).is_err(), "cut at {size}");
         }
         assert!(Message::from_stored(Bytes::from_static(&[255; 64])).is_err());
+    }
+
+    #[test]
+    fn only_the_broker_marks_a_message_as_dead_before() {
+        let published = Message::copied(b"x", b"y", b"\0\0", b"b");
+        assert!(!published.has_died());
+        let dead = Message::copied_with_deaths(b"x", b"y", b"\0\0", b"b");
+        let mut stored = Vec::new();
+        dead.put_stored(&mut stored);
+        assert!(Message::from_stored(stored.into()).unwrap().has_died());
+    }
+
+    #[test]
+    fn unknown_flags_are_refused() {
+        let mut stored = Vec::new();
+        Message::copied(b"x", b"y", b"\0\0", b"b").put_stored(&mut stored);
+        stored[2..4].copy_from_slice(&3_u16.to_be_bytes());
+        let error = Message::from_stored(stored.into()).unwrap_err();
+        assert_eq!(error, StoredMessageError::UnknownFlags { flags: 3 });
     }
 }

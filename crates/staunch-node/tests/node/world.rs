@@ -9,7 +9,7 @@ use staunch_log::{
     Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteDone, WriteJob, Writer,
 };
 use staunch_node::{AdminAnswer, AdminId, Input, Node, NodeConfig, Output, Recovered, User};
-use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
+use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp, UnixMillis};
 
 /// Jobs after which a test that waits for quiet has found an endless loop.
 const JOBS_MAX: usize = 100_000;
@@ -57,6 +57,7 @@ pub(crate) fn roomy() -> NodeConfig {
         disk_free_limit_size_bytes: 0,
         users: BTreeMap::from([(Name::from_static("guest"), guest)]),
         seed: 7,
+        started_at: UnixMillis(1_000_000),
         log: Config {
             file_size_bytes: 4 * 1024 * 1024,
             ballast_size_bytes: 0,

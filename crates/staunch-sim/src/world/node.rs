@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use staunch_log::{Config as LogConfig, Note, RecoverError};
 use staunch_node::{Input, NodeConfig, Output, StartError, User};
-use staunch_types::Name;
+use staunch_types::{Name, UnixMillis};
 
 use crate::{
     history::Fact,
@@ -19,6 +19,8 @@ const TICK: u64 = 200 * MILLIS;
 const DRAIN_INPUTS_MAX: usize = 128;
 /// Free space below which publishers wait.
 const DISK_FREE_LIMIT: u64 = 256 * 1024;
+/// The wall clock when virtual time began; it goes on through every crash.
+const STARTED_AT: UnixMillis = UnixMillis(1_700_000_000_000);
 
 impl World {
     pub(super) fn restart(&mut self) {
@@ -329,6 +331,7 @@ impl World {
             disk_free_limit_size_bytes: DISK_FREE_LIMIT,
             users: BTreeMap::from([(Name::from_static("guest"), user)]),
             seed: self.node_random.next_u64(),
+            started_at: STARTED_AT,
             log,
         }
     }

@@ -1,0 +1,183 @@
+//! What becomes of a message that dies in a queue: the message that goes to the dead-letter
+//! exchange, and the history it carries with it (RabbitMQ, dead letter exchanges).
+//!
+//! The history is the header `x-death`, an array of tables, the newest death first, one for each
+//! pair of queue and reason. RabbitMQ 4.0 and later believe only what a broker wrote: a header of
+//! that name that came with a publish is replaced at the first death. Which one it is the
+//! message's stored form says ([`Message::has_died`]).
+
+use staunch_types::field_table::{ArrayBuilder, TableBuilder, TableRef, Value};
+use staunch_types::properties::{Properties, PropertiesBuilder};
+use staunch_types::{FieldTable, Message, Name, UnixMillis};
+
+use crate::queue::Death;
+
+const DEATHS: &str = "x-death";
+const FIRST_REASON: &str = "x-first-death-reason";
+const FIRST_QUEUE: &str = "x-first-death-queue";
+const FIRST_EXCHANGE: &str = "x-first-death-exchange";
+const LAST_REASON: &str = "x-last-death-reason";
+const LAST_QUEUE: &str = "x-last-death-queue";
+const LAST_EXCHANGE: &str = "x-last-death-exchange";
+
+/// Headers that name more routing keys; a dead-letter routing key replaces them all.
+const MORE_KEYS: &str = "CC";
+const MORE_KEYS_BLIND: &str = "BCC";
+
+/// Where, why and when a message died.
+#[derive(Clone, Copy, Debug)]
+pub struct Departure<'a> {
+    /// The queue it was in.
+    pub queue: &'a Name,
+    /// Why it left.
+    pub reason: Death,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// The message to publish to `exchange` in place of `message`, which has died: under
+/// `routing_key`, or else under its own.
+pub fn dead_letter(
+    message: &Message,
+    departure: &Departure<'_>,
+    exchange: &Name,
+    routing_key: Option<&Name>,
+) -> Message {
+    let properties = Properties::from_validated(message.properties());
+    let headers = headers(message, departure, routing_key.is_some());
+    let mut encoded = Vec::with_capacity(properties.as_bytes().len() + headers.as_bytes().len());
+    PropertiesBuilder::from_properties(properties)
+        .headers(headers.as_table_ref())
+        .without_expiration()
+        .encode(&mut encoded)
+        .expect("strings of a message are short");
+    let key = routing_key.map_or(message.routing_key(), |key| key.as_bytes());
+    Message::copied_with_deaths(exchange, key, &encoded, message.body())
+}
+
+/// Whether a dead letter has been in `queue` before and died there, and nobody has rejected it
+/// since: it would go round for ever.
+pub fn is_cycle(dead_letter: &Message, queue: &[u8]) -> bool {
+    let mut deaths = deaths(dead_letter);
+    // The newest come first: those up to the last death in this queue are the cycle.
+    let mut is_automatic = true;
+    deaths.any(|death| {
+        is_automatic &= string(death, "reason") != Some(Death::Rejected.reason().as_bytes());
+        string(death, "queue") == Some(queue)
+    }) && is_automatic
+}
+
+/// The headers of the dead letter.
+fn headers(message: &Message, departure: &Departure<'_>, replaces_keys: bool) -> FieldTable {
+    let own = Properties::from_validated(message.properties()).headers();
+    let own = own.unwrap_or_default();
+    let written = [
+        DEATHS,
+        LAST_REASON,
+        LAST_QUEUE,
+        LAST_EXCHANGE,
+        FIRST_REASON,
+        FIRST_QUEUE,
+        FIRST_EXCHANGE,
+        MORE_KEYS,
+        MORE_KEYS_BLIND,
+    ];
+    let kept_names = if replaces_keys { 0 } else { 2 };
+    let reason = departure.reason.reason().as_bytes();
+    let (queue, exchange) = (departure.queue.as_bytes(), message.exchange());
+    let first = |key: &str, now| {
+        let before = own.get(key).filter(|_| message.has_died());
+        before.unwrap_or(Value::LongStr(now))
+    };
+    TableBuilder::new()
+        .copy_except(own, &written[..written.len() - kept_names])
+        .array(DEATHS, &next_deaths(message, departure))
+        .value(FIRST_REASON, first(FIRST_REASON, reason))
+        .value(FIRST_QUEUE, first(FIRST_QUEUE, queue))
+        .value(FIRST_EXCHANGE, first(FIRST_EXCHANGE, exchange))
+        .longstr(LAST_REASON, reason)
+        .longstr(LAST_QUEUE, queue)
+        .longstr(LAST_EXCHANGE, exchange)
+        .build()
+}
+
+/// The history with this death at its head.
+fn next_deaths(message: &Message, departure: &Departure<'_>) -> ArrayBuilder {
+    let is_same = |death: &TableRef<'_>| {
+        string(*death, "queue") == Some(departure.queue.as_bytes())
+            && string(*death, "reason") == Some(departure.reason.reason().as_bytes())
+    };
+    let newest = match deaths(message).find(is_same) {
+        Some(before) => counted_again(before),
+        None => first_death(message, departure),
+    };
+    let others = deaths(message).filter(|death| !is_same(death));
+    others.fold(ArrayBuilder::new().table(&newest), |all, death| {
+        all.value(Value::Table(death))
+    })
+}
+
+/// A repeated death: the count rises, everything else stays as it was at the first.
+fn counted_again(before: TableRef<'_>) -> FieldTable {
+    let mut again = TableBuilder::new();
+    for (key, value) in before {
+        let value = match (key, value) {
+            (b"count", Value::I64(count)) => Value::I64(count.saturating_add(1)),
+            (_, value) => value,
+        };
+        again
+            .try_value(key, value)
+            .expect("a key of a table is short");
+    }
+    again.build()
+}
+
+fn first_death(message: &Message, departure: &Departure<'_>) -> FieldTable {
+    let properties = Properties::from_validated(message.properties());
+    let mut death = TableBuilder::new();
+    if let Some(expiration) = properties.expiration() {
+        death = death.longstr("original-expiration", expiration);
+    }
+    death
+        .long("count", 1)
+        .longstr("reason", departure.reason.reason())
+        .longstr("queue", departure.queue.as_bytes())
+        .timestamp("time", departure.at.seconds())
+        .longstr("exchange", message.exchange())
+        .array("routing-keys", &routing_keys(message))
+        .build()
+}
+
+/// The keys it was published with: its own and those of `CC`, which the receiver may know.
+fn routing_keys(message: &Message) -> ArrayBuilder {
+    let headers = Properties::from_validated(message.properties()).headers();
+    let more = headers.and_then(|headers| headers.get(MORE_KEYS)?.as_array());
+    let more = more.into_iter().flatten();
+    more.filter_map(bytes).fold(
+        ArrayBuilder::new().longstr(message.routing_key()),
+        ArrayBuilder::longstr,
+    )
+}
+
+/// The deaths that the broker recorded, newest first.
+fn deaths(message: &Message) -> impl Iterator<Item = TableRef<'_>> {
+    let headers = Properties::from_validated(message.properties()).headers();
+    let headers = headers.filter(|_| message.has_died());
+    let deaths = headers.and_then(|headers| headers.get(DEATHS)?.as_array());
+    deaths.into_iter().flatten().filter_map(Value::as_table)
+}
+
+fn string<'a>(table: TableRef<'a>, key: &str) -> Option<&'a [u8]> {
+    table.get(key).and_then(bytes)
+}
+
+fn bytes(value: Value<'_>) -> Option<&[u8]> {
+    if let Value::LongStr(bytes) = value {
+        Some(bytes)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
