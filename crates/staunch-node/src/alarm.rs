@@ -52,12 +52,14 @@ struct Limits {
 }
 
 impl Node {
-    /// Memory that cannot be dropped: transient bodies, indexes, what is read ahead or unwritten.
+    /// Memory that cannot be dropped: transient bodies, indexes, what is read ahead, unwritten or
+    /// held back by transactions.
     pub fn kept_size_bytes(&self) -> u64 {
         self.bodies.memory_size_bytes()
             + self.alarms.index_size_bytes
             + self.fetches.size_bytes() as u64
             + self.store.unwritten_size_bytes() as u64
+            + self.tx_size_bytes
     }
 
     /// Raises or clears alarms and tells every connection of a change.

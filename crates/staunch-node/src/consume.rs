@@ -103,8 +103,13 @@ impl Node {
         let Some(consumer) = self.consumers.get_mut(key) else {
             return;
         };
-        if consumer.kind != ConsumerKind::Active || consumer.session != session {
+        if consumer.session != session {
             return;
+        }
+        match consumer.kind {
+            ConsumerKind::Active => {}
+            ConsumerKind::Replies => return self.cancel_replies(session, channel, key),
+            ConsumerKind::Cancelled | ConsumerKind::Getter => return,
         }
         consumer.kind = ConsumerKind::Cancelled;
         let (queue, unsettled_count) = (consumer.queue, consumer.unsettled_count);
@@ -176,6 +181,10 @@ impl Node {
         let Some(open) = found.channels.remove(&channel) else {
             return;
         };
+        self.tx_size_bytes -= open.tx.as_ref().map_or(0, |tx| tx.size_bytes);
+        if let Some(replies) = &open.replies {
+            self.consumers.remove(replies.key);
+        }
         for queue in open.waiting_gets {
             let Some(slot) = self.queues.get_mut(queue) else {
                 continue;

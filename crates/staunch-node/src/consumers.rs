@@ -24,6 +24,8 @@ pub(crate) enum ConsumerKind {
     Cancelled,
     /// `basic.get`.
     Getter,
+    /// `basic.consume` of direct replies.
+    Replies,
 }
 
 /// Table of consumers; keys are reused once nothing refers to them.

@@ -15,6 +15,7 @@ use crate::{
     node::Node,
     pending::{CountsDue, Pending},
     queues::QueueSlot,
+    replies::{self, is_reply_name},
     session::SessionSlot,
 };
 
@@ -128,6 +129,9 @@ impl Node {
         let Destination::Queue(queue) = &binding.destination else {
             return Ok(());
         };
+        if is_reply_name(queue) {
+            return Err(replies::bind_refusal());
+        }
         match self.catalog.check_queue(vhost, queue, connection) {
             Ok(_) | Err(Refusal::NotFound { .. }) => Ok(()),
             Err(refusal) => Err(refusal),
@@ -146,6 +150,9 @@ impl Node {
             return;
         };
         let operation = Operation::DeclareQueue;
+        if is_reply_name(&name) {
+            return self.declare_reply_queue(session, channel, name, vhost);
+        }
         let existing = match self.catalog.check_queue(&vhost, &name, connection) {
             Ok(entry) => Some(entry.id),
             Err(Refusal::NotFound { .. }) if !passive => None,

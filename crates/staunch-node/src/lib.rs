@@ -13,6 +13,7 @@
 //! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end,
 //! `login` for who is there, `admin` for what operators ask.
 
+mod access;
 mod admin;
 mod alarm;
 mod config;
@@ -29,6 +30,7 @@ mod pending;
 mod publish;
 mod queues;
 mod recover;
+mod replies;
 mod requests;
 mod retire;
 mod session;
@@ -36,6 +38,7 @@ mod settle;
 mod state;
 mod stop;
 mod transient;
+mod tx;
 
 pub use admin::{AdminAnswer, AdminId, AdminRequest, ConnectionInfo, OnRefusal, QueueInfo};
 pub use config::{NodeConfig, User};

@@ -61,6 +61,10 @@ pub struct Node {
     pub(crate) pace: Pace,
     pub(crate) alarms: Alarms,
     pub(crate) housekeeping: Housekeeping,
+    /// Bytes that transactions hold back.
+    pub(crate) tx_size_bytes: u64,
+    /// Secrets made so far.
+    pub(crate) secret_count: u64,
     pub(crate) outputs: std::collections::VecDeque<Output>,
     pub(crate) stopping: Option<Stopping>,
 }
@@ -101,6 +105,8 @@ impl Node {
             pace: Pace::default(),
             alarms: Alarms::default(),
             housekeeping: Housekeeping::default(),
+            tx_size_bytes: 0,
+            secret_count: 0,
             outputs: std::collections::VecDeque::new(),
             stopping: None,
         }

@@ -4,14 +4,14 @@
 use staunch_broker::{Arrival, Routed};
 use staunch_log::{RecordMeta, StreamId};
 use staunch_types::{
-    BodyRef, Event, Message, Operation, QueueId, Refusal, ReturnReason, properties::Properties,
-    request::Publish,
+    BodyRef, Message, Operation, QueueId, Refusal, properties::Properties, request::Publish,
 };
 
 use crate::{
     node::Node,
     queues::QueueSlot,
     session::{SessionSlot, Sessions},
+    tx::HeldPublish,
 };
 
 /// Copies of one message that are always allowed, in bytes.
@@ -30,7 +30,7 @@ pub(crate) struct RouteCache {
 
 /// What putting a message into its queues amounted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
+pub(crate) enum Kept {
     /// All of it is in memory only, or there was no queue: confirmed at once.
     Nowhere,
     /// Some queue keeps it in the log: confirmed when that is on disk.
@@ -44,19 +44,24 @@ impl Node {
             channel,
             seq,
             mandatory,
-            message,
+            mut message,
         } = publish;
         let Some(session) = self.sessions.get(slot) else {
             return;
         };
-        if session
-            .channels
-            .get(&channel)
-            .is_none_or(|channel| channel.is_refused)
-        {
+        let Some(open) = session.channels.get(&channel) else {
+            return;
+        };
+        if open.is_refused {
             return;
         }
-        let connection = session.id;
+        let (connection, is_in_tx) = (session.id, open.tx.is_some());
+        if !Properties::from_validated(message.properties()).is_plain() {
+            match self.examine(slot, channel, message) {
+                Ok(examined) => message = examined,
+                Err(refusal) => return self.refuse(slot, channel, Operation::Publish, refusal),
+            }
+        }
         let size_bytes = message.stored_size_bytes();
         if size_bytes > self.store.config().payload_size_bytes_max() {
             let text = format!("message of {size_bytes} bytes does not fit in a file of the log");
@@ -66,30 +71,25 @@ impl Node {
         let mut queues = std::mem::take(&mut self.routes.queues);
         let routed = self.route(slot, &message, &mut queues);
         self.routes.queues = queues;
+        let routed = routed.and_then(|routed| self.check_fan_out(size_bytes).map(|()| routed));
         let kept = match routed {
             Err(refusal) => {
                 return self.refuse(slot, channel, Operation::Publish, refusal);
             }
+            Ok(_) if is_in_tx => {
+                let queues = self.routes.queues.as_slice().into();
+                let held = HeldPublish {
+                    message,
+                    mandatory,
+                    queues,
+                };
+                return self.hold_publish(slot, channel, held);
+            }
             Ok(Routed::Nowhere) => {
-                if mandatory {
-                    let reason = ReturnReason::NoRoute;
-                    self.sessions.push(
-                        slot,
-                        Event::Returned {
-                            channel,
-                            reason,
-                            message,
-                        },
-                    );
-                }
+                self.give_unroutable(slot, channel, mandatory, message);
                 Kept::Nowhere
             }
-            Ok(Routed::Queues) => {
-                if let Err(refusal) = self.check_fan_out(size_bytes) {
-                    return self.refuse(slot, channel, Operation::Publish, refusal);
-                }
-                self.enqueue_routed(slot, &message)
-            }
+            Ok(Routed::Queues) => self.enqueue_routed(slot, &message),
         };
         match (seq, kept) {
             (None, _) => {}
@@ -139,7 +139,7 @@ impl Node {
     }
 
     /// Puts the message into every queue of the route cache.
-    fn enqueue_routed(&mut self, session: SessionSlot, message: &Message) -> Kept {
+    pub(crate) fn enqueue_routed(&mut self, session: SessionSlot, message: &Message) -> Kept {
         let mut kept = Kept::Nowhere;
         // The stored form in memory, shared by all transient queues of the route.
         let mut in_memory = None;
@@ -209,6 +209,12 @@ impl RouteCache {
             && self.exchange == message.exchange()
             && self.vhost == vhost
             && !has_headers(message)
+    }
+
+    /// Takes another answer's queues in place of the last one's.
+    pub(crate) fn replace(&mut self, queues: Vec<QueueId>) {
+        self.is_valid = false;
+        self.queues = queues;
     }
 
     fn remember(&mut self, version: u64, vhost: &[u8], message: &Message) {

@@ -292,6 +292,7 @@ impl Node {
 
     fn check_sessions(&self) {
         let mut key_count = 0;
+        let mut tx_size_bytes = 0;
         for session in self.sessions.iter() {
             for id in &session.exclusive_queues {
                 let entry = self
@@ -302,6 +303,8 @@ impl Node {
             }
             for channel in session.channels.values() {
                 key_count += channel.consumers.len() + channel.getters.len();
+                key_count += usize::from(channel.replies.is_some());
+                tx_size_bytes += channel.tx.as_ref().map_or(0, |tx| tx.size_bytes);
                 let unsettled = channel.consumers.iter().map(|key| {
                     let consumer = self.consumers.get(*key).expect("a channel knows live keys");
                     let is_over = consumer.kind == ConsumerKind::Cancelled;
@@ -331,6 +334,10 @@ impl Node {
             key_count,
             self.consumers.count(),
             "every consumer has a channel"
+        );
+        assert_eq!(
+            tx_size_bytes, self.tx_size_bytes,
+            "what is held back is counted"
         );
         let waiting = self
             .queues

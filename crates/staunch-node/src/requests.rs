@@ -18,16 +18,10 @@ impl Node {
             Request::OpenVhost { vhost } => self.open_vhost(slot, vhost),
             Request::OpenChannel { channel } => self.open_channel(slot, channel),
             Request::UpdateSecret { .. } => self.sessions.push(slot, Event::SecretRefused),
-            Request::ConsumeReplies { channel } => {
-                let refusal = Refusal::NotImplemented("direct reply-to".to_owned());
-                self.refuse(slot, channel, Operation::Consume, refusal);
-            }
-            Request::SelectTx { channel }
-            | Request::Commit { channel, .. }
-            | Request::Rollback { channel } => {
-                let refusal = Refusal::NotImplemented("tx".to_owned());
-                self.refuse(slot, channel, Operation::Commit, refusal);
-            }
+            Request::ConsumeReplies { channel } => self.consume_replies(slot, channel),
+            Request::SelectTx { channel } => self.select_tx(slot, channel),
+            Request::Commit { channel, settles } => self.commit(slot, channel, settles),
+            Request::Rollback { channel } => self.rollback(slot, channel),
             Request::DeclareExchange(declare) => self.declare_exchange(slot, declare),
             Request::DeleteExchange {
                 channel,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Event, Name, PublishSeq, QueueId};
 
-use crate::login::Client;
+use crate::{login::Client, replies::ReplyConsumer, tx::Transaction};
 
 /// Deliveries a connection may have on the way to its socket, in bytes. Beyond it the node stops
 /// delivering to it until half has drained.
@@ -46,6 +46,10 @@ pub(crate) struct Channel {
     pub(crate) getters: BTreeMap<QueueId, ConsumerKey>,
     /// The queue of each `basic.get` that has not been answered.
     pub(crate) waiting_gets: Vec<QueueId>,
+    /// Its consumer of direct replies.
+    pub(crate) replies: Option<Box<ReplyConsumer>>,
+    /// What it holds back, if it is in transaction mode.
+    pub(crate) tx: Option<Box<Transaction>>,
     /// Shared limit of unsettled deliveries (`basic.qos` with `global`); 0 is none.
     pub(crate) prefetch: u16,
     /// Unsettled deliveries to its consumers.

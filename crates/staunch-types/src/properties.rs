@@ -188,6 +188,16 @@ impl<'a> Properties<'a> {
         self.encoded
     }
 
+    /// Whether none of the properties is set that decide where a message may go or what becomes of
+    /// it: headers, `reply_to`, `user_id`.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        const DECISIVE: u16 =
+            Property::Headers.flag() | Property::ReplyTo.flag() | Property::UserId.flag();
+        self.flags & DECISIVE == 0
+    }
+
     /// Whether no property is set.
     pub fn is_empty(self) -> bool {
         self.flags == 0
@@ -572,6 +582,7 @@ mod tests {
         let view = Properties::parse(list.as_bytes()).unwrap();
         assert_eq!(view.delivery_mode(), Some(2));
         assert_eq!(view.priority(), None);
+        assert!(view.is_plain());
     }
 
     #[test]
@@ -596,6 +607,7 @@ mod tests {
             .unwrap();
         let list = PropertyList::parse(list.as_bytes().clone()).unwrap();
         assert_eq!(list.as_bytes()[..2], [0xff, 0xfc]);
+        assert!(!list.view().is_plain());
         let view = list.view();
         assert_eq!(view.expiration(), Some(&b"60000"[..]));
         assert_eq!(view.timestamp(), Some(1_700_000_000));

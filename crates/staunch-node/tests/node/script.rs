@@ -11,6 +11,8 @@
 //! a/1 publish q m1..m3 #1        a/1 publish x/key m mandatory  a/1 get q no-ack
 //! a/1 consume q as c prefetch=2  a/1 cancel c                   a/1 limit 5
 //! a/1 ack m1                     a/1 requeue m1 m2              a/1 close
+//! a/1 tx                         a/1 commit m1 m2               a/1 rollback
+//! a/1 replies as r               a/1 publish q m1 asks          a/1 answer m1 r1
 //! write · background · fetch     manual · auto · disk · tick 3  crash 5 · kill · stop
 //! ```
 
@@ -22,6 +24,7 @@ use staunch_types::{
     Message, MessageIndex, Name, Outcome, Proof, PublishSeq, QueueId, QueueOptions, Reply, Request,
     Secret,
     field_table::TableBuilder,
+    properties::{Properties, PropertiesBuilder},
     request::{
         Binding, Consume, DeclareExchange, DeclareQueue, Destination, Login, Publish, Settle,
     },
@@ -66,6 +69,8 @@ struct Client {
     undrained_size_bytes: u64,
     consumers: BTreeMap<(u16, ConsumerKey), String>,
     naming: Option<String>,
+    /// The `reply_to` of each request it got, by its body.
+    reply_names: BTreeMap<String, Vec<u8>>,
     held: BTreeMap<(u16, String), (ConsumerKey, QueueId, MessageIndex)>,
 }
 
@@ -139,6 +144,11 @@ impl Script {
     /// The id of a client's connection.
     pub(crate) fn id_of(&self, who: &str) -> u64 {
         self.connections[who].id
+    }
+
+    /// Where the reply to the request with that body goes.
+    pub(crate) fn reply_name(&self, who: &str, body: &str) -> String {
+        String::from_utf8(self.connections[who].reply_names[body].clone()).unwrap()
     }
 
     /// Bodies a client holds on a channel, in order of their text.
@@ -320,6 +330,28 @@ impl Client {
                     arguments,
                 })]
             }
+            ["tx"] => vec![Request::SelectTx { channel }],
+            ["rollback"] => vec![Request::Rollback { channel }],
+            ["commit", bodies @ ..] => {
+                let settles = self.settles(channel, Outcome::Ack, bodies);
+                let settles = settles.into_iter().map(|request| match request {
+                    Request::Settle(settle) => settle,
+                    other => panic!("{other:?} settles nothing"),
+                });
+                vec![Request::Commit {
+                    channel,
+                    settles: settles.collect(),
+                }]
+            }
+            ["replies", "as", called] => {
+                self.naming = Some((*called).to_owned());
+                vec![Request::ConsumeReplies { channel }]
+            }
+            ["answer", request, bodies, rest @ ..] => {
+                let name = &self.reply_names[*request];
+                let way = String::from_utf8(name.clone()).unwrap();
+                publishes(channel, (&way, bodies), rest, padding)
+            }
             ["cancel", called] => {
                 let found = self.consumers.iter().find(|(_, known)| known == called);
                 let consumer = found.expect("the consumer was named").0.1;
@@ -454,10 +486,14 @@ impl Client {
 
     fn take(&mut self, delivery: &Delivery) {
         self.undrained_size_bytes += delivery.outbound_size_bytes();
+        let body = body_of(&delivery.message);
+        let properties = Properties::from_validated(delivery.message.properties());
+        if let Some(reply_to) = properties.reply_to() {
+            self.reply_names.insert(body.clone(), reply_to.to_vec());
+        }
         if !delivery.settled {
             let held = (delivery.consumer, delivery.queue, delivery.index);
-            self.held
-                .insert((delivery.channel.0, body_of(&delivery.message)), held);
+            self.held.insert((delivery.channel.0, body), held);
         }
     }
 }
@@ -488,12 +524,20 @@ fn publishes(
         .iter()
         .find_map(|word| word.strip_prefix('#')?.parse().ok().map(PublishSeq));
     let mandatory = rest.contains(&"mandatory");
+    let mut properties = PropertiesBuilder::new();
+    if rest.contains(&"asks") {
+        properties = properties.reply_to("amq.rabbitmq.reply-to");
+    }
+    if let Some(user) = rest.iter().find_map(|word| word.strip_prefix("by=")) {
+        properties = properties.user_id(user);
+    }
+    let properties = properties.build().unwrap();
     let publish = |body: String| {
         let body = format!("{body}{}", " ".repeat(padding));
         let message = Message::copied(
             exchange.as_bytes(),
             key.as_bytes(),
-            b"\0\0",
+            properties.as_bytes(),
             body.as_bytes(),
         );
         let request = Request::Publish(Publish {

@@ -1,0 +1,135 @@
+//! Transactions (AMQP 0-9-1, class tx).
+//!
+//! A publish in a transaction is checked and routed at once, so that what is wrong with it is
+//! said then, and is kept with its channel. A commit puts the kept messages into their queues in
+//! order and applies the settlements that the connection held back; all of it is appended within
+//! one drain, and `Committed` waits for the disk like every other promise.
+
+use staunch_types::{
+    ChannelNumber, Event, Message, Operation, QueueId, Refusal, Reply, request::Settle,
+};
+
+use crate::{node::Node, session::SessionSlot};
+
+/// Messages that one transaction may hold.
+const TX_MESSAGES_MAX: usize = 65_536;
+/// Bytes of them; one message is always allowed.
+const TX_SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What a channel in transaction mode holds back.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    publishes: Vec<HeldPublish>,
+    /// Stored sizes of the messages together.
+    pub(crate) size_bytes: u64,
+}
+
+/// A publish that waits for its commit.
+#[derive(Debug)]
+pub(crate) struct HeldPublish {
+    pub(crate) message: Message,
+    pub(crate) mandatory: bool,
+    /// Where it goes, as it was when it was published.
+    pub(crate) queues: Box<[QueueId]>,
+}
+
+impl Transaction {
+    fn hold(&mut self, publish: HeldPublish) -> Result<u64, Refusal> {
+        let size_bytes = publish.message.stored_size_bytes() as u64;
+        let is_full = self.publishes.len() >= TX_MESSAGES_MAX
+            || (self.size_bytes + size_bytes > TX_SIZE_BYTES_MAX && !self.publishes.is_empty());
+        if is_full {
+            return Err(Refusal::ResourceError(format!(
+                "transaction is larger than {TX_MESSAGES_MAX} messages or {TX_SIZE_BYTES_MAX} bytes"
+            )));
+        }
+        self.size_bytes += size_bytes;
+        self.publishes.push(publish);
+        Ok(size_bytes)
+    }
+}
+
+impl Node {
+    /// `tx.select`; a second one changes nothing.
+    pub(crate) fn select_tx(&mut self, slot: SessionSlot, channel: ChannelNumber) {
+        if let Some(open) = self.sessions.channel_mut(slot, channel) {
+            open.tx.get_or_insert_default();
+        }
+    }
+
+    /// Keeps a routed publish until its commit.
+    pub(crate) fn hold_publish(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelNumber,
+        publish: HeldPublish,
+    ) {
+        let Some(open) = self.sessions.channel_mut(slot, channel) else {
+            return;
+        };
+        let tx = open.tx.get_or_insert_default();
+        match tx.hold(publish) {
+            Ok(size_bytes) => self.tx_size_bytes += size_bytes,
+            Err(refusal) => self.refuse(slot, channel, Operation::Publish, refusal),
+        }
+    }
+
+    /// `tx.commit`.
+    pub(crate) fn commit(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelNumber,
+        settles: Vec<Settle>,
+    ) {
+        if self.requester(slot, channel).is_none() {
+            return;
+        }
+        let Some(held) = self.take_transaction(slot, channel) else {
+            let refusal = Refusal::Precondition("channel is not transactional".to_owned());
+            return self.refuse(slot, channel, Operation::Commit, refusal);
+        };
+        for publish in held {
+            self.enqueue_held(slot, channel, publish);
+        }
+        for settle in settles {
+            self.settle(slot, settle);
+        }
+        let reply = Reply::Committed;
+        self.answer_when_persisted(slot, Event::Reply { channel, reply });
+    }
+
+    /// `tx.rollback`.
+    pub(crate) fn rollback(&mut self, slot: SessionSlot, channel: ChannelNumber) {
+        if self.requester(slot, channel).is_some() {
+            drop(self.take_transaction(slot, channel));
+        }
+    }
+
+    /// What the channel's transaction held; it goes on, empty. None if it is in no transaction.
+    fn take_transaction(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelNumber,
+    ) -> Option<Vec<HeldPublish>> {
+        let open = self.sessions.channel_mut(slot, channel)?;
+        let tx = std::mem::take(&mut **open.tx.as_mut()?);
+        self.tx_size_bytes -= tx.size_bytes;
+        Some(tx.publishes)
+    }
+
+    fn enqueue_held(&mut self, slot: SessionSlot, channel: ChannelNumber, publish: HeldPublish) {
+        let HeldPublish {
+            message,
+            mandatory,
+            queues,
+        } = publish;
+        // A queue may have gone since.
+        let queues = queues.iter().filter(|id| self.queues.get(**id).is_some());
+        let queues: Vec<_> = queues.copied().collect();
+        if queues.is_empty() {
+            return self.give_unroutable(slot, channel, mandatory, message);
+        }
+        self.routes.replace(queues);
+        self.enqueue_routed(slot, &message);
+    }
+}
