@@ -37,6 +37,9 @@ pub enum DecodeError {
     /// A command in a snapshot was refused.
     #[error("the snapshot contradicts itself")]
     Contradiction,
+    /// A password hash is none.
+    #[error("a password hash has a wrong size or form")]
+    PasswordHash,
 }
 
 /// Appends primitives to a buffer.
@@ -51,6 +54,15 @@ pub(crate) trait Writer {
     fn put_varint(&mut self, value: u64);
     fn put_name(&mut self, name: &Name);
     fn put_table(&mut self, table: &FieldTable);
+    /// Size (u32) and UTF-8.
+    fn put_text(&mut self, text: &str);
+    /// Count (u32) and names.
+    fn put_names(&mut self, names: &[Name]);
+    /// Whether there is a value (u8), and the value or 0.
+    fn put_optional_u64(&mut self, value: Option<u64>) {
+        self.put_bool(value.is_some());
+        self.put_u64(value.unwrap_or(0));
+    }
 }
 
 impl Writer for Vec<u8> {
@@ -83,6 +95,18 @@ impl Writer for Vec<u8> {
         let bytes = table.as_bytes();
         self.put_u32(u32::try_from(bytes.len()).expect("arguments came in one frame"));
         self.extend_from_slice(bytes);
+    }
+
+    fn put_text(&mut self, text: &str) {
+        self.put_u32(u32::try_from(text.len()).expect("texts are far below 4 GiB"));
+        self.extend_from_slice(text.as_bytes());
+    }
+
+    fn put_names(&mut self, names: &[Name]) {
+        self.put_u32(u32::try_from(names.len()).expect("lists of names are short"));
+        for name in names {
+            self.put_name(name);
+        }
     }
 }
 
@@ -168,6 +192,23 @@ impl<'a> Reader<'a> {
         let size = usize::try_from(self.u32()?).map_err(|_| DecodeError::OutOfRange)?;
         let bytes = self.bytes(size)?;
         Ok(FieldTable::parse(Bytes::copy_from_slice(bytes))?)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, DecodeError> {
+        let size = usize::try_from(self.u32()?).map_err(|_| DecodeError::OutOfRange)?;
+        let text = std::str::from_utf8(self.bytes(size)?).map_err(|_| DecodeError::OutOfRange)?;
+        Ok(text.to_owned())
+    }
+
+    pub(crate) fn names(&mut self) -> Result<Vec<Name>, DecodeError> {
+        let count = self.u32()?;
+        (0..count).map(|_| self.name()).collect()
+    }
+
+    pub(crate) fn optional_u64(&mut self) -> Result<Option<u64>, DecodeError> {
+        let is_some = self.bool()?;
+        let value = self.u64()?;
+        Ok(is_some.then_some(value))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

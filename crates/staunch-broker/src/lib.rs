@@ -11,13 +11,19 @@ pub mod catalog;
 pub mod dead_letter;
 mod encoding;
 mod exchange;
+pub mod password;
+pub mod pattern;
 pub mod queue;
 mod settings;
 
 pub use catalog::{
-    Applied, Binding, Catalog, CatalogCommand, CatalogLimits, Change, QueueEntry, QueueKind, Routed,
+    Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change,
+    ParameterCommand, ParameterValue, PermissionCommand, PermissionPatterns, Policy, PolicyCommand,
+    PolicyScope, QueueEntry, QueueKind, Routed, TopicPatterns, User, UserCommand, UserLimits,
+    VhostCommand, VhostLimits, VhostMetadata,
 };
 pub use encoding::DecodeError;
+pub use password::{HashAlgorithm, PasswordHash};
 pub use queue::{
     Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Death, Departed, Durability, Dying,
     Got, MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES, Queue, QueueCommand, Refused, Released, Restored,

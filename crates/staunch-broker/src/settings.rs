@@ -1,4 +1,8 @@
 //! How a queue behaves: what its arguments, its policy and its operator policy say together.
+//!
+//! Where arguments and policies both say something about a key, the smaller number counts. A dead
+//! letter exchange is the arguments' to name; `overflow` is the arguments' for classic queues and
+//! the policy's for quorum queues (RabbitMQ 4.2, `rabbit_queue_type_util:args_policy_lookup`).
 
 use staunch_types::field_table::Value;
 use staunch_types::{FieldTable, Name};
@@ -77,77 +81,116 @@ impl QueueSettings {
     /// What the arguments of a declaration say, without any policy. They have been checked when
     /// the queue was declared: what makes no sense here is left out.
     pub fn from_arguments(kind: QueueKind, arguments: &FieldTable) -> Self {
-        let number = |key: &str| {
-            let value = arguments.get(key).and_then(Value::as_i64);
-            value.and_then(|value| u64::try_from(value).ok())
-        };
-        let overflow = overflow(arguments);
-        let is_quorum = kind == QueueKind::Quorum;
-        let may_keep = is_quorum && overflow == Overflow::RejectPublish;
+        Self::effective(kind, arguments, None)
+    }
+
+    /// What a queue's arguments and its policies (already merged) say together.
+    pub fn effective(kind: QueueKind, arguments: &FieldTable, policy: Option<&FieldTable>) -> Self {
+        let sources = Sources { arguments, policy };
+        let overflow = sources.overflow(kind);
+        let dead_lettering = sources.dead_lettering(kind, overflow);
+        let truth = |argument| arguments.get(argument).and_then(Value::as_bool);
         Self {
-            message_ttl_millis: number("x-message-ttl"),
-            expires_millis: number("x-expires"),
-            max_length: number("x-max-length"),
-            max_length_bytes: number("x-max-length-bytes"),
+            message_ttl_millis: sources.smaller("x-message-ttl"),
+            expires_millis: sources.smaller("x-expires"),
+            max_length: sources.smaller("x-max-length"),
+            max_length_bytes: sources.smaller("x-max-length-bytes"),
             overflow,
-            dead_lettering: dead_lettering(arguments, may_keep),
+            dead_lettering,
             priorities: priorities(kind, arguments),
-            single_active_consumer: arguments
-                .get("x-single-active-consumer")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
-            delivery_limit: if is_quorum {
-                delivery_limit(arguments)
-            } else {
-                None
-            },
-            consumer_timeout_millis: number("x-consumer-timeout"),
-            counts_deliveries: is_quorum,
+            single_active_consumer: truth("x-single-active-consumer").unwrap_or(false),
+            delivery_limit: sources.delivery_limit(kind),
+            consumer_timeout_millis: sources.smaller("x-consumer-timeout"),
+            counts_deliveries: kind == QueueKind::Quorum,
         }
     }
 }
 
-fn text<'a>(arguments: &'a FieldTable, key: &str) -> Option<&'a str> {
-    arguments.get(key).and_then(Value::as_str)
-}
-
-fn overflow(arguments: &FieldTable) -> Overflow {
-    match text(arguments, "x-overflow") {
-        Some("reject-publish") => Overflow::RejectPublish,
-        Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
-        Some(_) | None => Overflow::DropHead,
-    }
-}
-
-/// `may_keep`: the queue is one that can hold on to dead letters until they have arrived.
-fn dead_lettering(arguments: &FieldTable, may_keep: bool) -> Option<DeadLettering> {
-    let name = |key: &str| text(arguments, key).and_then(|text| Name::new(text.as_bytes()).ok());
-    let wants = text(arguments, "x-dead-letter-strategy") == Some("at-least-once");
-    Some(DeadLettering {
-        // No exchange has a name that is too long for one: its dead letters would be dropped.
-        exchange: name("x-dead-letter-exchange")?,
-        routing_key: name("x-dead-letter-routing-key"),
-        at_least_once: may_keep && wants,
-    })
-}
-
 fn priorities(kind: QueueKind, arguments: &FieldTable) -> Priorities {
-    if kind == QueueKind::Quorum {
-        return Priorities::TwoToOne;
-    }
-    let highest = arguments.get("x-max-priority").and_then(Value::as_i64);
-    match highest.and_then(|highest| u8::try_from(highest).ok()) {
-        None | Some(0) => Priorities::None,
-        Some(highest) => Priorities::Strict(highest),
+    let max = arguments.get("x-max-priority").and_then(Value::as_i64);
+    match (kind, max.map(u8::try_from)) {
+        (QueueKind::Quorum, _) => Priorities::TwoToOne,
+        (QueueKind::Classic, Some(Ok(max))) if max > 0 => Priorities::Strict(max),
+        (QueueKind::Classic, _) => Priorities::None,
     }
 }
 
-/// Negative means without limit.
-fn delivery_limit(arguments: &FieldTable) -> Option<u32> {
-    match arguments.get("x-delivery-limit").and_then(Value::as_i64) {
-        None => Some(DELIVERY_LIMIT_DEFAULT),
-        Some(limit) if limit < 0 => None,
-        Some(limit) => Some(u32::try_from(limit).unwrap_or(u32::MAX)),
+/// Where settings come from. Keys are given as arguments are called: a policy calls `x-expires`
+/// `expires`.
+struct Sources<'a> {
+    arguments: &'a FieldTable,
+    policy: Option<&'a FieldTable>,
+}
+
+impl<'a> Sources<'a> {
+    fn argument(&self, key: &str) -> Option<Value<'a>> {
+        self.arguments.get(key)
+    }
+
+    fn policy(&self, key: &str) -> Option<Value<'a>> {
+        self.policy?.get(key.strip_prefix("x-")?)
+    }
+
+    /// The smaller of two numbers; a negative one says nothing.
+    fn smaller(&self, key: &str) -> Option<u64> {
+        let both = [self.argument(key), self.policy(key)];
+        let numbers = both.into_iter().flatten().filter_map(Value::as_i64);
+        numbers
+            .filter_map(|number| u64::try_from(number).ok())
+            .min()
+    }
+
+    fn text(value: Option<Value<'a>>) -> Option<&'a str> {
+        value.and_then(Value::as_str)
+    }
+
+    fn overflow(&self, kind: QueueKind) -> Overflow {
+        let argument = Self::text(self.argument("x-overflow"));
+        let policy = Self::text(self.policy("x-overflow"));
+        let text = match kind {
+            QueueKind::Classic => argument.or(policy),
+            QueueKind::Quorum => policy.or(argument),
+        };
+        match (text, kind) {
+            (Some("reject-publish"), _) => Overflow::RejectPublish,
+            (Some("reject-publish-dlx"), QueueKind::Classic) => Overflow::RejectPublishDlx,
+            // Quorum queues do not know reject-publish-dlx; a policy may say it all the same.
+            _ => Overflow::DropHead,
+        }
+    }
+
+    fn dead_lettering(&self, kind: QueueKind, overflow: Overflow) -> Option<DeadLettering> {
+        let name = |key| {
+            let text = Self::text(self.argument(key).or_else(|| self.policy(key)))?;
+            Name::new(text.as_bytes()).ok()
+        };
+        let strategy = "x-dead-letter-strategy";
+        let strategy = Self::text(self.argument(strategy).or_else(|| self.policy(strategy)));
+        Some(DeadLettering {
+            exchange: name("x-dead-letter-exchange")?,
+            routing_key: name("x-dead-letter-routing-key"),
+            at_least_once: kind == QueueKind::Quorum
+                && strategy == Some("at-least-once")
+                && overflow == Overflow::RejectPublish,
+        })
+    }
+
+    /// Of two limits the smaller; a negative one is none and yields to the other.
+    fn delivery_limit(&self, kind: QueueKind) -> Option<u32> {
+        if kind != QueueKind::Quorum {
+            return None;
+        }
+        let number = |value: Option<Value<'_>>| value.and_then(Value::as_i64);
+        let argument = number(self.argument("x-delivery-limit"));
+        let policy = number(self.policy("x-delivery-limit"));
+        let limit = match (argument, policy) {
+            (None, None) => return Some(DELIVERY_LIMIT_DEFAULT),
+            (Some(one), None) | (None, Some(one)) => one,
+            (Some(one), Some(other)) if one < 0 || other < 0 => one.max(other),
+            (Some(one), Some(other)) => one.min(other),
+        };
+        let is_limit = limit >= 0;
+        is_limit.then(|| u32::try_from(limit).unwrap_or(u32::MAX))
     }
 }
 

@@ -12,12 +12,14 @@ use super::exchange::{Exchange, is_reserved};
 use super::{Applied, Binding, Catalog, CatalogCommand, Change, QueueEntry, Vhost, locked};
 use crate::exchange::{MatchKind, Target};
 
-/// Whether an auto-delete exchange goes with its last binding.
+/// Whether a command is new or was accepted before.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cascade {
-    Yes,
-    /// In replay: if it went, that was persisted as a command.
-    No,
+pub(super) enum Mode {
+    /// It is new: limits hold, and an auto-delete exchange goes with its last binding.
+    Decide,
+    /// It was persisted: limits were checked then, and may be others today; if an exchange went,
+    /// that was persisted as a command.
+    Replay,
 }
 
 /// The parts of [`CatalogCommand::DeclareQueue`].
@@ -30,19 +32,20 @@ struct NewQueue<'a> {
 }
 
 impl Applied {
-    fn new(change: Change, durable: bool) -> Self {
+    pub(super) fn new(change: Change, durable: bool) -> Self {
         Self {
             change,
             durable: durable && change != Change::Unchanged,
             consequences: Vec::new(),
             queue: None,
             queues_deleted: Vec::new(),
+            queues_changed: Vec::new(),
             exchanges_deleted: Vec::new(),
             bindings_removed: 0,
         }
     }
 
-    fn unchanged() -> Self {
+    pub(super) fn unchanged() -> Self {
         Self::new(Change::Unchanged, false)
     }
 }
@@ -53,7 +56,7 @@ impl Catalog {
     /// # Errors
     /// [`Refusal`] if it cannot be; then nothing has changed.
     pub fn apply(&mut self, command: &CatalogCommand) -> Result<Applied, Refusal> {
-        self.run(command, Cascade::Yes)
+        self.run(command, Mode::Decide)
     }
 
     /// Applies a command that was persisted, after a restart. Replaying commands that a snapshot
@@ -62,25 +65,25 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::apply`].
     pub fn replay(&mut self, command: &CatalogCommand) -> Result<Applied, Refusal> {
-        self.run(command, Cascade::No)
+        self.run(command, Mode::Replay)
     }
 
-    fn run(&mut self, command: &CatalogCommand, cascade: Cascade) -> Result<Applied, Refusal> {
+    fn run(&mut self, command: &CatalogCommand, mode: Mode) -> Result<Applied, Refusal> {
         let applied = match command {
-            CatalogCommand::CreateVhost { vhost } => self.create_vhost(vhost),
-            CatalogCommand::DeleteVhost { vhost } => Ok(self.delete_vhost(vhost)),
+            CatalogCommand::CreateVhost { vhost } => self.create_vhost(vhost, mode),
+            CatalogCommand::DeleteVhost { vhost } => self.delete_vhost(vhost, mode),
             CatalogCommand::DeclareExchange {
                 vhost,
                 name,
                 options,
-            } => self.declare_exchange(vhost, name, options),
+            } => self.declare_exchange(vhost, name, options, mode),
             CatalogCommand::DeleteExchange {
                 vhost,
                 name,
                 if_unused,
-            } => self.delete_exchange(vhost, name, *if_unused, cascade),
-            CatalogCommand::Bind { vhost, binding } => self.bind(vhost, binding),
-            CatalogCommand::Unbind { vhost, binding } => self.unbind(vhost, binding, cascade),
+            } => self.delete_exchange(vhost, name, *if_unused, mode),
+            CatalogCommand::Bind { vhost, binding } => self.bind(vhost, binding, mode),
+            CatalogCommand::Unbind { vhost, binding } => self.unbind(vhost, binding, mode),
             CatalogCommand::DeclareQueue {
                 vhost,
                 name,
@@ -99,9 +102,15 @@ impl Catalog {
                         options,
                         owner,
                     },
+                    mode,
                 )
             }
-            CatalogCommand::DeleteQueue { vhost, name } => self.delete_queue(vhost, name, cascade),
+            CatalogCommand::DeleteQueue { vhost, name } => self.delete_queue(vhost, name, mode),
+            CatalogCommand::Vhost(command) => self.apply_vhost(command),
+            CatalogCommand::User(command) => self.apply_user(command, mode),
+            CatalogCommand::Permission(command) => self.apply_permission(command, mode),
+            CatalogCommand::Policy(command) => self.apply_policy(command, mode),
+            CatalogCommand::Parameter(command) => self.apply_parameter(command, mode),
         }?;
         if applied.change != Change::Unchanged {
             self.version += 1;
@@ -109,45 +118,15 @@ impl Catalog {
         Ok(applied)
     }
 
-    fn create_vhost(&mut self, vhost: &Name) -> Result<Applied, Refusal> {
-        if self.vhosts.contains_key(vhost) {
-            return Ok(Applied::unchanged());
-        }
-        if self.vhosts.len() >= self.limits.vhosts_max {
-            let limit = self.limits.vhosts_max;
-            let text = format!("cannot create vhost '{vhost}': vhost limit of {limit} is reached");
-            return Err(Refusal::LimitReached(text));
-        }
-        self.vhosts.insert(vhost.clone(), Vhost::new(self.hasher));
-        Ok(Applied::new(Change::Created, true))
-    }
-
-    fn delete_vhost(&mut self, vhost: &Name) -> Applied {
-        let Some(inside) = self.vhosts.remove(vhost) else {
-            return Applied::unchanged();
-        };
-        let mut applied = Applied::new(Change::Deleted, true);
-        applied.bindings_removed = inside.bindings.len() as u64;
-        let names = self
-            .queues
-            .sorted()
-            .into_iter()
-            .filter(|queue| queue.vhost == *vhost);
-        let names: Vec<Name> = names.map(|queue| queue.name.clone()).collect();
-        let removed = names
-            .iter()
-            .filter_map(|name| self.queues.remove(vhost, name));
-        applied.queues_deleted = removed.collect();
-        applied
-    }
-
     fn declare_exchange(
         &mut self,
         vhost: &Name,
         name: &Name,
         options: &ExchangeOptions,
+        mode: Mode,
     ) -> Result<Applied, Refusal> {
         let (hasher, limit) = (self.hasher, self.limits.exchanges_max);
+        let exchange_count: usize = self.vhosts.values().map(|v| v.exchanges.len()).sum();
         let inside = self.vhost_mut(vhost)?;
         let kind =
             ExchangeKind::from_name(&options.kind).ok_or_else(|| Refusal::UnknownExchangeType {
@@ -179,13 +158,14 @@ impl Catalog {
             });
         }
         arguments::check_exchange(subject, options)?;
-        if inside.exchanges.len() >= limit {
+        if exchange_count >= limit && mode == Mode::Decide {
             return Err(Refusal::LimitReached(format!(
                 "cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} \
                  is reached"
             )));
         }
         inside.add_exchange(name.clone(), Exchange::new(kind, options, hasher));
+        inside.follow_policies(name);
         Ok(Applied::new(Change::Created, options.durable))
     }
 
@@ -194,7 +174,7 @@ impl Catalog {
         vhost: &Name,
         name: &Name,
         if_unused: bool,
-        cascade: Cascade,
+        mode: Mode,
     ) -> Result<Applied, Refusal> {
         let inside = self.vhost_mut(vhost)?;
         if name.is_empty() {
@@ -222,18 +202,18 @@ impl Catalog {
         }
         let mut applied = Applied::new(Change::Deleted, exchange.options.durable);
         let mut candidates = self.drop_exchange(vhost, name, &mut applied);
-        self.auto_delete(vhost, &mut candidates, cascade, &mut applied);
+        self.auto_delete(vhost, &mut candidates, mode, &mut applied);
         Ok(applied)
     }
 
-    fn bind(&mut self, vhost: &Name, binding: &Binding) -> Result<Applied, Refusal> {
+    fn bind(&mut self, vhost: &Name, binding: &Binding, mode: Mode) -> Result<Applied, Refusal> {
         let inside = self.vhost(vhost)?;
         let target = self.check_binding(vhost, inside, binding)?;
         if inside.bindings.contains(binding) {
             return Ok(Applied::unchanged());
         }
         let limit = self.limits.bindings_max;
-        if inside.bindings.len() >= limit {
+        if inside.bindings.len() >= limit && mode == Mode::Decide {
             return Err(Refusal::LimitReached(format!(
                 "cannot bind in vhost '{vhost}': binding limit of {limit} is reached"
             )));
@@ -304,12 +284,7 @@ impl Catalog {
         Ok(target)
     }
 
-    fn unbind(
-        &mut self,
-        vhost: &Name,
-        binding: &Binding,
-        cascade: Cascade,
-    ) -> Result<Applied, Refusal> {
+    fn unbind(&mut self, vhost: &Name, binding: &Binding, mode: Mode) -> Result<Applied, Refusal> {
         let inside = self.vhost(vhost)?;
         let default =
             matches!(&binding.destination, Destination::Exchange(name) if name.is_empty());
@@ -322,11 +297,16 @@ impl Catalog {
             return Ok(Applied::unchanged());
         }
         let mut candidates = vec![binding.source.clone()];
-        self.auto_delete(vhost, &mut candidates, cascade, &mut applied);
+        self.auto_delete(vhost, &mut candidates, mode, &mut applied);
         Ok(applied)
     }
 
-    fn declare_queue(&mut self, vhost: &Name, new: &NewQueue<'_>) -> Result<Applied, Refusal> {
+    fn declare_queue(
+        &mut self,
+        vhost: &Name,
+        new: &NewQueue<'_>,
+        mode: Mode,
+    ) -> Result<Applied, Refusal> {
         self.vhost(vhost)?;
         let (resource, name) = (Resource::Queue, new.name);
         let subject = Subject {
@@ -357,18 +337,16 @@ impl Catalog {
             });
         }
         arguments::check_queue(subject, new.options, new.server_named)?;
-        if self.queues.len() >= self.limits.queues_max {
-            let limit = self.limits.queues_max;
-            return Err(Refusal::LimitReached(format!(
-                "cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
-            )));
+        if mode == Mode::Decide {
+            self.check_queue_limits(vhost, name)?;
         }
+        arguments::check_queue_kind(subject, new.options)?;
         // A proposer that was not up to date: its id is taken.
         let taken = new.id == QueueId(0) || self.queues.by_id(new.id).is_some();
         let id = if taken { self.next_queue_id } else { new.id };
         self.next_queue_id = self.next_queue_id.max(QueueId(id.0.saturating_add(1)));
         let arguments = new.options.arguments.as_table_ref().to_field_table();
-        let entry = QueueEntry {
+        let mut entry = QueueEntry {
             id,
             vhost: self.shared_vhost_name(vhost),
             name: name.clone(),
@@ -377,21 +355,19 @@ impl Catalog {
                 ..new.options.clone()
             },
             owner: new.owner.filter(|_| new.options.exclusive),
+            settings: Arc::default(),
         };
+        entry.settings = self.settings.share(self.settings_of(&entry));
         let durable = entry.is_durable();
         self.queues.insert(entry);
+        self.vhost_mut(vhost)?.queue_count += 1;
         Ok(Applied {
             queue: Some(id),
             ..Applied::new(Change::Created, durable)
         })
     }
 
-    fn delete_queue(
-        &mut self,
-        vhost: &Name,
-        name: &Name,
-        cascade: Cascade,
-    ) -> Result<Applied, Refusal> {
+    fn delete_queue(&mut self, vhost: &Name, name: &Name, mode: Mode) -> Result<Applied, Refusal> {
         let inside = self.vhost(vhost)?;
         let Some(entry) = self.queues.by_name(vhost, name) else {
             return Ok(Applied::unchanged());
@@ -411,8 +387,27 @@ impl Catalog {
         applied
             .queues_deleted
             .extend(self.queues.remove(vhost, name));
-        self.auto_delete(vhost, &mut candidates, cascade, &mut applied);
+        self.vhost_mut(vhost)?.queue_count -= 1;
+        self.auto_delete(vhost, &mut candidates, mode, &mut applied);
         Ok(applied)
+    }
+
+    /// RabbitMQ, `rabbit_queue_type`: the virtual host's limit, then the node's.
+    fn check_queue_limits(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+        let inside = self.vhost(vhost)?;
+        let own = inside.limits.queues_max;
+        if let Some(limit) = own.filter(|limit| inside.queue_count as u64 >= *limit) {
+            return Err(Refusal::LimitReached(format!(
+                "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
+            )));
+        }
+        let limit = self.limits.queues_max;
+        if self.queues.len() >= limit {
+            return Err(Refusal::LimitReached(format!(
+                "cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
+            )));
+        }
+        Ok(())
     }
 
     /// Removes one binding; false if it is not there.
@@ -460,10 +455,10 @@ impl Catalog {
         &mut self,
         vhost: &Name,
         candidates: &mut Vec<Name>,
-        cascade: Cascade,
+        mode: Mode,
         applied: &mut Applied,
     ) {
-        if cascade == Cascade::No {
+        if mode == Mode::Replay {
             return;
         }
         while let Some(name) = candidates.pop() {
@@ -486,7 +481,7 @@ impl Catalog {
         }
     }
 
-    fn vhost_mut(&mut self, name: &Name) -> Result<&mut Vhost, Refusal> {
+    pub(super) fn vhost_mut(&mut self, name: &Name) -> Result<&mut Vhost, Refusal> {
         let missing = || Refusal::VhostNotFound {
             vhost: name.clone(),
         };

@@ -13,6 +13,9 @@ use super::exchange::ALTERNATE_EXCHANGE;
 /// delayed delivery asks for more, so there is no other limit than the type's.
 const TIME_MILLIS_MAX: i64 = i64::MAX;
 
+/// Argument that names where dead letters go.
+const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+
 /// Highest value of `x-max-priority`.
 const PRIORITY_MAX: i64 = 255;
 
@@ -69,7 +72,7 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
         KnownTo::All,
     ),
     ("x-message-ttl", TIME, KnownTo::All),
-    ("x-dead-letter-exchange", Domain::Text, KnownTo::All),
+    (DEAD_LETTER_EXCHANGE, Domain::Text, KnownTo::All),
     ("x-dead-letter-routing-key", Domain::Text, KnownTo::All),
     (
         "x-dead-letter-strategy",
@@ -236,59 +239,66 @@ pub(super) fn check_queue(
             format!("\"unsupported queue type '{value}'\""),
         )
     })?;
-    if kind == QueueKind::Quorum {
-        check_quorum(subject, options, server_named)?;
-    }
-    for (argument, domain, known_to) in QUEUE_ARGUMENTS {
-        let Some(value) = options.arguments.get(argument) else {
-            continue;
-        };
-        if !knows(kind, known_to) {
-            let module = match kind {
-                QueueKind::Classic => "rabbit_classic_queue",
-                QueueKind::Quorum => "rabbit_quorum_queue",
-            };
-            let Subject { vhost, name, .. } = subject;
-            return Err(Refusal::Precondition(format!(
-                "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type {module}"
-            )));
-        }
-        check_domain(domain, value).map_err(|reason| subject.invalid(argument, reason))?;
+    if kind == QueueKind::Quorum && server_named {
+        let text = "Cannot declare a server-named queue for type quorum";
+        return Err(Refusal::Precondition(text.to_owned()));
     }
     let arguments = &options.arguments;
+    check_exchange_name(subject, DEAD_LETTER_EXCHANGE, arguments)?;
+    let given = QUEUE_ARGUMENTS
+        .iter()
+        .filter_map(|(argument, domain, known_to)| {
+            let value = arguments.get(argument)?;
+            Some((*argument, *domain, *known_to, value))
+        });
+    for (argument, domain, known_to, value) in given.clone() {
+        if knows(kind, known_to) {
+            check_domain(domain, value).map_err(|reason| subject.invalid(argument, reason))?;
+        }
+    }
     if arguments.get("x-dead-letter-routing-key").is_some()
-        && arguments.get("x-dead-letter-exchange").is_none()
+        && arguments.get(DEAD_LETTER_EXCHANGE).is_none()
     {
         return Err(subject.invalid(
             "x-dead-letter-routing-key",
             "routing_key_but_no_dlx_defined",
         ));
     }
+    let foreign = |known_to: KnownTo| !knows(kind, known_to);
+    if let Some((argument, ..)) = given.clone().find(|(_, _, known_to, _)| foreign(*known_to)) {
+        let module = match kind {
+            QueueKind::Classic => "rabbit_classic_queue",
+            QueueKind::Quorum => "rabbit_quorum_queue",
+        };
+        let Subject { vhost, name, .. } = subject;
+        return Err(Refusal::Precondition(format!(
+            "invalid arg '{argument}' for queue '{name}' in vhost '{vhost}' of queue type {module}"
+        )));
+    }
     Ok(())
 }
 
-fn check_quorum(
+/// Checks that a new queue can be of its kind, after limits were checked.
+pub(super) fn check_queue_kind(
     subject: Subject<'_>,
     options: &QueueOptions,
-    server_named: bool,
 ) -> Result<(), Refusal> {
+    if queue_kind(&options.arguments) != Some(QueueKind::Quorum) {
+        return Ok(());
+    }
     let Subject { vhost, name, .. } = subject;
     let invalid = |property: &str| {
         let text = format!("invalid property '{property}' for queue '{name}' in vhost '{vhost}'");
         Err(Refusal::Precondition(text))
     };
-    if !options.durable {
-        return invalid("non-durable");
+    if options.auto_delete {
+        return invalid("auto-delete");
     }
     if options.exclusive {
         return invalid("exclusive-owner");
     }
-    if options.auto_delete {
-        return invalid("auto-delete");
-    }
-    if server_named {
-        let text = "Cannot declare a server-named queue for type quorum";
-        return Err(Refusal::Precondition(text.to_owned()));
+    if !options.durable {
+        return invalid("non-durable");
     }
     if options.arguments.get("x-overflow").and_then(Value::as_str) == Some("reject-publish-dlx") {
         return Err(subject.invalid("x-overflow", "invalid_overflow"));
@@ -296,16 +306,35 @@ fn check_quorum(
     Ok(())
 }
 
+/// Checks an argument that names an exchange (RabbitMQ, `rabbit_misc:r_arg`).
+fn check_exchange_name(
+    subject: Subject<'_>,
+    argument: &str,
+    arguments: &FieldTable,
+) -> Result<(), Refusal> {
+    match arguments.get(argument) {
+        Some(value) if !matches!(value, Value::LongStr(_)) => {
+            let Subject {
+                resource,
+                vhost,
+                name,
+            } = subject;
+            Err(Refusal::Precondition(format!(
+                "invalid type '{}' for arg '{argument}' in {} '{name}' in vhost '{vhost}'",
+                value.amqp_type_name(),
+                resource.noun(),
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Checks what a new exchange is asked to be; its kind is checked elsewhere.
 pub(super) fn check_exchange(
     subject: Subject<'_>,
     options: &ExchangeOptions,
 ) -> Result<(), Refusal> {
-    match options.arguments.get(ALTERNATE_EXCHANGE) {
-        None => Ok(()),
-        Some(value) => check_domain(Domain::Text, value)
-            .map_err(|reason| subject.invalid(ALTERNATE_EXCHANGE, reason)),
-    }
+    check_exchange_name(subject, ALTERNATE_EXCHANGE, &options.arguments)
 }
 
 /// Refuses to declare a queue again as something else. The owner is compared before.
@@ -414,4 +443,44 @@ pub(super) fn print(value: Value<'_>) -> String {
             .map_or(String::new(), |number| number.to_string()),
         Value::Decimal { .. } | Value::Array(_) | Value::Table(_) => format!("{value:?}"),
     }
+}
+
+/// A value as an Erlang term, as policy validation shows it.
+pub(super) fn print_term(value: Value<'_>) -> String {
+    match value {
+        Value::LongStr(bytes) | Value::Binary(bytes) => {
+            format!("<<\"{}\">>", String::from_utf8_lossy(bytes))
+        }
+        Value::Void => "null".to_owned(),
+        Value::Array(values) => {
+            let terms: Vec<String> = values.iter().map(print_term).collect();
+            format!("[{}]", terms.join(","))
+        }
+        Value::Table(fields) => {
+            let term = |(key, value)| {
+                let key = print_term(Value::LongStr(key));
+                format!("{{{key},{}}}", print_term(value))
+            };
+            let terms: Vec<String> = fields.iter().map(term).collect();
+            format!("[{}]", terms.join(","))
+        }
+        Value::Bool(_)
+        | Value::I8(_)
+        | Value::U8(_)
+        | Value::I16(_)
+        | Value::U16(_)
+        | Value::I32(_)
+        | Value::U32(_)
+        | Value::I64(_)
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::Decimal { .. }
+        | Value::Timestamp(_) => print(value),
+    }
+}
+
+/// Whether this is an age such as `7D` (`x-max-age`).
+pub(super) fn is_age(text: &str) -> bool {
+    text.strip_suffix(['Y', 'M', 'D', 'h', 'm', 's'])
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -1,7 +1,7 @@
 //! Changes of the catalog, and their bytes: the one owner of this layout.
 //!
-//! Version 1. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
-//! their size (u32) and an AMQP field table.
+//! Version 2. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
+//! their size (u32) and an AMQP field table. Commands of a noun of their own have a second kind byte.
 //!
 //! ```text
 //! 0         1      2
@@ -14,10 +14,11 @@ use staunch_types::request::Destination;
 use staunch_types::{ConnectionId, ExchangeOptions, Name, QueueId, QueueOptions};
 
 use super::binding::Binding;
+use super::{ParameterCommand, PermissionCommand, PolicyCommand, UserCommand, VhostCommand};
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`CatalogCommand::encode`] writes.
-const COMMAND_VERSION: u8 = 1;
+const COMMAND_VERSION: u8 = 2;
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,12 +88,55 @@ pub enum CatalogCommand {
         /// Its name.
         name: Name,
     },
+    /// Metadata and limits of a virtual host.
+    Vhost(VhostCommand),
+    /// Users.
+    User(UserCommand),
+    /// What users may do.
+    Permission(PermissionCommand),
+    /// Policies and operator policies.
+    Policy(PolicyCommand),
+    /// Runtime parameters.
+    Parameter(ParameterCommand),
 }
 
 impl CatalogCommand {
     /// Appends the command's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u8(COMMAND_VERSION);
+        match self {
+            Self::CreateVhost { .. }
+            | Self::DeleteVhost { .. }
+            | Self::DeclareExchange { .. }
+            | Self::DeleteExchange { .. }
+            | Self::Bind { .. }
+            | Self::Unbind { .. }
+            | Self::DeclareQueue { .. }
+            | Self::DeleteQueue { .. } => self.encode_topology(out),
+            Self::Vhost(command) => {
+                out.put_u8(9);
+                command.encode(out);
+            }
+            Self::User(command) => {
+                out.put_u8(10);
+                command.encode(out);
+            }
+            Self::Permission(command) => {
+                out.put_u8(11);
+                command.encode(out);
+            }
+            Self::Policy(command) => {
+                out.put_u8(12);
+                command.encode(out);
+            }
+            Self::Parameter(command) => {
+                out.put_u8(13);
+                command.encode(out);
+            }
+        }
+    }
+
+    fn encode_topology(&self, out: &mut Vec<u8>) {
         match self {
             Self::CreateVhost { vhost } => {
                 out.put_u8(1);
@@ -154,6 +198,11 @@ impl CatalogCommand {
                 out.put_name(vhost);
                 out.put_name(name);
             }
+            Self::Vhost(_)
+            | Self::User(_)
+            | Self::Permission(_)
+            | Self::Policy(_)
+            | Self::Parameter(_) => unreachable!("encoded by the caller"),
         }
     }
 
@@ -170,7 +219,18 @@ impl CatalogCommand {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let kind = reader.u8()?;
+        match reader.u8()? {
+            kind @ 1..=8 => Self::read_topology(kind, reader),
+            9 => VhostCommand::read(reader).map(Self::Vhost),
+            10 => UserCommand::read(reader).map(Self::User),
+            11 => PermissionCommand::read(reader).map(Self::Permission),
+            12 => PolicyCommand::read(reader).map(Self::Policy),
+            13 => ParameterCommand::read(reader).map(Self::Parameter),
+            kind => Err(DecodeError::UnknownKind { kind }),
+        }
+    }
+
+    fn read_topology(kind: u8, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let vhost = reader.name()?;
         Ok(match kind {
             1 => Self::CreateVhost { vhost },

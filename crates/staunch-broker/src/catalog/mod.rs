@@ -5,8 +5,11 @@
 //! refused command changes nothing. Hash tables find things by name and are never iterated:
 //! whatever has an order is sorted.
 //!
-//! What survives a restart is durable exchanges, durable queues that are not exclusive, and
-//! bindings between two such. A command that changed one of them says so in
+//! It also knows who may do what: users, permissions, and what virtual hosts, policies and
+//! parameters say. That is configuration, and all of it survives a restart.
+//!
+//! What else survives is durable exchanges, durable queues that are not exclusive, and bindings
+//! between two such. A command that changed one of them says so in
 //! [`Applied::durable`]. An auto-delete exchange may be durable and yet live by a transient
 //! binding; so its going is persisted as a command of its own ([`Applied::consequences`]), and
 //! [`Catalog::replay`] draws no such consequences itself.
@@ -15,17 +18,24 @@ mod apply;
 mod arguments;
 mod binding;
 mod command;
+mod effective;
 mod exchange;
+mod parameters;
+mod permissions;
+mod policies;
+mod policy_keys;
 mod queues;
 mod route;
 mod snapshot;
+mod users;
+mod vhosts;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hashbrown::HashMap;
 use staunch_types::request::Destination;
 use staunch_types::{
     ConnectionId, ExchangeOptions, Name, QueueId, QueueOptions, Refusal, Resource,
@@ -33,28 +43,47 @@ use staunch_types::{
 
 pub use binding::Binding;
 pub use command::CatalogCommand;
+pub use parameters::{PARAMETER_SIZE_BYTES_MAX, ParameterCommand, ParameterValue};
+pub use permissions::{Access, PermissionCommand, PermissionPatterns, TopicPatterns};
+pub use policies::{ApplyTo, Policy, PolicyCommand, PolicyScope};
 pub use route::Routed;
+pub use users::{TAGS_MAX, User, UserCommand, UserLimits};
+pub use vhosts::{DESCRIPTION_SIZE_BYTES_MAX, VhostCommand, VhostLimits, VhostMetadata};
 
 use crate::exchange::Seeded;
+use crate::settings::QueueSettings;
+use apply::Mode;
 use arguments::Subject;
 use binding::Bindings;
-use exchange::{Exchange, PREDECLARED};
+use effective::SharedSettings;
+use exchange::Exchange;
 use queues::Queues;
+use users::UserEntry;
+use vhosts::Vhost;
 
 /// Name of the virtual host that is there from the start.
 const DEFAULT_VHOST: &str = "/";
 
-/// Most of everything that one catalog holds.
+/// Most of everything that one catalog holds, and what its node's configuration says beside.
+/// It is the proposer's: commands that were persisted are not held against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CatalogLimits {
     /// Virtual hosts.
     pub vhosts_max: usize,
-    /// Exchanges per virtual host, the predeclared ones included.
+    /// Exchanges in all, the predeclared ones included.
     pub exchanges_max: usize,
     /// Queues in all.
     pub queues_max: usize,
     /// Bindings per virtual host.
     pub bindings_max: usize,
+    /// Users.
+    pub users_max: usize,
+    /// Policies per virtual host, and as many operator policies.
+    pub policies_max: usize,
+    /// Parameters per virtual host, and as many global ones.
+    pub parameters_max: usize,
+    /// Kind of queues declared without `x-queue-type` where the virtual host has no default.
+    pub default_queue_type: QueueKind,
 }
 
 impl Default for CatalogLimits {
@@ -64,6 +93,10 @@ impl Default for CatalogLimits {
             exchanges_max: 1_000_000,
             queues_max: 4_000_000,
             bindings_max: 16_000_000,
+            users_max: 1_000_000,
+            policies_max: 1_000,
+            parameters_max: 10_000,
+            default_queue_type: QueueKind::Classic,
         }
     }
 }
@@ -75,8 +108,28 @@ pub enum Change {
     Created,
     /// It was there already, or was not there to be removed.
     Unchanged,
+    /// It is another from now on.
+    Updated,
     /// It went.
     Deleted,
+}
+
+impl Change {
+    fn of(is_changed: bool) -> Self {
+        if is_changed {
+            Self::Updated
+        } else {
+            Self::Unchanged
+        }
+    }
+
+    fn of_set<T: PartialEq>(old: Option<&T>, new: &T) -> Self {
+        old.map_or(Self::Created, |old| Self::of(old != new))
+    }
+
+    fn of_removal<T>(removed: Option<T>) -> Self {
+        removed.map_or(Self::Unchanged, |_| Self::Deleted)
+    }
 }
 
 /// What a command did.
@@ -92,6 +145,8 @@ pub struct Applied {
     pub queue: Option<QueueId>,
     /// Queues that went, as they were.
     pub queues_deleted: Vec<QueueEntry>,
+    /// Queues whose [`QueueEntry::settings`] are others from now on.
+    pub queues_changed: Vec<QueueId>,
     /// Auto-delete exchanges that went as a consequence.
     pub exchanges_deleted: Vec<Name>,
     /// Bindings that went, as a consequence or by name.
@@ -107,6 +162,25 @@ pub enum QueueKind {
     Quorum,
 }
 
+impl QueueKind {
+    /// Its value of `x-queue-type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    /// The kind with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "classic" => Some(Self::Classic),
+            "quorum" => Some(Self::Quorum),
+            _ => None,
+        }
+    }
+}
+
 /// A queue as the catalog knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueEntry {
@@ -120,6 +194,8 @@ pub struct QueueEntry {
     pub options: QueueOptions,
     /// The connection it belongs to, if it is exclusive.
     pub owner: Option<ConnectionId>,
+    /// How it behaves, by its arguments and policies.
+    pub settings: Arc<QueueSettings>,
 }
 
 impl QueueEntry {
@@ -134,42 +210,17 @@ impl QueueEntry {
     }
 }
 
-/// A virtual host.
-#[derive(Debug)]
-struct Vhost {
-    exchanges: HashMap<Name, Exchange, Seeded>,
-    /// The same names, in order.
-    exchange_names: BTreeSet<Name>,
-    bindings: Bindings,
-}
-
-impl Vhost {
-    fn new(hasher: Seeded) -> Self {
-        let mut vhost = Self {
-            exchanges: HashMap::with_hasher(hasher),
-            exchange_names: BTreeSet::new(),
-            bindings: Bindings::default(),
-        };
-        for (name, kind, internal) in PREDECLARED {
-            let exchange = Exchange::predeclared(kind, internal, hasher);
-            vhost.add_exchange(Name::from_static(name), exchange);
-        }
-        vhost
-    }
-
-    fn add_exchange(&mut self, name: Name, exchange: Exchange) {
-        self.exchange_names.insert(name.clone());
-        self.exchanges.insert(name, exchange);
-    }
-}
-
-/// Virtual hosts, exchanges, bindings and queues.
+/// Virtual hosts with what is in them, and users with what they may do.
 #[derive(Debug)]
 pub struct Catalog {
     vhosts: BTreeMap<Name, Vhost>,
     queues: Queues,
+    users: BTreeMap<Name, UserEntry>,
+    global_parameters: BTreeMap<Name, ParameterValue>,
+    settings: SharedSettings,
     next_queue_id: QueueId,
     version: u64,
+    access_version: u64,
     limits: CatalogLimits,
     hasher: Seeded,
 }
@@ -190,11 +241,25 @@ impl Catalog {
         Self {
             vhosts,
             queues: Queues::new(hasher),
+            users: BTreeMap::new(),
+            global_parameters: BTreeMap::new(),
+            settings: SharedSettings::default(),
             next_queue_id,
             version: 0,
+            access_version: 0,
             limits,
             hasher,
         }
+    }
+
+    /// Sets other limits; what is there already stays.
+    pub fn set_limits(&mut self, limits: CatalogLimits) {
+        self.limits = limits;
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> CatalogLimits {
+        self.limits
     }
 
     /// Changes with every change, so that routes and snapshots can be cached.
@@ -326,8 +391,22 @@ impl Catalog {
             self.queues().all(|queue| queue.id < self.next_queue_id),
             "ids are not reused"
         );
+        for (user, vhost, _) in self.permissions() {
+            assert!(self.vhosts.contains_key(vhost), "permission of {user}");
+        }
+        for (user, vhost, ..) in self.topic_permissions() {
+            assert!(
+                self.vhosts.contains_key(vhost),
+                "topic permission of {user}"
+            );
+        }
+        for queue in self.queues() {
+            assert_eq!(*queue.settings, self.settings_of(queue));
+        }
         for (name, vhost) in &self.vhosts {
             vhost.bindings.check_invariants();
+            let queues = self.queues().filter(|queue| queue.vhost == *name);
+            assert_eq!(queues.count(), vhost.queue_count);
             assert_eq!(vhost.exchanges.len(), vhost.exchange_names.len());
             for binding in vhost.bindings.iter() {
                 assert!(

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use staunch_types::{ConnectionId, QueueId};
 
 use super::QueueEntry;
 use crate::exchange::Seeded;
+use crate::settings::QueueSettings;
 
 #[derive(Debug)]
 pub(super) struct Queues {
@@ -73,6 +75,16 @@ impl Queues {
         self.ids.insert_unique(id_hash_new, place, |&place| {
             hasher.hash_one(entry_at(entries, place).id)
         });
+    }
+
+    /// Gives a queue that is there other settings.
+    pub(super) fn configure(&mut self, id: QueueId, settings: Arc<QueueSettings>) {
+        let entries = &mut self.entries;
+        let same = |&place: &u32| entry_at(entries, place).id == id;
+        let place = self.ids.find(self.hasher.hash_one(id), same);
+        let place = *place.expect("the caller found it") as usize;
+        let entry = entries[place].as_mut();
+        entry.expect("the tables hold no ghosts").settings = settings;
     }
 
     pub(super) fn remove(&mut self, vhost: &[u8], name: &[u8]) -> Option<QueueEntry> {

@@ -14,11 +14,11 @@ use staunch_types::request::Destination;
 use staunch_types::{Name, QueueId};
 
 use super::exchange::is_reserved;
-use super::{Catalog, CatalogCommand, Vhost};
+use super::{Catalog, CatalogCommand, ParameterCommand, Vhost};
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`Catalog::encode_snapshot`] writes.
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 impl Catalog {
     /// Appends everything durable to `out`: equal catalogs give equal bytes.
@@ -26,13 +26,16 @@ impl Catalog {
         out.put_u8(SNAPSHOT_VERSION);
         out.put_u64(self.next_queue_id.0);
         for vhost in self.vhosts.keys() {
-            put_sized(
-                &CatalogCommand::CreateVhost {
-                    vhost: vhost.clone(),
-                },
-                out,
-            );
+            let vhost = vhost.clone();
+            put_sized(&CatalogCommand::CreateVhost { vhost }, out);
         }
+        self.configuration(&mut |command| put_sized(&command, out));
+        self.encode_exchanges(out);
+        self.encode_queues(out);
+        self.encode_bindings(out);
+    }
+
+    fn encode_exchanges(&self, out: &mut Vec<u8>) {
         for (vhost, inside) in &self.vhosts {
             for name in &inside.exchange_names {
                 let options = &inside.exchanges[name].options;
@@ -48,6 +51,9 @@ impl Catalog {
                 }
             }
         }
+    }
+
+    fn encode_queues(&self, out: &mut Vec<u8>) {
         for queue in self
             .queues
             .sorted()
@@ -66,6 +72,9 @@ impl Catalog {
                 out,
             );
         }
+    }
+
+    fn encode_bindings(&self, out: &mut Vec<u8>) {
         for (vhost, inside) in &self.vhosts {
             for binding in inside.bindings.iter() {
                 if self.is_binding_durable(vhost, inside, &binding.source, &binding.destination) {
@@ -79,6 +88,22 @@ impl Catalog {
                     );
                 }
             }
+        }
+    }
+
+    /// Calls `each` with the commands that make users, permissions, policies, parameters, and
+    /// metadata and limits of virtual hosts again.
+    pub fn configuration(&self, each: &mut impl FnMut(CatalogCommand)) {
+        for (vhost, inside) in &self.vhosts {
+            inside.configuration(vhost, each);
+        }
+        for (name, entry) in &self.users {
+            entry.configuration(name, each);
+        }
+        for (name, value) in &self.global_parameters {
+            let (name, value) = (name.clone(), value.clone());
+            let command = ParameterCommand::SetGlobal { name, value };
+            each(CatalogCommand::Parameter(command));
         }
     }
 

@@ -500,6 +500,7 @@ fn limits_hold() {
         exchanges_max: 8,
         queues_max: 1,
         bindings_max: 1,
+        ..CatalogLimits::default()
     };
     let mut catalog = Catalog::with_limits(1, limits);
     catalog.apply(&declare_queue("q")).unwrap();
@@ -558,7 +559,7 @@ fn a_snapshot_holds_what_is_durable() {
 }
 
 #[test]
-fn layouts_are_those_of_version_1() {
+fn layouts_are_those_of_version_2() {
     let check = |command: CatalogCommand, expected: &[u8]| {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
@@ -573,24 +574,24 @@ fn layouts_are_those_of_version_1() {
     };
     check(
         CatalogCommand::CreateVhost { vhost: vhost() },
-        b"\x01\x01\x01/",
+        b"\x02\x01\x01/",
     );
     check(
         CatalogCommand::DeleteVhost { vhost: vhost() },
-        b"\x01\x02\x01/",
+        b"\x02\x02\x01/",
     );
     check(
         declare_exchange("x", "topic"),
-        b"\x01\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0",
+        b"\x02\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0",
     );
-    check(delete_exchange("x", true), b"\x01\x04\x01/\x01x\x01");
+    check(delete_exchange("x", true), b"\x02\x04\x01/\x01x\x01");
     let to = Destination::Exchange(name("y"));
     let arguments = TableBuilder::new().bool("a", true).build();
     let binding = Binding {
         arguments,
         ..binding("x", to, "k")
     };
-    let bytes = b"\x01\x05\x01/\x01x\x01\x01y\x01k\0\0\0\x04\x01at\x01";
+    let bytes = b"\x02\x05\x01/\x01x\x01\x01y\x01k\0\0\0\x04\x01at\x01";
     check(bind(binding.clone()), bytes);
     let mut bytes = *bytes;
     bytes[1] = 6;
@@ -607,9 +608,9 @@ fn layouts_are_those_of_version_1() {
     };
     check(
         declare_queue_as("q", exclusive),
-        b"\x01\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07",
+        b"\x02\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07",
     );
-    check(delete_queue("q"), b"\x01\x08\x01/\x01q");
+    check(delete_queue("q"), b"\x02\x08\x01/\x01q");
 }
 
 #[test]
