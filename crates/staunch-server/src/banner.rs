@@ -13,12 +13,21 @@ use crate::config::{ByteSize, Config};
 /// Tools wait for a line with these words on standard output.
 pub const READY: &str = "Server startup complete";
 
+/// Where the listeners listen in fact, which differs from the configuration when that asked for a
+/// free port.
+#[derive(Clone, Debug, Default)]
+pub struct Bound {
+    /// AMQP.
+    pub amqp: Vec<SocketAddr>,
+    /// AMQP over TLS.
+    pub amqps: Vec<SocketAddr>,
+    /// The HTTP API.
+    pub http: Vec<SocketAddr>,
+}
+
 /// Says who this node is: aligned lines on a terminal, one structured log line otherwise.
-///
-/// `amqp` are the addresses that AMQP listens on in fact, which differ from the configuration
-/// when that asked for a free port.
-pub fn announce(config: &Config, amqp: &[SocketAddr]) {
-    let facts = facts(config, amqp);
+pub fn announce(config: &Config, bound: &Bound) {
+    let facts = facts(config, bound);
     if io::stderr().is_terminal() {
         let lines = aligned(&facts);
         // A banner that nobody can read is no reason to stop.
@@ -36,6 +45,8 @@ pub fn announce(config: &Config, amqp: &[SocketAddr]) {
         node = fact("node"),
         data_dir = fact("data dir"),
         amqp = fact("amqp"),
+        amqps = fact("amqps"),
+        http = fact("http"),
         memory_limit = fact("memory limit"),
         pid = std::process::id(),
         "starting"
@@ -55,22 +66,26 @@ pub fn ready() {
     });
 }
 
-fn facts(config: &Config, amqp: &[SocketAddr]) -> Vec<(&'static str, String)> {
+fn facts(config: &Config, bound: &Bound) -> Vec<(&'static str, String)> {
     let data_dir = std::path::absolute(&config.data_dir).unwrap_or(config.data_dir.clone());
-    let urls: Vec<_> = amqp
-        .iter()
-        .map(|address| format!("amqp://{address}"))
-        .collect();
-    vec![
+    let urls = |scheme: &str, addresses: &[SocketAddr]| {
+        let url = |address| format!("{scheme}://{address}");
+        addresses.iter().map(url).collect::<Vec<_>>().join(", ")
+    };
+    let mut facts = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("node", config.node_name.to_string()),
         ("data dir", data_dir.display().to_string()),
-        ("amqp", urls.join(", ")),
+        ("amqp", urls("amqp", &bound.amqp)),
+        ("amqps", urls("amqps", &bound.amqps)),
+        ("http", urls("http", &bound.http)),
         (
             "memory limit",
             ByteSize(config.memory_limit.size_bytes()).to_string(),
         ),
-    ]
+    ];
+    facts.retain(|(_, value)| !value.is_empty());
+    facts
 }
 
 fn aligned(facts: &[(&'static str, String)]) -> String {

@@ -9,6 +9,7 @@
 //! Serde was rejected for the file: it stops at the first error and forgets where a value stood.
 //! [`load()`] collects every error of every source, each with its line and column.
 
+pub mod access;
 mod error;
 mod file;
 mod load;
@@ -23,7 +24,7 @@ pub use load::{Loaded, Sources, load, resolve};
 pub use render::{Origins, default_file, shown};
 pub use settings::{Config, SETTINGS, Setting};
 pub use values::{
-    Address, ByteSize, DiskFreeLimit, LogFormat, MemoryLimit, NodeName, Secret, Seeds,
+    Address, ByteSize, DiskFreeLimit, Listen, LogFormat, MemoryLimit, NodeName, Secret, Seeds,
 };
 
 #[cfg(test)]

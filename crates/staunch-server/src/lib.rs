@@ -1,14 +1,18 @@
 //! Listeners, configuration, threads and wiring.
 
+mod arrival;
 pub mod banner;
 mod clock;
 pub mod config;
 pub mod fatal;
 mod listener;
 pub mod logging;
+mod proxy;
 mod resources;
 mod runtime;
 mod server;
 mod socket;
+mod stream;
+mod tls;
 
 pub use server::run;

@@ -18,7 +18,7 @@ use tokio::{
     time,
 };
 
-use crate::{clock::Clock, runtime::NodeHandle, socket};
+use crate::{arrival::Door, clock::Clock, runtime::NodeHandle, socket};
 
 /// How long to wait when the process has no file descriptors left before accepting again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,7 +35,8 @@ pub(crate) struct Shared {
 }
 
 /// Accepts until `stopping`; connection tasks go on by themselves.
-pub(crate) async fn accept(listener: TcpListener, shared: Shared, ids: Arc<AtomicU64>) {
+pub(crate) async fn accept(listener: TcpListener, door: Door, shared: Shared, ids: Arc<AtomicU64>) {
+    let door = Arc::new(door);
     let mut stopping = shared.stopping.clone();
     loop {
         let accepted = tokio::select! {
@@ -44,19 +45,28 @@ pub(crate) async fn accept(listener: TcpListener, shared: Shared, ids: Arc<Atomi
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => start(stream, peer, &shared, &ids),
+            Ok((stream, peer)) => start(stream, peer, &door, &shared, &ids),
             Err(error) => recover_from(&error).await,
         }
     }
 }
 
-fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, ids: &AtomicU64) {
+fn start(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, shared: &Shared, ids: &AtomicU64) {
     let id = ConnectionId(ids.fetch_add(1, Ordering::Relaxed));
     if let Err(error) = stream.set_nodelay(true) {
         tracing::warn!(event = "connection.nodelay", connection = id.0, %error, "no TCP_NODELAY");
     }
-    let shared = shared.clone();
-    tokio::spawn(async move { socket::serve(id, stream, peer, shared).await });
+    let (door, shared) = (door.clone(), shared.clone());
+    tokio::spawn(async move {
+        // The handshakes' own state is large; it must not stay with every open connection.
+        match Box::pin(door.enter(stream, peer)).await {
+            Ok(arrival) => socket::serve(id, arrival, shared).await,
+            Err(error) => {
+                tracing::warn!(event = "connection.refused", connection = id.0, %peer, %error,
+                    "connection refused before AMQP");
+            }
+        }
+    });
 }
 
 async fn recover_from(error: &io::Error) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, atomic::AtomicU64},
@@ -19,13 +20,21 @@ use tokio::{
 };
 
 use crate::{
-    banner,
+    arrival::{Door, TlsDoor},
+    banner::{self, Bound},
     clock::Clock,
-    config::Config,
+    config::{
+        Config, Listen,
+        access::{AmqpListener, TlsVerify},
+    },
     fatal::{EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
     listener::{self, Shared},
     logging, resources,
     runtime::{self, NodeHandle, Stopped},
+    tls::{
+        self, ClientCertificates,
+        reload::{Hangups, Reloader},
+    },
 };
 
 /// Runs a node until a signal stops it.
@@ -79,14 +88,7 @@ async fn serve(
         seed: seed(),
         stopping,
     };
-    let ids = Arc::new(AtomicU64::new(1));
-    let mut bound = Vec::new();
-    for address in config.amqp.resolve().context("resolve the AMQP address")? {
-        let listener = listen(address)
-            .with_context(|| format!("listen for AMQP on {address}: is it in use already?"))?;
-        bound.push(listener.local_addr()?);
-        tokio::spawn(listener::accept(listener, shared.clone(), ids.clone()));
-    }
+    let bound = open_doors(&config, &shared)?;
     tokio::spawn(resources::watch(config.data_dir.clone(), node.clone()));
     banner::announce(&config, &bound);
     // Whoever waits for the ready line may send a signal right after it.
@@ -104,6 +106,70 @@ async fn serve(
         "stopped: everything confirmed is on disk"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens every listener, or none of them is of use.
+fn open_doors(config: &Config, shared: &Shared) -> anyhow::Result<Bound> {
+    let proxied = |listener| config.proxy_protocol.0.contains(&listener);
+    let ids = Arc::new(AtomicU64::new(1));
+    let accept = |listen_at: &Listen, door: Door, what: &str| -> anyhow::Result<Vec<SocketAddr>> {
+        let listeners = bind(listen_at, what)?;
+        let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
+        for listener in listeners {
+            let (door, shared, ids) = (door.clone(), shared.clone(), ids.clone());
+            tokio::spawn(listener::accept(listener, door, shared, ids));
+        }
+        Ok(addresses?)
+    };
+    let plain = Door {
+        proxy_protocol: proxied(AmqpListener::Plain),
+        tls: None,
+    };
+    let mut bound = Bound {
+        amqp: accept(&config.amqp, plain, "AMQP")?,
+        ..Bound::default()
+    };
+    if let Some(options) = tls_options(config) {
+        let reloader = Reloader::start(options).context("TLS")?;
+        let door = Door {
+            proxy_protocol: proxied(AmqpListener::Tls),
+            tls: Some(TlsDoor {
+                config: reloader.config(),
+                handshake_timeout: config.tls_handshake_timeout,
+                login_from: config.tls_login_from,
+            }),
+        };
+        bound.amqps = accept(&config.amqps, door, "AMQP over TLS")?;
+        let hangups = Hangups::listen().context("listen for SIGHUP")?;
+        tokio::spawn(reloader.watch(config.tls_reload_interval, hangups));
+    }
+    Ok(bound)
+}
+
+fn bind(listen_at: &Listen, what: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let addresses = listen_at
+        .resolve()
+        .with_context(|| format!("resolve the address for {what}"))?;
+    let bind = |address: SocketAddr| {
+        listen(address)
+            .with_context(|| format!("listen for {what} on {address}: is it in use already?"))
+    };
+    addresses.into_iter().map(bind).collect()
+}
+
+fn tls_options(config: &Config) -> Option<tls::Options> {
+    let clients = match (config.tls_verify, config.tls_fail_if_no_peer_cert) {
+        (TlsVerify::None, _) => ClientCertificates::Ignored,
+        (TlsVerify::Peer, false) => ClientCertificates::Optional,
+        (TlsVerify::Peer, true) => ClientCertificates::Required,
+    };
+    Some(tls::Options {
+        certificate: config.tls_certificate.clone()?,
+        key: config.tls_key.clone()?,
+        authorities: config.tls_ca.clone(),
+        clients,
+        versions: config.tls_versions.0.clone(),
+    })
 }
 
 /// The signals that stop a node cleanly.

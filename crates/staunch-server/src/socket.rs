@@ -7,16 +7,19 @@
 //! moment bytes are there until the last of them is consumed, and the output buffer is dropped
 //! when it has been written.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use staunch_amqp_connection::Connection;
 use staunch_types::{ConnectionId, Request, Timestamp};
-use tokio::{io::Interest, net::TcpStream, time};
+use tokio::time;
 
 use crate::{
+    arrival::Arrival,
     listener::Shared,
     runtime::{FromConnection, Mailbox},
+    stream::Stream,
+    tls,
 };
 
 /// First read of a connection that was idle, in bytes.
@@ -35,7 +38,7 @@ const OUTPUT_KEPT_SIZE_BYTES_MAX: usize = 16 * 1024;
 
 struct Socket {
     id: ConnectionId,
-    stream: TcpStream,
+    stream: Stream,
     machine: Box<Connection>,
     mailbox: Arc<Mailbox>,
     shared: Shared,
@@ -52,23 +55,33 @@ struct Socket {
     has_unheard: bool,
     /// Publishes are with the node: no more input until it says so.
     awaits_proceed: bool,
+    received_size_bytes: u64,
 }
 
 /// Serves one client until its connection is over on both sides.
-pub(crate) async fn serve(id: ConnectionId, stream: TcpStream, peer: SocketAddr, shared: Shared) {
+pub(crate) async fn serve(id: ConnectionId, arrival: Arrival, shared: Shared) {
+    let peer = arrival.peer;
     let now = shared.clock.now();
     let seed = shared.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let config = shared.connection_config.clone();
-    let machine = Connection::new(config, peer.ip().to_canonical().is_loopback(), seed, now);
+    let machine = Connection::new(config, arrival.is_loopback, seed, now);
     let mailbox = Arc::new(Mailbox::default());
     let connected = FromConnection::Connected(id, mailbox.clone());
     if !shared.node.send(connected).await {
         return;
     }
-    tracing::debug!(event = "connection.accepted", connection = id.0, %peer, "accepted");
+    tracing::debug!(
+        event = "connection.accepted",
+        connection = id.0,
+        %peer,
+        local = ?arrival.local,
+        tls = arrival.tls,
+        certificate_user = ?arrival.certificate_user,
+        "accepted"
+    );
     let mut socket = Socket {
         id,
-        stream,
+        stream: arrival.stream,
         machine: Box::new(machine),
         mailbox,
         shared,
@@ -81,6 +94,7 @@ pub(crate) async fn serve(id: ConnectionId, stream: TcpStream, peer: SocketAddr,
         peer_gone: false,
         has_unheard: false,
         awaits_proceed: false,
+        received_size_bytes: 0,
     };
     while socket.round().await {}
     tracing::debug!(event = "connection.closed", connection = id.0, %peer, "closed");
@@ -106,6 +120,7 @@ impl Socket {
             return false;
         }
         if is_closed && !self.peer_gone {
+            self.stream.finish();
             self.lose_peer();
             return true;
         }
@@ -118,8 +133,9 @@ impl Socket {
         true
     }
 
+    /// Whether everything has left for the socket.
     fn output_is_empty(&self) -> bool {
-        self.written_size_bytes == self.output.len()
+        self.written_size_bytes == self.output.len() && self.stream.is_flushed()
     }
 
     fn output_is_full(&self) -> bool {
@@ -200,32 +216,42 @@ impl Socket {
 
     fn write(&mut self) {
         while !self.output_is_empty() {
-            match self
-                .stream
-                .try_write(&self.output[self.written_size_bytes..])
-            {
-                Ok(0) => return self.lose_peer(),
-                Ok(size) => {
-                    self.written_size_bytes += size;
-                    self.write_stalled_since = None;
-                }
+            match self.write_some() {
+                Ok(()) => self.write_stalled_since = None,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let now = self.shared.clock.now();
-                    let since = *self.write_stalled_since.get_or_insert(now);
-                    if now.since(since) >= WRITE_STALL_MAX {
-                        tracing::warn!(
-                            event = "connection.stalled",
-                            connection = self.id.0,
-                            "client takes no output: cut off"
-                        );
-                        self.lose_peer();
-                    }
-                    return;
+                    return self.stall_write();
                 }
                 Err(_) => return self.lose_peer(),
             }
         }
         self.machine.handle_written();
+    }
+
+    fn write_some(&mut self) -> io::Result<()> {
+        let rest = &self.output[self.written_size_bytes..];
+        if rest.is_empty() {
+            return self.stream.try_flush();
+        }
+        match self.stream.try_write(rest)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            size => {
+                self.written_size_bytes += size;
+                Ok(())
+            }
+        }
+    }
+
+    fn stall_write(&mut self) {
+        let now = self.shared.clock.now();
+        let since = *self.write_stalled_since.get_or_insert(now);
+        if now.since(since) >= WRITE_STALL_MAX {
+            tracing::warn!(
+                event = "connection.stalled",
+                connection = self.id.0,
+                "client takes no output: cut off"
+            );
+            self.lose_peer();
+        }
     }
 
     /// The socket is of no use any more; the node still has to hear of it.
@@ -248,12 +274,6 @@ impl Socket {
             && !self.awaits_proceed
             && !self.machine.is_stalled();
         let wants_write = !self.peer_gone && !self.output_is_empty();
-        let interest = match (wants_read, wants_write) {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
-        };
         let deadline = self
             .deadline()
             .map(|at| self.shared.clock.instant(at).into());
@@ -261,7 +281,7 @@ impl Socket {
         // an ack or a close must not wait for the last of them.
         tokio::select! {
             biased;
-            ready = ready(&self.stream, interest), if interest.is_some() => match ready {
+            ready = self.stream.ready(wants_read, wants_write), if wants_read || wants_write => match ready {
                 Ok(is_readable) => if is_readable && wants_read { self.read() },
                 Err(_) => self.lose_peer(),
             },
@@ -303,14 +323,29 @@ impl Socket {
         if self.buffer.capacity() - self.buffer.len() < self.read_size_bytes / 2 {
             self.buffer.reserve(self.read_size_bytes);
         }
-        match self.stream.try_read_buf(&mut self.buffer) {
+        match self.stream.try_read(&mut self.buffer) {
             Ok(0) => self.lose_peer(),
             Ok(size) => {
                 self.resize_next_read(size);
                 self.input = self.buffer.split().freeze();
+                if self.received_size_bytes == 0 {
+                    self.look_at_first_bytes();
+                }
+                self.received_size_bytes += size as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.lose_peer(),
+        }
+    }
+
+    /// The machine answers a stranger as AMQP wants it; what it probably meant is said here.
+    fn look_at_first_bytes(&self) {
+        if tls::is_client_hello(&self.input) {
+            tracing::warn!(
+                event = "connection.foreign",
+                connection = self.id.0,
+                "the client speaks TLS, this listener does not"
+            );
         }
     }
 
@@ -322,14 +357,6 @@ impl Socket {
             self.read_size_bytes = (self.read_size_bytes / 2).max(READ_SIZE_BYTES_MIN);
         }
     }
-}
-
-/// Waits for the socket; true if it is readable.
-async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<bool> {
-    let Some(interest) = interest else {
-        return std::future::pending().await;
-    };
-    Ok(stream.ready(interest).await?.is_readable())
 }
 
 async fn sleep_until(deadline: Option<time::Instant>) {

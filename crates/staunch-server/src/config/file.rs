@@ -55,6 +55,8 @@ fn text_of(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
+        // What does not want one says so when it reads the text.
+        DeValue::Boolean(value) if setting.is_bare => Ok(value.to_string()),
         DeValue::Array(items) if setting.is_list => {
             let text = |item: &DeValue<'_>| item.as_str().map(str::to_owned);
             let texts = items.iter().map(|item| text(item.get_ref()));

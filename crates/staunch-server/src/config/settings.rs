@@ -2,11 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::tls::login::LoginFrom;
+
 use super::{
+    access::{
+        DefaultQueueType, Limit, Mechanisms, Names, PasswordHashing, ProxyListeners, TlsVerify,
+        TlsVersions,
+    },
     text::SettingText,
     values::{
-        Address, ByteSize, DiskFreeLimit, LogFilter, LogFormat, MemoryLimit, NodeName, Secret,
-        Seeds,
+        Address, ByteSize, DiskFreeLimit, Listen, LogFilter, LogFormat, MemoryLimit, NodeName,
+        Secret, Seeds,
     },
 };
 
@@ -99,9 +105,11 @@ settings! {
     /// Name of this node, for ever: `name@host`. `auto` is `staunch@` and the host's name.
     node_name: NodeName = "auto";
     /// Where AMQP 0-9-1 clients connect. Port 0 takes a free one.
-    amqp: Address = "0.0.0.0:5672";
-    /// Where the HTTP API and the user interface listen.
-    http: Address = "0.0.0.0:15672";
+    amqp: Listen = "0.0.0.0:5672";
+    /// Where they connect with TLS. Opened only when `tls_certificate` is given.
+    amqps: Listen = "0.0.0.0:5671";
+    /// Where the HTTP API listens, without TLS. Users restricted to loopback are so here too.
+    http: Listen = "0.0.0.0:15672";
     /// Where Prometheus scrapes.
     metrics: Address = "0.0.0.0:15692";
     /// Where the other nodes of a cluster connect.
@@ -118,10 +126,57 @@ settings! {
     log_format: LogFormat = "auto";
     /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,staunch_log=debug`.
     log_level: LogFilter = "info";
-    /// User that exists at the first start. `guest` may connect from this machine only.
+    /// Certificate of this server and those between it and its authority, in PEM. Certificates
+    /// are read again on SIGHUP and when they change; connections that are open stay open.
+    tls_certificate: Option<PathBuf> = "";
+    /// Private key of the certificate, in PEM.
+    tls_key: Option<PathBuf> = "";
+    /// Certificates of the authorities that vouch for clients, in PEM.
+    tls_ca: Option<PathBuf> = "";
+    /// `peer` asks clients for a certificate and verifies it; `none` does not.
+    tls_verify: TlsVerify = "none";
+    /// With `tls_verify = "peer"`: clients without a certificate are refused.
+    tls_fail_if_no_peer_cert: bool = "false";
+    /// TLS versions that are spoken.
+    tls_versions: TlsVersions = "1.2,1.3";
+    /// The part of a client's certificate that is the user's name for EXTERNAL.
+    tls_login_from: LoginFrom = "distinguished_name";
+    /// Time a client has for its TLS handshake.
+    tls_handshake_timeout: Duration = "5s";
+    /// How often the files of certificates are looked at.
+    tls_reload_interval: Duration = "10s";
+    /// Listeners behind a load balancer that tells the client's address (PROXY protocol, version
+    /// 1 or 2); connections there without it are refused.
+    proxy_protocol: ProxyListeners = "";
+    /// User that exists at the first start, unless definitions are loaded.
     default_user: String = "guest";
     /// Password of the default user.
     default_pass: Secret = "guest";
+    /// Tags of the default user.
+    default_user_tags: Names = "administrator";
+    /// Virtual host that exists at the first start, unless definitions are loaded.
+    default_vhost: String = "/";
+    /// Pattern of names that the default user may declare and delete.
+    default_permission_configure: String = ".*";
+    /// Pattern of names that the default user may publish and bind to.
+    default_permission_write: String = ".*";
+    /// Pattern of names that the default user may consume and bind from.
+    default_permission_read: String = ".*";
+    /// Users that may connect from this machine only; `none` for nobody.
+    loopback_users: Names = "guest";
+    /// SASL mechanisms offered: PLAIN, AMQPLAIN, EXTERNAL (TLS listener only), ANONYMOUS.
+    auth_mechanisms: Mechanisms = "PLAIN,AMQPLAIN";
+    /// Who a client is that logs in with ANONYMOUS.
+    anonymous_user: String = "guest";
+    /// How new passwords are kept: `sha256` and `sha512` as RabbitMQ does, `argon2id` resists
+    /// guessing better and cannot be imported by RabbitMQ.
+    password_hashing: PasswordHashing = "sha256";
+    /// Definitions in RabbitMQ's JSON, applied before the listeners open.
+    load_definitions: Option<PathBuf> = "";
+    /// Do not apply `load_definitions` again while the file is the one applied last.
+    definitions_skip_if_unchanged: bool = "false";
+    /// Type of a queue that is declared without one, where the virtual host has no default.
+    default_queue_type: DefaultQueueType = "classic";
     /// Heartbeat interval proposed to clients; 0 proposes none.
     heartbeat: Duration = "60s";
     /// Largest frame proposed to clients, in bytes; 0 means no limit.
@@ -132,6 +187,20 @@ settings! {
     handshake_timeout: Duration = "10s";
     /// Largest message body accepted.
     max_message_size: ByteSize = "16MiB";
+    /// Time a consumer has to settle a delivery before its channel is closed; 0 is for ever.
+    consumer_timeout: Duration = "30m";
+    /// Most connections of this node.
+    connection_max: Limit = "infinity";
+    /// Most channels of all connections of this node.
+    channel_max_per_node: Limit = "infinity";
+    /// Most consumers of a channel.
+    consumer_max_per_channel: Limit = "infinity";
+    /// Most queues, in all virtual hosts together.
+    queue_max: Limit = "infinity";
+    /// Most exchanges, in all virtual hosts together.
+    exchange_max: Limit = "infinity";
+    /// Most virtual hosts.
+    vhost_max: Limit = "infinity";
     /// Product announced to clients. Some choose their behaviour by it.
     product: String = "RabbitMQ";
     /// Version announced to clients, in the numbering that they know: whose behaviour to expect.
@@ -141,38 +210,90 @@ settings! {
 impl Config {
     /// What no single setting can know: one (key, message) for each contradiction.
     pub(super) fn contradictions(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        if !self.seed.0.is_empty() {
-            found.push((
+        let seconds_max = u16::MAX;
+        let is_heartbeat = self.heartbeat.subsec_nanos() == 0
+            && self.heartbeat.as_secs() <= u64::from(seconds_max);
+        let is_frame = self.frame_max == 0 || self.frame_max >= FRAME_SIZE_BYTES_MIN;
+        let mut rules = vec![
+            (
                 "seed",
+                self.seed.0.is_empty(),
                 "clustering is not available in this version".to_owned(),
-            ));
-        }
-        if self.frame_max != 0 && self.frame_max < FRAME_SIZE_BYTES_MIN {
-            found.push((
+            ),
+            (
                 "frame_max",
+                is_frame,
                 format!("must be 0 or at least {FRAME_SIZE_BYTES_MIN}"),
-            ));
-        }
-        if self.heartbeat.subsec_nanos() != 0 || self.heartbeat.as_secs() > u64::from(u16::MAX) {
-            let message = format!("must be whole seconds, at most {}", u16::MAX);
-            found.push(("heartbeat", message));
-        }
-        if self.handshake_timeout.is_zero() {
-            found.push(("handshake_timeout", "must be longer than 0".to_owned()));
-        }
-        if self.max_message_size.0 > MESSAGE_SIZE_BYTES_MAX {
-            found.push((
+            ),
+            (
+                "heartbeat",
+                is_heartbeat,
+                format!("must be whole seconds, at most {seconds_max}"),
+            ),
+            (
+                "handshake_timeout",
+                !self.handshake_timeout.is_zero(),
+                "must be longer than 0".to_owned(),
+            ),
+            (
                 "max_message_size",
+                self.max_message_size.0 <= MESSAGE_SIZE_BYTES_MAX,
                 "must be at most 63MiB: a message fits in one log file".to_owned(),
-            ));
-        }
-        if self.default_user.is_empty() {
-            found.push(("default_user", "must not be empty".to_owned()));
-        }
-        if self.data_dir.as_os_str().is_empty() {
-            found.push(("data_dir", "must not be empty".to_owned()));
-        }
-        found
+            ),
+            (
+                "data_dir",
+                !self.data_dir.as_os_str().is_empty(),
+                "must not be empty".to_owned(),
+            ),
+        ];
+        rules.extend(self.access_rules());
+        rules.extend(self.tls_rules());
+        let broken = rules.into_iter().filter(|(_, holds, _)| !holds);
+        broken.map(|(key, _, message)| (key, message)).collect()
+    }
+
+    fn access_rules(&self) -> Vec<(&'static str, bool, String)> {
+        let filled = |key, text: &str| (key, !text.is_empty(), "must not be empty".to_owned());
+        vec![
+            filled("default_user", &self.default_user),
+            filled("default_vhost", &self.default_vhost),
+            filled("anonymous_user", &self.anonymous_user),
+            (
+                "auth_mechanisms",
+                !self.auth_mechanisms.0.is_empty(),
+                "must not be empty".to_owned(),
+            ),
+        ]
+    }
+
+    fn tls_rules(&self) -> Vec<(&'static str, bool, String)> {
+        let has_certificate = self.tls_certificate.is_some();
+        let verifies = self.tls_verify == TlsVerify::Peer;
+        let positive =
+            |key, time: Duration| (key, !time.is_zero(), "must be longer than 0".to_owned());
+        vec![
+            (
+                "tls_key",
+                has_certificate == self.tls_key.is_some(),
+                "goes with tls_certificate: give both or neither".to_owned(),
+            ),
+            (
+                "tls_verify",
+                !verifies || self.tls_ca.is_some(),
+                "peer needs tls_ca".to_owned(),
+            ),
+            (
+                "tls_fail_if_no_peer_cert",
+                !self.tls_fail_if_no_peer_cert || verifies,
+                "needs tls_verify = \"peer\"".to_owned(),
+            ),
+            (
+                "tls_versions",
+                !self.tls_versions.0.is_empty(),
+                "must not be empty".to_owned(),
+            ),
+            positive("tls_handshake_timeout", self.tls_handshake_timeout),
+            positive("tls_reload_interval", self.tls_reload_interval),
+        ]
     }
 }

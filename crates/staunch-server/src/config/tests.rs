@@ -20,15 +20,25 @@ fn check_errors(sources: &Sources, expected: &str) {
     assert_eq!(errors, expected, "\n{errors}");
 }
 
+fn shown_address(listen: &Listen) -> String {
+    match listen {
+        Listen::Off => "off".to_owned(),
+        Listen::At(address) => address.to_string(),
+    }
+}
+
 #[test]
 fn defaults_are_rabbitmqs_ports_and_half_the_memory() {
     let loaded = resolve(&Sources::default()).unwrap();
     let config = &loaded.config;
-    assert_eq!(config.amqp.to_string(), "0.0.0.0:5672");
-    assert_eq!(
-        (config.http.port, config.metrics.port, config.peer.port),
-        (15672, 15692, 25672)
-    );
+    for (listen, address) in [
+        (&config.amqp, "0.0.0.0:5672"),
+        (&config.amqps, "0.0.0.0:5671"),
+        (&config.http, "0.0.0.0:15672"),
+    ] {
+        assert_eq!(shown_address(listen), address);
+    }
+    assert_eq!((config.metrics.port, config.peer.port), (15692, 25672));
     assert_eq!(config.memory_limit, MemoryLimit::Percent(50));
     let limit = config.memory_limit.size_bytes();
     assert_eq!(limit, values::machine_memory_size_bytes() / 100 * 50);
@@ -48,8 +58,8 @@ fn flags_win_over_environment_over_file_over_defaults() {
     ];
     let loaded = resolve(&sources(toml, &environment, &[("amqp", "c:3")])).unwrap();
     let config = &loaded.config;
-    assert_eq!(config.amqp.to_string(), "c:3");
-    assert_eq!(config.http.to_string(), "b:2");
+    assert_eq!(shown_address(&config.amqp), "c:3");
+    assert_eq!(shown_address(&config.http), "b:2");
     assert_eq!(config.metrics.to_string(), "a:1");
     assert_eq!(config.peer.to_string(), "0.0.0.0:25672");
     assert_eq!(config.frame_max, 8192);
@@ -207,4 +217,45 @@ fn sizes_durations_and_addresses() {
         let setting = Setting::named(key).unwrap();
         assert_eq!((setting.check)(text).is_ok(), ok, "{key} = {text}");
     }
+}
+
+#[test]
+fn booleans_lists_and_limits_have_their_own_ways_to_be_written() {
+    let toml = "tls_versions = [\"1.3\"]\nconnection_max = 10\nvhost_max = \"infinity\"\n\
+                definitions_skip_if_unchanged = true\nloopback_users = \"none\"\namqps = \"off\"\n\
+                auth_mechanisms = [\"EXTERNAL\", \"PLAIN\"]\n";
+    let config = resolve(&sources(toml, &[], &[])).unwrap().config;
+    assert_eq!(config.tls_versions.0, [crate::tls::Version::V1_3]);
+    assert_eq!(config.connection_max.most(), Some(10));
+    assert_eq!(config.vhost_max.most(), None);
+    assert!(config.definitions_skip_if_unchanged);
+    assert_eq!(config.loopback_users.0, [""; 0]);
+    assert_eq!(config.amqps, Listen::Off);
+    assert_eq!(config.auth_mechanisms.0, ["EXTERNAL", "PLAIN"]);
+}
+
+#[test]
+fn tls_settings_that_do_not_go_together_are_refused() {
+    let flags = [
+        ("tls_certificate", "a.pem"),
+        ("tls_verify", "peer"),
+        ("tls_versions", ""),
+        ("tls_handshake_timeout", "0"),
+    ];
+    check_errors(
+        &sources("", &[], &flags),
+        "flag --tls-verify: tls_verify: peer needs tls_ca\n\
+         flag --tls-versions: tls_versions: must not be empty\n\
+         flag --tls-handshake-timeout: tls_handshake_timeout: must be longer than 0\n\
+         default: tls_key: goes with tls_certificate: give both or neither",
+    );
+    check_errors(
+        &sources("", &[], &[("tls_versions", "1.1")]),
+        "flag --tls-versions: tls_versions: \"1.1\" is no TLS version: there are 1.2, 1.3",
+    );
+    check_errors(
+        &sources("tls_fail_if_no_peer_cert = true\n", &[], &[]),
+        "staunch.toml:1:28: tls_fail_if_no_peer_cert: needs tls_verify = \"peer\"\n 1 | \
+         tls_fail_if_no_peer_cert = true\n   |                            ^",
+    );
 }

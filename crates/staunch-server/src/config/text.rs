@@ -42,6 +42,25 @@ impl SettingText for String {
     }
 }
 
+impl SettingText for bool {
+    const VALUE_NAME: &'static str = "true|false";
+    const IS_BARE: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("{text:?} is neither true nor false"))
+    }
+}
+
+/// A file that may be left out: the empty text.
+impl SettingText for Option<PathBuf> {
+    const VALUE_NAME: &'static str = "FILE";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+}
+
 impl SettingText for u16 {
     const VALUE_NAME: &'static str = "NUMBER";
     const IS_BARE: bool = true;

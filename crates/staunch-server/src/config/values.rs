@@ -71,6 +71,39 @@ impl SettingText for Address {
     }
 }
 
+/// Where to listen, if at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(Address),
+}
+
+impl Listen {
+    /// The socket addresses to listen on.
+    ///
+    /// # Errors
+    /// When the name cannot be resolved.
+    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Off => Ok(Vec::new()),
+            Self::At(address) => address.resolve(),
+        }
+    }
+}
+
+impl SettingText for Listen {
+    const VALUE_NAME: &'static str = "ADDR|off";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => Address::parse(address).map(Self::At),
+        }
+    }
+}
+
 /// The name of a node: `name@host`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeName(String);
