@@ -2,7 +2,7 @@
 
 use staunch_types::{BodyRef, UnixMillis};
 
-use super::entries::Sizes;
+use super::chunk::Sizes;
 
 /// Size of [`Arrival::meta`], in bytes.
 pub const META_SIZE_BYTES: usize = 16;

@@ -4,13 +4,21 @@
 //! goes to the back; whoever cannot take more is dropped when met, and stands at the back again
 //! when it can. So a turn costs the same for one consumer and for ten thousand, of which most
 //! wait for acks.
+//!
+//! Where only one consumer at a time is served (`x-single-active-consumer`) the others stand in
+//! no ring: they cannot take anything. When the active one goes, the first of those with the
+//! highest priority becomes active at once; what its predecessor holds stays with its channel. In
+//! a quorum queue one with a higher priority also displaces an active one, which gets no more
+//! messages and makes way when it has settled what it has.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use staunch_types::ConsumerKey;
 
 use super::unacked::Unacked;
 use super::{ConsumerSpec, Refused};
+use crate::settings::{Priorities, QueueSettings};
 
 /// Most consumers on one queue.
 pub const CONSUMERS_PER_QUEUE_MAX: usize = 65_536;
@@ -25,9 +33,33 @@ enum Role {
     Holder,
 }
 
+/// Who is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// Every consumer in turn.
+    #[default]
+    All,
+    /// One, until it goes.
+    One,
+    /// One, until it goes or one with a higher priority comes.
+    Highest,
+}
+
+impl Turns {
+    pub(super) fn of(settings: &QueueSettings) -> Self {
+        match (settings.single_active_consumer, settings.priorities) {
+            (false, _) => Self::All,
+            (true, Priorities::None | Priorities::Strict(_)) => Self::One,
+            (true, Priorities::TwoToOne) => Self::Highest,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) key: ConsumerKey,
+    /// Place in the order of registration.
+    serial: u64,
     role: Role,
     blocked: bool,
     /// It can take a message now.
@@ -38,9 +70,10 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    fn new(key: ConsumerKey, role: Role) -> Self {
+    fn new(key: ConsumerKey, serial: u64, role: Role) -> Self {
         Self {
             key,
+            serial,
             role,
             blocked: false,
             eligible: false,
@@ -53,6 +86,7 @@ impl Consumer {
         matches!(self.role, Role::Consumer(spec) if spec.no_ack)
     }
 
+    /// Whether it would take a message if it were served.
     fn can_take(&self) -> bool {
         match self.role {
             Role::Consumer(spec) => {
@@ -61,6 +95,25 @@ impl Consumer {
                 !self.blocked && !full
             }
             Role::Holder => false,
+        }
+    }
+
+    /// Messages it could take at once.
+    fn room(&self) -> u64 {
+        match self.role {
+            Role::Consumer(spec) if spec.no_ack || spec.prefetch == 0 => u64::MAX,
+            Role::Consumer(spec) => {
+                u64::from(u32::from(spec.prefetch).saturating_sub(self.unacked.count()))
+            }
+            Role::Holder => 0,
+        }
+    }
+
+    /// The order in which consumers become active: highest priority, then first come.
+    fn rank(&self) -> Option<(i32, Reverse<u64>)> {
+        match self.role {
+            Role::Consumer(spec) => Some((spec.priority, Reverse(self.serial))),
+            Role::Holder => None,
         }
     }
 }
@@ -79,11 +132,26 @@ pub(super) struct Consumers {
     consumer_count: u32,
     eligible_count: u32,
     exclusive: bool,
+    turns: Turns,
+    /// The one that is served, unless all are.
+    active: Option<Slot>,
+    /// The active one gets no more: one with a higher priority waits for it to settle.
+    is_displaced: bool,
+    next_serial: u64,
 }
 
 impl Consumers {
+    pub(super) fn boxed(turns: Turns) -> Box<Self> {
+        Box::new(Self {
+            turns,
+            ..Self::default()
+        })
+    }
+
     pub(super) fn add(&mut self, spec: ConsumerSpec) -> Result<(), Refused> {
-        if self.exclusive || (spec.exclusive && self.consumer_count > 0) {
+        // A single active consumer has others behind it (RabbitMQ refuses this the same way).
+        let is_contrary = spec.exclusive && self.turns != Turns::All;
+        if self.exclusive || is_contrary || (spec.exclusive && self.consumer_count > 0) {
             return Err(Refused::ExclusiveUse);
         }
         if self.consumer_count as usize >= CONSUMERS_PER_QUEUE_MAX {
@@ -93,9 +161,10 @@ impl Consumers {
             self.find(spec.key).is_none(),
             "a key is reused only after its last settlement"
         );
-        let slot = self.insert(Consumer::new(spec.key, Role::Consumer(spec)));
+        let slot = self.insert(spec.key, Role::Consumer(spec));
         self.consumer_count += 1;
         self.exclusive = spec.exclusive;
+        self.elect();
         self.refresh(slot);
         Ok(())
     }
@@ -123,6 +192,10 @@ impl Consumers {
         }
         self.consumer_count -= 1;
         self.exclusive = false;
+        if self.active == Some(slot) {
+            self.active = None;
+        }
+        self.elect();
         self.drop_if_idle(slot);
         true
     }
@@ -130,7 +203,7 @@ impl Consumers {
     /// The slot of someone who gets without consuming.
     pub(super) fn holder(&mut self, key: ConsumerKey) -> Slot {
         self.find(key)
-            .unwrap_or_else(|| self.insert(Consumer::new(key, Role::Holder)))
+            .unwrap_or_else(|| self.insert(key, Role::Holder))
     }
 
     pub(super) fn set_blocked(&mut self, key: ConsumerKey, blocked: bool) {
@@ -167,8 +240,9 @@ impl Consumers {
 
     /// Recomputes whether a consumer can take a message, after anything that bears on it.
     pub(super) fn refresh(&mut self, slot: Slot) {
+        let is_served = self.serves(slot);
         let consumer = self.slots[slot as usize].as_mut().expect("a slot in use");
-        let can_take = consumer.can_take();
+        let can_take = is_served && consumer.can_take();
         match (consumer.eligible, can_take) {
             (false, true) => self.eligible_count += 1,
             (true, false) => self.eligible_count -= 1,
@@ -180,6 +254,68 @@ impl Consumers {
             if let Role::Consumer(spec) = consumer.role {
                 self.ring(spec.priority).push_back(slot);
             }
+        }
+    }
+
+    /// After settlements of a consumer: it may have room, or make way for another.
+    pub(super) fn settled(&mut self, slot: Slot) {
+        if self.is_displaced {
+            self.elect();
+        }
+        self.refresh(slot);
+    }
+
+    /// The one consumer that is served, where not all are.
+    pub(super) fn active(&self) -> Option<ConsumerKey> {
+        self.active.map(|slot| self.get(slot).key)
+    }
+
+    /// Messages that consumers could take at once.
+    pub(super) fn room(&self) -> u64 {
+        if self.eligible_count == 0 {
+            return 0;
+        }
+        let eligible = self.iter().filter(|consumer| consumer.eligible);
+        eligible.fold(0, |room: u64, consumer| {
+            room.saturating_add(consumer.room())
+        })
+    }
+
+    fn serves(&self, slot: Slot) -> bool {
+        match self.turns {
+            Turns::All => true,
+            Turns::One | Turns::Highest => self.active == Some(slot) && !self.is_displaced,
+        }
+    }
+
+    /// Decides who is active, where only one is.
+    fn elect(&mut self) {
+        let can_displace = match self.turns {
+            Turns::All => return,
+            Turns::One => false,
+            Turns::Highest => true,
+        };
+        if self.active.is_some() && !can_displace {
+            return;
+        }
+        let waiting = self.by_key.iter().map(|(_, slot)| *slot);
+        let highest = waiting
+            .filter_map(|slot| Some((self.get(slot).rank()?, slot)))
+            .max()
+            .map(|(rank, slot)| (rank.0, slot));
+        let previous = self.active;
+        let is_outranked = |(priority, _): (i32, Slot)| {
+            let active = previous.and_then(|active| self.get(active).rank());
+            active.is_some_and(|active| active.0 < priority)
+        };
+        self.is_displaced = highest.is_some_and(is_outranked);
+        let is_idle = previous.is_none_or(|active| self.get(active).unacked.count() == 0);
+        if previous.is_none() || (self.is_displaced && is_idle) {
+            self.active = highest.map(|(_, slot)| slot);
+            self.is_displaced = false;
+        }
+        for slot in previous.into_iter().chain(self.active) {
+            self.refresh(slot);
         }
     }
 
@@ -267,9 +403,10 @@ impl Consumers {
         let eligible = self.iter().filter(|consumer| consumer.eligible);
         assert_eq!(eligible.count(), self.eligible_count as usize);
         for consumer in self.iter() {
+            let slot = self.find(consumer.key).expect("found by its key");
             assert_eq!(
                 consumer.eligible,
-                consumer.can_take(),
+                self.serves(slot) && consumer.can_take(),
                 "eligibility is current"
             );
             assert!(
@@ -293,10 +430,36 @@ impl Consumers {
             self.rings.is_sorted_by(|a, b| a.0 > b.0),
             "rings go from the highest priority"
         );
+        self.check_active();
     }
 
-    fn insert(&mut self, consumer: Consumer) -> Slot {
-        let key = consumer.key;
+    fn check_active(&self) {
+        let is_single = self.turns != Turns::All;
+        assert_eq!(
+            self.active.is_some(),
+            is_single && self.consumer_count > 0,
+            "where one is served there is one"
+        );
+        let Some(active) = self.active.map(|slot| self.get(slot)) else {
+            return assert!(!self.is_displaced, "nobody to displace");
+        };
+        let (priority, _) = active.rank().expect("the active one consumes");
+        let highest = self.iter().filter_map(Consumer::rank).max();
+        let is_outranked = highest.is_some_and(|(highest, _)| highest > priority);
+        assert_eq!(
+            self.is_displaced,
+            is_outranked && self.turns == Turns::Highest,
+            "it makes way only for a higher one"
+        );
+        assert!(
+            !self.is_displaced || active.unacked.count() > 0,
+            "it makes way when it has settled all"
+        );
+    }
+
+    fn insert(&mut self, key: ConsumerKey, role: Role) -> Slot {
+        let consumer = Consumer::new(key, self.next_serial, role);
+        self.next_serial += 1;
         let slot = if let Some(slot) = self.free.pop() {
             self.slots[slot as usize] = Some(consumer);
             slot

@@ -3,12 +3,13 @@
 //! A message that is done with is *released*: the caller frees its body and logs that it is
 //! settled. One that dies in a queue with dead lettering is *dying* first: neither ready nor
 //! unacked, but still live, so the log keeps it until whoever moves it on buries it
-//! ([`Queue::bury`](super::Queue::bury)). A crash in between brings it back as a ready message: a dead letter is
+//! ([`Queue::bury`]). A crash in between brings it back as a ready message: a dead letter is
 //! published twice rather than never.
 
 use staunch_types::{BodyRef, MessageIndex};
 
-use super::Released;
+use super::entries::{Holder, Position};
+use super::{Queue, Released};
 
 /// Why a message died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,9 +39,9 @@ impl Death {
 /// A message to be dead-lettered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dying {
-    /// Its place in the queue, for [`Queue::bury`](super::Queue::bury).
+    /// Its place in the queue, for [`Queue::bury`].
     pub index: MessageIndex,
-    /// Where its body is now. The log may move it: [`Queue::message`](super::Queue::message) knows where to.
+    /// Where its body is now. The log may move it: [`Queue::message`] knows where to.
     pub body: BodyRef,
     /// Its size in bytes.
     pub size_bytes: u32,
@@ -48,7 +49,7 @@ pub struct Dying {
     pub reason: Death,
 }
 
-/// What several calls of [`Queue`](super::Queue) append to, for the caller to drain.
+/// What several calls of [`Queue`] append to, for the caller to drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Departed {
     /// Messages that left the queue for good.
@@ -61,5 +62,89 @@ impl Departed {
     /// Nothing left its place.
     pub fn is_empty(&self) -> bool {
         self.released.is_empty() && self.dying.is_empty()
+    }
+}
+
+impl Queue {
+    /// A dying message was moved on: it leaves the queue.
+    ///
+    /// # Panics
+    /// If no message is dying at `index`.
+    pub fn bury(&mut self, index: MessageIndex) -> Released {
+        let buried = self.entries.bury(index.0);
+        let buried = buried.expect("only a dying message is buried");
+        self.dying_count -= 1;
+        if let Some(returns) = &mut self.returns {
+            returns.forget(index.0..index.0 + 1);
+        }
+        buried
+    }
+
+    /// Messages that died and have not been buried: neither ready nor unacked.
+    pub fn dying_count(&self) -> u64 {
+        self.dying_count
+    }
+
+    /// A ready message that has left the order dies.
+    pub(super) fn die(&mut self, position: Position, reason: Death, departed: &mut Departed) {
+        let index = position.index;
+        if self.has_dead_lettering {
+            let (message, sizes) = self.entries.kill(position);
+            self.ready.subtract(sizes);
+            self.mourn(message, reason, departed);
+            return;
+        }
+        let taken = self.entries.take(position, Holder::Nobody);
+        self.ready.subtract(taken.sizes);
+        if let Some(returns) = &mut self.returns {
+            returns.forget(index.0..index.0 + 1);
+        }
+        departed
+            .released
+            .push((index, taken.body, taken.sizes.stored));
+    }
+
+    /// Messages that somebody holds, all of `first..end`, die. In a queue without dead lettering
+    /// they leave as if acked.
+    pub(super) fn die_held(
+        &mut self,
+        first: u64,
+        end: u64,
+        reason: Death,
+        departed: &mut Departed,
+    ) {
+        if !self.has_dead_lettering {
+            return self.leave_held(first, end, departed);
+        }
+        for index in first..end {
+            let position = self.entries.position(index);
+            let position = position.expect("the caller checked that it is held");
+            let (message, sizes) = self.entries.kill(position);
+            self.unacked.subtract(sizes);
+            self.mourn(message, reason, departed);
+        }
+    }
+
+    /// Messages that somebody holds, all of `first..end`, leave the queue.
+    pub(super) fn leave_held(&mut self, first: u64, end: u64, departed: &mut Departed) {
+        let unacked = &mut self.unacked;
+        self.entries.remove(first, end, |message, sizes, _| {
+            unacked.subtract(sizes);
+            departed.released.push(message);
+        });
+        if let Some(returns) = &mut self.returns {
+            returns.forget(first..end);
+        }
+    }
+
+    fn mourn(&mut self, message: Released, reason: Death, departed: &mut Departed) {
+        let (index, body, size_bytes) = message;
+        self.dying_count += 1;
+        departed.dying.push(Dying {
+            index,
+            body,
+            size_bytes,
+            reason,
+        });
     }
 }

@@ -1,7 +1,6 @@
 //! The messages of a queue: a few bytes each, found by index.
 //!
-//! Messages are kept in chunks of 64 with consecutive indexes. What changes often (live, ready,
-//! redelivered) is one bit each in the chunk's header; body reference, size and holder sit in a
+//! Messages are kept in chunks of 64 with consecutive indexes ([`Chunk`]): a header of masks, and a
 //! boxed array of 1.25 KiB that goes when the chunk's last message does. The headers form a deque
 //! sorted by chunk number. A chunk whose messages are gone leaves the deque at its ends at once
 //! and in its middle when half of the deque is such leftovers, so that one message stuck under
@@ -12,81 +11,21 @@
 //! of live messages for a snapshot. One struct per message instead of three arrays was rejected
 //! too: it pads 16 bytes to 24.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex, UnixMillis};
 
+use super::chunk::{CHUNK_LEN, Chunk, Sizes, Totals, bits, mask, part, split};
 use super::{Arrival, Released};
-
-/// Messages per chunk: the bits of a mask.
-const CHUNK_LEN: u64 = SLOT_COUNT as u64;
-
-/// The same as a length.
-const SLOT_COUNT: usize = u64::BITS as usize;
 
 /// Deques shorter than this are not swept for leftovers.
 const SWEEP_LEN_MIN: usize = 32;
 
-/// A handful of messages with consecutive indexes.
-#[derive(Debug)]
-struct Chunk {
-    /// Index of its first message, divided by [`CHUNK_LEN`].
-    number: u64,
-    /// Messages that are in the queue.
-    live: u64,
-    /// Live messages that nobody holds. In recovery: whose body is known.
-    ready: u64,
-    /// Messages that may have been handed out before.
-    redelivered: u64,
-    /// Absent when nothing is live, or in recovery when no body is known.
-    slots: Option<Box<Slots>>,
-}
-
-#[derive(Debug)]
-struct Slots {
-    bodies: [BodyRef; SLOT_COUNT],
-    sizes: [Sizes; SLOT_COUNT],
-    holders: [ConsumerKey; SLOT_COUNT],
-}
-
-/// Sizes of a message, in bytes: side by side, because whoever needs one needs the other.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sizes {
-    /// Its stored form.
-    pub(super) stored: u32,
-    /// Its body alone.
-    pub(super) body: u32,
-}
-
-/// Messages counted and weighed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) count: u64,
-    /// Sum of [`Sizes::stored`].
-    pub(super) stored_bytes: u64,
-    /// Sum of [`Sizes::body`].
-    pub(super) body_bytes: u64,
-}
-
-impl Totals {
-    pub(super) fn add(&mut self, sizes: Sizes) {
-        self.count += 1;
-        self.stored_bytes += u64::from(sizes.stored);
-        self.body_bytes += u64::from(sizes.body);
-    }
-
-    pub(super) fn subtract(&mut self, sizes: Sizes) {
-        self.count -= 1;
-        self.stored_bytes -= u64::from(sizes.stored);
-        self.body_bytes -= u64::from(sizes.body);
-    }
-}
-
 /// Where a message was found; good until the entries change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
-    chunk: usize,
-    bit: u32,
+    pub(super) chunk: usize,
+    pub(super) bit: u32,
     pub(super) index: MessageIndex,
 }
 
@@ -109,85 +48,13 @@ pub(super) enum Holder {
 /// All messages of a queue.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    chunks: VecDeque<Chunk>,
+    pub(super) chunks: VecDeque<Chunk>,
     /// Chunks in the middle of the deque that have nothing live.
     leftover_count: usize,
     next_index: u64,
-}
-
-/// Number of the chunk and bit of a message within it.
-fn split(index: u64) -> (u64, u32) {
-    (
-        index / CHUNK_LEN,
-        u32::try_from(index % CHUNK_LEN).expect("a remainder of 64 is small"),
-    )
-}
-
-/// A mask of `len` bits from `start`; `start + len <= 64`, `len >= 1`.
-fn mask(start: u32, len: u32) -> u64 {
-    (u64::MAX >> (u64::BITS - len)) << start
-}
-
-impl Chunk {
-    fn new(number: u64) -> Self {
-        Self {
-            number,
-            live: 0,
-            ready: 0,
-            redelivered: 0,
-            slots: None,
-        }
-    }
-
-    fn index_of(&self, bit: u32) -> MessageIndex {
-        MessageIndex(self.number * CHUNK_LEN + u64::from(bit))
-    }
-
-    fn slots(&self) -> &Slots {
-        self.slots
-            .as_deref()
-            .expect("a message with a body has a slot")
-    }
-
-    fn slots_mut(&mut self) -> &mut Slots {
-        self.slots.get_or_insert_with(|| {
-            Box::new(Slots {
-                bodies: [BodyRef(0); SLOT_COUNT],
-                sizes: [Sizes::default(); SLOT_COUNT],
-                holders: [ConsumerKey(0); SLOT_COUNT],
-            })
-        })
-    }
-
-    fn put(&mut self, bit: u32, arrival: &Arrival) {
-        self.live |= 1 << bit;
-        self.ready |= 1 << bit;
-        let slots = self.slots_mut();
-        slots.bodies[bit as usize] = arrival.body;
-        slots.sizes[bit as usize] = arrival.sizes();
-    }
-
-    fn sizes(&self, bit: u32) -> Sizes {
-        self.slots().sizes[bit as usize]
-    }
-
-    fn released(&self, bit: u32) -> Released {
-        let slots = self.slots();
-        (
-            self.index_of(bit),
-            slots.bodies[bit as usize],
-            slots.sizes[bit as usize].stored,
-        )
-    }
-}
-
-/// The set bits of a mask, lowest first.
-fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let bit = (mask != 0).then(|| mask.trailing_zeros())?;
-        mask &= mask - 1;
-        Some(bit)
-    })
+    /// For each chunk of which a ready message expires its number, under a time that is not
+    /// after the first expiry ([`expiry`](super::expiry)).
+    pub(super) expiries: BTreeSet<(UnixMillis, u64)>,
 }
 
 impl Entries {
@@ -202,7 +69,7 @@ impl Entries {
     }
 
     /// Adds a ready message at the end.
-    pub(super) fn push(&mut self, arrival: &Arrival) -> MessageIndex {
+    pub(super) fn push(&mut self, arrival: &Arrival, level: u8) -> MessageIndex {
         let index = self.next_index;
         let (number, bit) = split(index);
         self.next_index += 1;
@@ -213,21 +80,25 @@ impl Entries {
                 self.chunks.back_mut().expect("a chunk was just pushed")
             }
         };
-        chunk.put(bit, arrival);
+        chunk.put(bit, arrival, level);
         chunk.redelivered &= !(1 << bit);
+        if let Some(at) = arrival.expires_at {
+            let last = self.chunks.len() - 1;
+            self.index_expiry(last, at);
+        }
         MessageIndex(index)
     }
 
-    /// The first ready message at or after `from`.
+    /// The first ready message of level 0 at or after `from`.
     pub(super) fn next_ready(&self, from: u64) -> Option<Position> {
         let (number, bit) = split(from);
         let start = self.lower_bound(number);
         for at in start..self.chunks.len() {
             let chunk = &self.chunks[at];
             let ready = if chunk.number == number {
-                chunk.ready & mask(bit, 64 - bit)
+                chunk.ready_plain() & mask(bit, 64 - bit)
             } else {
-                chunk.ready
+                chunk.ready_plain()
             };
             if ready != 0 {
                 let bit = ready.trailing_zeros();
@@ -245,19 +116,39 @@ impl Entries {
         self.chunks[position.chunk].released(position.bit)
     }
 
+    /// Where the live message at `index` is.
+    pub(super) fn position(&self, index: u64) -> Option<Position> {
+        let (number, bit) = split(index);
+        let chunk = self.find(number)?;
+        let is_live = self.chunks[chunk].live >> bit & 1 == 1;
+        is_live.then_some(Position {
+            chunk,
+            bit,
+            index: MessageIndex(index),
+        })
+    }
+
+    pub(super) fn chunk(&self, position: Position) -> &Chunk {
+        &self.chunks[position.chunk]
+    }
+
+    pub(super) fn chunk_mut(&mut self, position: Position) -> &mut Chunk {
+        &mut self.chunks[position.chunk]
+    }
+
     /// Takes a ready message.
     pub(super) fn take(&mut self, position: Position, holder: Holder) -> Taken {
         let chunk = &mut self.chunks[position.chunk];
-        let (bit, at) = (1 << position.bit, position.bit as usize);
+        let bit = 1 << position.bit;
         assert!(chunk.ready & bit != 0, "only a ready message can be taken");
         chunk.ready &= !bit;
         let redelivered = chunk.redelivered & bit != 0;
-        let slots = chunk.slots_mut();
-        let (body, sizes) = (slots.bodies[at], slots.sizes[at]);
+        let (_, body, _) = chunk.released(position.bit);
+        let sizes = chunk.sizes(position.bit);
         match holder {
-            Holder::Consumer(key) => slots.holders[at] = key,
+            Holder::Consumer(key) => chunk.set_holder(position.bit, key),
             Holder::Nobody => {
-                chunk.live &= !bit;
+                chunk.clear(bit);
                 if chunk.live == 0 {
                     self.chunk_emptied(position.chunk);
                 }
@@ -270,12 +161,33 @@ impl Entries {
         }
     }
 
+    /// A ready or held message is dying from now on.
+    pub(super) fn kill(&mut self, position: Position) -> (Released, Sizes) {
+        let chunk = &mut self.chunks[position.chunk];
+        chunk.set_dying(position.bit);
+        (chunk.released(position.bit), chunk.sizes(position.bit))
+    }
+
+    /// Removes a dying message; none if there is none at `index`.
+    pub(super) fn bury(&mut self, index: u64) -> Option<Released> {
+        let position = self.position(index)?;
+        let chunk = &mut self.chunks[position.chunk];
+        if chunk.dying() >> position.bit & 1 == 0 {
+            return None;
+        }
+        let message = chunk.released(position.bit);
+        chunk.clear(1 << position.bit);
+        if chunk.live == 0 {
+            self.chunk_emptied(position.chunk);
+        }
+        Some(message)
+    }
+
     pub(super) fn is_held_by(&self, index: u64, key: ConsumerKey) -> bool {
         let (number, bit) = split(index);
         self.find(number).is_some_and(|at| {
             let chunk = &self.chunks[at];
-            (chunk.live & !chunk.ready) >> bit & 1 == 1
-                && chunk.slots().holders[bit as usize] == key
+            chunk.held() >> bit & 1 == 1 && chunk.holders()[bit as usize] == key
         })
     }
 
@@ -294,11 +206,11 @@ impl Entries {
             let (number, bit, len) = part(index, end);
             let at = self.find(number).ok_or(MessageIndex(index))?;
             let chunk = &self.chunks[at];
-            let missing = mask(bit, len) & !(chunk.live & !chunk.ready);
+            let missing = mask(bit, len) & !chunk.held();
             if missing != 0 {
                 return Err(chunk.index_of(missing.trailing_zeros()));
             }
-            let holders = &chunk.slots().holders[bit as usize..][..len as usize];
+            let holders = &chunk.holders()[bit as usize..][..len as usize];
             if let Some(other) = (0..len).find(|&at| holders[at as usize] != key) {
                 return Err(chunk.index_of(bit + other));
             }
@@ -325,14 +237,13 @@ impl Entries {
             let (_, bit, len) = part(first.max(start), end.min(start + CHUNK_LEN));
             let gone = chunk.live & mask(bit, len);
             if gone != 0 {
-                if chunk.slots.is_some() {
+                if chunk.has_slots() {
                     bits(gone).for_each(|bit| {
                         let is_ready = chunk.ready >> bit & 1 == 1;
                         report(chunk.released(bit), chunk.sizes(bit), is_ready);
                     });
                 }
-                chunk.live &= !gone;
-                chunk.ready &= !gone;
+                chunk.clear(gone);
                 if chunk.live == 0 {
                     let number = chunk.number;
                     self.chunk_emptied(at);
@@ -352,20 +263,23 @@ impl Entries {
             .expect("the caller checked that the message is held");
         let chunk = &mut self.chunks[at];
         assert!(
-            (chunk.live & !chunk.ready) >> bit & 1 == 1,
+            chunk.held() >> bit & 1 == 1,
             "only a held message goes back"
         );
         chunk.ready |= 1 << bit;
         chunk.redelivered |= 1 << bit;
-        chunk.sizes(bit)
+        let sizes = chunk.sizes(bit);
+        if let Some(expires_at) = chunk.expiry(bit) {
+            self.index_expiry(at, expires_at);
+        }
+        sizes
     }
 
     /// Removes every ready message; reports them in order.
     pub(super) fn remove_ready(&mut self, mut report: impl FnMut(Released)) {
         for chunk in &mut self.chunks {
             bits(chunk.ready).for_each(|bit| report(chunk.released(bit)));
-            chunk.live &= !chunk.ready;
-            chunk.ready = 0;
+            chunk.clear(chunk.ready);
         }
         self.sweep();
     }
@@ -380,10 +294,9 @@ impl Entries {
         if chunk.live >> bit & 1 == 0 {
             return false;
         }
-        let Some(slots) = &mut chunk.slots else {
+        let Some(body) = chunk.body_mut(bit) else {
             return false;
         };
-        let body = &mut slots.bodies[bit as usize];
         if *body != from {
             return false;
         }
@@ -411,7 +324,7 @@ impl Entries {
     /// As [`Entries::live_runs`], of live messages that are not ready: in recovery, the ones
     /// whose body is not known.
     pub(super) fn unready_runs(&self, each: impl FnMut(u64, u64)) {
-        self.runs(|chunk| chunk.live & !chunk.ready, each);
+        self.runs(Chunk::held, each);
     }
 
     fn runs(&self, of: impl Fn(&Chunk) -> u64, mut each: impl FnMut(u64, u64)) {
@@ -466,7 +379,7 @@ impl Entries {
     }
 
     /// Puts a message where it belongs, in any order.
-    pub(super) fn restore(&mut self, index: u64, arrival: &Arrival) {
+    pub(super) fn restore(&mut self, index: u64, arrival: &Arrival, level: u8) {
         let (number, bit) = split(index);
         let at = self.lower_bound(number);
         if self
@@ -481,7 +394,7 @@ impl Entries {
             // It may have been a leftover; those are counted anew when recovery ends.
             chunk.redelivered = 0;
         }
-        chunk.put(bit, arrival);
+        chunk.put(bit, arrival, level);
         self.advance_next_index(index + 1);
     }
 
@@ -489,9 +402,10 @@ impl Entries {
     /// out. Returns what is ready now, and how many had no body.
     pub(super) fn finish_recovery(&mut self, watermark: u64) -> (Totals, u64) {
         let (mut ready, mut missing) = (Totals::default(), 0);
-        for chunk in &mut self.chunks {
-            missing += u64::from((chunk.live & !chunk.ready).count_ones());
-            chunk.live = chunk.ready;
+        for at in 0..self.chunks.len() {
+            let chunk = &mut self.chunks[at];
+            missing += u64::from(chunk.held().count_ones());
+            chunk.clear(chunk.held());
             let below = watermark
                 .saturating_sub(chunk.number * CHUNK_LEN)
                 .min(CHUNK_LEN);
@@ -502,6 +416,9 @@ impl Entries {
                 chunk.live & mask(0, below)
             };
             bits(chunk.live).for_each(|bit| ready.add(chunk.sizes(bit)));
+            if let Some(expires_at) = chunk.earliest_expiry() {
+                self.index_expiry(at, expires_at);
+            }
         }
         self.sweep();
         (ready, missing)
@@ -515,7 +432,15 @@ impl Entries {
 
     /// Drops every chunk without messages, the one being filled included.
     pub(super) fn sweep(&mut self) {
-        self.chunks.retain(|chunk| chunk.live != 0);
+        let expiries = &mut self.expiries;
+        self.chunks.retain(|chunk| {
+            if chunk.live == 0
+                && let Some(at) = chunk.indexed_at()
+            {
+                expiries.remove(&(at, chunk.number));
+            }
+            chunk.live != 0
+        });
         self.leftover_count = 0;
     }
 
@@ -526,23 +451,12 @@ impl Entries {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let boxed = self
-            .chunks
-            .iter()
-            .filter(|chunk| chunk.slots.is_some())
-            .count();
-        self.chunks.capacity() * size_of::<Chunk>() + boxed * size_of::<Slots>()
+        let boxed: usize = self.chunks.iter().map(Chunk::boxed_size_bytes).sum();
+        let expiries = self.expiries.len() * size_of::<(UnixMillis, u64)>();
+        self.chunks.capacity() * size_of::<Chunk>() + boxed + expiries
     }
 
-    /// The live message at `index`.
-    pub(super) fn message(&self, index: u64) -> Option<(Released, Sizes)> {
-        let (number, bit) = split(index);
-        let chunk = &self.chunks[self.find(number)?];
-        let is_live = chunk.live >> bit & 1 == 1 && chunk.slots.is_some();
-        is_live.then(|| (chunk.released(bit), chunk.sizes(bit)))
-    }
-
-    /// Ready messages from `first` on, in order of their indexes.
+    /// Ready messages of level 0 from `first` on, in order.
     pub(super) fn ready_from(&self, first: u64) -> impl Iterator<Item = Released> {
         let (number, bit) = split(first);
         self.chunks
@@ -554,18 +468,19 @@ impl Entries {
                 } else {
                     u64::MAX
                 };
-                bits(chunk.ready & from).map(move |bit| chunk.released(bit))
+                bits(chunk.ready_plain() & from).map(move |bit| chunk.released(bit))
             })
     }
 
-    /// Ready and held messages.
-    pub(super) fn count_all(&self) -> (Totals, Totals) {
-        let (mut ready, mut held) = (Totals::default(), Totals::default());
+    /// Ready and held messages, and how many are dying.
+    pub(super) fn count_all(&self) -> (Totals, Totals, u64) {
+        let (mut ready, mut held, mut dying) = (Totals::default(), Totals::default(), 0);
         for chunk in &self.chunks {
             bits(chunk.ready).for_each(|bit| ready.add(chunk.sizes(bit)));
-            bits(chunk.live & !chunk.ready).for_each(|bit| held.add(chunk.sizes(bit)));
+            bits(chunk.held()).for_each(|bit| held.add(chunk.sizes(bit)));
+            dying += u64::from(chunk.dying().count_ones());
         }
-        (ready, held)
+        (ready, held, dying)
     }
 
     pub(super) fn check_invariants(&self, recovery: bool) {
@@ -573,17 +488,14 @@ impl Entries {
         for chunk in &self.chunks {
             assert!(previous < Some(chunk.number), "chunks are sorted");
             previous = Some(chunk.number);
-            assert_eq!(chunk.ready & !chunk.live, 0, "a ready message is live");
+            chunk.check_invariants(recovery);
             let end = chunk.number * CHUNK_LEN + u64::from(64 - chunk.live.leading_zeros());
             assert!(
                 chunk.live == 0 || end <= self.next_index,
                 "live below the next index"
             );
-            assert!(
-                recovery || chunk.live == 0 || chunk.slots.is_some(),
-                "live has a body"
-            );
         }
+        self.check_expiries(recovery);
         if !recovery {
             let last = self.next_index / CHUNK_LEN;
             let leftovers = self
@@ -603,7 +515,8 @@ impl Entries {
         if self.chunks[at].number == self.next_index / CHUNK_LEN {
             return;
         }
-        self.chunks[at].slots = None;
+        self.drop_expiry(at);
+        self.chunks[at].free();
         // Exact except in recovery, where the next index jumps; its end sweeps and counts anew.
         self.leftover_count += 1;
         while self
@@ -634,7 +547,7 @@ impl Entries {
         chunk.live == 0 && chunk.number != self.next_index / CHUNK_LEN
     }
 
-    fn find(&self, number: u64) -> Option<usize> {
+    pub(super) fn find(&self, number: u64) -> Option<usize> {
         let at = self.lower_bound(number);
         self.chunks
             .get(at)
@@ -670,11 +583,4 @@ impl Entries {
         }
         self.chunks.partition_point(|chunk| chunk.number < number)
     }
-}
-
-/// The part of `index..end` in `index`'s chunk: its number, first bit and length.
-fn part(index: u64, end: u64) -> (u64, u32, u32) {
-    let (number, bit) = split(index);
-    let len = (end - index).min(CHUNK_LEN - u64::from(bit));
-    (number, bit, u32::try_from(len).expect("at most 64"))
 }

@@ -1,28 +1,40 @@
 //! The queue state machine: a total order of messages, and who holds which.
 //!
-//! A message is *ready*, *unacked* (a consumer holds it), or gone. Messages are handed out in
+//! A message is *ready*, *unacked* (a consumer holds it), *dying*, or gone. Messages are handed out in
 //! the order of their indexes. One that is given back keeps its index and so its place: since
 //! whatever was never handed out has a higher index, "returned ones first, by index" is the
 //! original order, and needs no list beside the ready bits. The lowest index never handed out
-//! (`fresh`) separates the two regions; a hint remembers where the returned ones begin.
+//! (`fresh`) separates the two regions; a hint remembers where the returned ones begin. With
+//! priorities this holds for the lowest level only ([`priority`]).
+//!
+//! A message leaves when it is settled, purged, or dies: because it expired ([`expiry`]), the
+//! queue is full ([`limits`]), a consumer refused it or it was given back too often ([`returns`]).
+//! What dies in a queue with dead lettering is *dying* until it is buried ([`departed`]).
 //!
 //! Nothing here waits or calls: the owner enqueues, asks [`Queue::assign_next`] while it can
 //! deliver, settles, and writes to the log what [`QueueCommand`] says. See [`watermark`] for why
 //! a durable queue sometimes has a message and a consumer and yet assigns nothing.
 
 mod arrival;
+mod chunk;
 mod command;
 mod consumers;
 mod departed;
 mod entries;
+mod expiry;
+mod invariants;
+mod limits;
+mod priority;
 mod recovery;
+mod returns;
+mod settle;
 mod unacked;
 mod watermark;
 
 #[cfg(test)]
 mod tests;
 
-use staunch_types::{BodyRef, ConsumerKey, MessageIndex, Outcome, UnixMillis};
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
 
 pub use arrival::{Arrival, META_SIZE_BYTES};
 pub use command::QueueCommand;
@@ -30,9 +42,13 @@ pub use consumers::CONSUMERS_PER_QUEUE_MAX;
 pub use departed::{Death, Departed, Dying};
 pub use recovery::{MESSAGES_PER_QUEUE_MAX, Restored};
 
-use consumers::{Consumers, Slot};
-use entries::{Entries, Holder, Position, Totals};
+use chunk::Totals;
+use consumers::{Consumers, Slot, Turns};
+use entries::{Entries, Holder, Position};
+use limits::Limits;
+use priority::Levels;
 use recovery::Recovery;
+use returns::Returns;
 use watermark::Watermark;
 
 use crate::settings::QueueSettings;
@@ -128,16 +144,27 @@ pub struct Queue {
     returned_from: u64,
     ready: Totals,
     unacked: Totals,
+    dying_count: u64,
+    /// What dies is dead-lettered.
+    has_dead_lettering: bool,
+    /// Who is served.
+    turns: Turns,
     watermark: Watermark,
     /// Absent while nobody consumes or holds anything.
     consumers: Option<Box<Consumers>>,
     /// Present between a restart and the end of recovery.
     recovery: Option<Box<Recovery>>,
+    /// Present where messages have priorities.
+    levels: Option<Box<Levels>>,
+    /// Present where there is a limit.
+    limits: Option<Box<Limits>>,
+    /// Present where returns are counted.
+    returns: Option<Box<Returns>>,
 }
 
 impl Queue {
     /// A new, empty queue.
-    pub fn new(durability: Durability, _settings: &QueueSettings) -> Self {
+    pub fn new(durability: Durability, settings: &QueueSettings) -> Self {
         Self {
             entries: Entries::default(),
             fresh: 0,
@@ -145,9 +172,15 @@ impl Queue {
             returned_from: 0,
             ready: Totals::default(),
             unacked: Totals::default(),
+            dying_count: 0,
+            has_dead_lettering: settings.dead_lettering.is_some(),
+            turns: Turns::of(settings),
             watermark: Watermark::new(durability, 0),
             consumers: None,
             recovery: None,
+            levels: Levels::new(settings.priorities),
+            limits: Limits::new(settings),
+            returns: Returns::new(durability, settings),
         }
     }
 
@@ -158,7 +191,14 @@ impl Queue {
             "nothing is published to a queue in recovery"
         );
         self.ready.add(arrival.sizes());
-        self.entries.push(&arrival)
+        let level = self.level_of(arrival.priority);
+        let index = self.entries.push(&arrival, level);
+        if level > 0
+            && let Some(levels) = &mut self.levels
+        {
+            levels.insert(level, index.0);
+        }
+        index
     }
 
     /// The index the next message gets.
@@ -174,7 +214,13 @@ impl Queue {
     /// # Panics
     /// If the key still holds deliveries of this queue.
     pub fn add_consumer(&mut self, spec: ConsumerSpec) -> Result<(), Refused> {
-        self.consumers.get_or_insert_default().add(spec)
+        let turns = self.turns;
+        let consumers = self
+            .consumers
+            .get_or_insert_with(|| Consumers::boxed(turns));
+        let added = consumers.add(spec);
+        self.drop_consumers_if_empty();
+        added
     }
 
     /// Ends a consumer. What it holds stays its own until it settles or
@@ -206,30 +252,20 @@ impl Queue {
         self.next_ready().map(|position| self.entries.at(position))
     }
 
-    /// Ready messages in the order in which they would be handed out.
-    pub fn upcoming(&self) -> impl Iterator<Item = Released> {
-        self.entries.ready_from(self.search_from())
-    }
-
     /// The live message at `index`: where its body is now.
     pub fn message(&self, index: MessageIndex) -> Option<Released> {
-        self.entries.message(index.0).map(|(message, _)| message)
+        let position = self.entries.position(index.0)?;
+        let has_body = self.entries.chunk(position).has_slots();
+        has_body.then(|| self.entries.at(position))
     }
 
-    /// What is kept beside the message in the log, as [`Arrival::meta`] said when it came; zeros
-    /// if it is gone. A queue without priorities has forgotten the message's own.
+    /// What is kept beside the message in the log, as [`Arrival::meta`] said when it came, except
+    /// that a queue without priorities has forgotten the message's own. Zeros if it is gone.
     pub fn meta_of(&self, index: MessageIndex) -> [u8; META_SIZE_BYTES] {
-        let Some(((_, body, size_bytes), sizes)) = self.entries.message(index.0) else {
+        let Some(position) = self.entries.position(index.0) else {
             return [0; META_SIZE_BYTES];
         };
-        let arrival = Arrival {
-            body,
-            size_bytes,
-            body_size_bytes: sizes.body,
-            expires_at: None,
-            priority: 0,
-        };
-        arrival.meta()
+        self.entries.chunk(position).arrival(position.bit).meta()
     }
 
     /// Whether [`Queue::assign_next`] would assign something.
@@ -276,90 +312,15 @@ impl Queue {
             self.watermark.get_waits();
             return Got::AwaitsReservation;
         }
-        let slot = self.consumers.get_or_insert_default().holder(getter);
+        let turns = self.turns;
+        let consumers = self
+            .consumers
+            .get_or_insert_with(|| Consumers::boxed(turns));
+        let slot = consumers.holder(getter);
         let assignment = self.hand_out(position, slot, no_ack);
         self.consumers_mut().drop_if_idle(slot);
         self.drop_consumers_if_empty();
         Got::Message(assignment)
-    }
-
-    /// Settles `count` deliveries with consecutive indexes. Those that leave their place are
-    /// appended to `departed`. Returns how many were settled, which is `count`.
-    ///
-    /// # Errors
-    /// [`UnknownDelivery`] if the consumer does not hold all of them; then nothing changes.
-    ///
-    /// # Panics
-    /// On a bug in this module only.
-    pub fn settle(
-        &mut self,
-        consumer: ConsumerKey,
-        first: MessageIndex,
-        count: u32,
-        outcome: Outcome,
-        departed: &mut Departed,
-    ) -> Result<u32, UnknownDelivery> {
-        let unknown = |index| UnknownDelivery { consumer, index };
-        let end = first
-            .0
-            .checked_add(u64::from(count))
-            .ok_or(unknown(first))?;
-        let slot = self
-            .consumers
-            .as_ref()
-            .and_then(|consumers| consumers.find(consumer));
-        let slot = slot.ok_or(unknown(first))?;
-        self.entries
-            .check_held(first.0, end, consumer)
-            .map_err(unknown)?;
-        match outcome {
-            Outcome::Ack | Outcome::Discard => {
-                let unacked = &mut self.unacked;
-                self.entries.remove(first.0, end, |message, sizes, _| {
-                    unacked.subtract(sizes);
-                    departed.released.push(message);
-                });
-            }
-            Outcome::Requeue => {
-                for index in first.0..end {
-                    self.give_back(index);
-                }
-            }
-        }
-        let entries = &self.entries;
-        let consumers = self.consumers.as_mut().expect("the slot was found there");
-        let is_held = |index: &u64| entries.is_held_by(*index, consumer);
-        consumers.get_mut(slot).unacked.settled(count, is_held);
-        consumers.refresh(slot);
-        consumers.drop_if_idle(slot);
-        self.drop_consumers_if_empty();
-        Ok(count)
-    }
-
-    /// Gives back everything a consumer holds, each message to its place, redelivered. What was
-    /// given back too often is appended to `departed`.
-    ///
-    /// # Panics
-    /// On a bug in this module only.
-    pub fn requeue_all(&mut self, consumer: ConsumerKey, _departed: &mut Departed) -> u32 {
-        let Some(consumers) = &mut self.consumers else {
-            return 0;
-        };
-        let Some(slot) = consumers.find(consumer) else {
-            return 0;
-        };
-        let entries = &self.entries;
-        let is_held = |index: &u64| entries.is_held_by(*index, consumer);
-        let held = consumers.get_mut(slot).unacked.take_all(is_held);
-        let count = u32::try_from(held.len()).expect("a consumer counts what it holds in 32 bits");
-        for index in held {
-            self.give_back(index);
-        }
-        let consumers = self.consumers_mut();
-        consumers.refresh(slot);
-        consumers.drop_if_idle(slot);
-        self.drop_consumers_if_empty();
-        count
     }
 
     /// Removes every ready message (AMQP 0-9-1, queue.purge) and appends them to `released`.
@@ -368,57 +329,29 @@ impl Queue {
         self.entries.remove_ready(|message| released.push(message));
         self.fresh = self.entries.next_index();
         (self.returned_count, self.ready) = (0, Totals::default());
+        if let Some(levels) = &mut self.levels {
+            levels.clear();
+        }
+        if let Some(returns) = &mut self.returns {
+            returns.retain(|index| self.entries.position(index).is_some());
+        }
         count
     }
 
     /// Takes on what a changed policy says. Expiries already given to messages stay; priorities
     /// and the single active consumer are fixed when the queue is made.
-    pub fn configure(&mut self, _settings: &QueueSettings) {}
-
-    /// Whether a queue that refuses publishes when it is full (`x-overflow`) would refuse one
-    /// with a body of this size. Ready messages that consumers could take at once do not count.
-    pub fn is_full_for(&self, _body_size_bytes: u32) -> bool {
-        false
-    }
-
-    /// When the first of the ready messages expires.
-    pub fn next_expiry(&mut self) -> Option<UnixMillis> {
-        None
-    }
-
-    /// At most `limit` ready messages whose time is up die. Returns how many did.
-    pub fn expire(&mut self, _now: UnixMillis, _limit: usize, _departed: &mut Departed) -> usize {
-        0
-    }
-
-    /// Ready messages die, in the order of delivery, until the queue is within its limits, if
-    /// that is what it does when it is full (`x-overflow`). Returns how many did.
-    pub fn drop_head(&mut self, _departed: &mut Departed) -> u64 {
-        0
-    }
-
-    /// A dying message was moved on: it leaves the queue.
-    ///
-    /// # Panics
-    /// If no message is dying at `index`.
-    pub fn bury(&mut self, index: MessageIndex) -> Released {
-        panic!("message {index} is not dying");
-    }
-
-    /// Messages that died and have not been buried: neither ready nor unacked.
-    pub fn dying_count(&self) -> u64 {
-        0
-    }
-
-    /// Counts of returns that were raised since this was last asked, to be logged as
-    /// [`QueueCommand::Returned`]. Only of durable queues that count them.
-    pub fn take_returned(&mut self) -> Vec<(MessageIndex, u32)> {
-        Vec::new()
+    pub fn configure(&mut self, settings: &QueueSettings) {
+        self.has_dead_lettering = settings.dead_lettering.is_some();
+        self.limits = Limits::new(settings);
+        match &mut self.returns {
+            Some(returns) => returns.set_limit(settings.delivery_limit),
+            None => self.returns = Returns::new(self.durability(), settings),
+        }
     }
 
     /// The consumer that gets the messages, where only one at a time does.
     pub fn active_consumer(&self) -> Option<ConsumerKey> {
-        None
+        self.consumers.as_ref()?.active()
     }
 
     /// The log moved a body. False if the message is gone or has another body, so that the new
@@ -427,7 +360,7 @@ impl Queue {
         self.entries.relocate(index.0, from, to)
     }
 
-    /// Ready and unacked messages from `first` on, in order. In recovery: those restored.
+    /// All live messages (ready, unacked and dying) from `first` on, by index. In recovery: those restored.
     pub fn live_from(&self, first: MessageIndex) -> impl Iterator<Item = Released> {
         self.entries.live_from(first.0, self.recovery.is_some())
     }
@@ -475,7 +408,16 @@ impl Queue {
             .consumers
             .as_ref()
             .map_or(0, |consumers| consumers.memory_bytes());
-        size_of::<Self>() + self.entries.memory_bytes() + consumers
+        let levels = self
+            .levels
+            .as_ref()
+            .map_or(0, |levels| levels.memory_bytes());
+        let limits = self.limits.as_ref().map_or(0, |_| size_of::<Limits>());
+        let returns = self
+            .returns
+            .as_ref()
+            .map_or(0, |returns| returns.memory_bytes());
+        size_of::<Self>() + self.entries.memory_bytes() + consumers + levels + limits + returns
     }
 
     /// Gives back memory that is kept for speed; for queues that have been idle for a while.
@@ -488,9 +430,17 @@ impl Queue {
     pub fn needs_reservation(&mut self) -> Option<MessageIndex> {
         let has_consumers = self.consumer_count() > 0;
         // What counts is how far the next message is from the watermark: after a restart all
-        // between the last one handed out and it may be gone.
-        let next = self.entries.next_ready(self.fresh);
-        let fresh = next.map_or(self.fresh, |next| next.index.0);
+        // between the last one handed out and it may be gone. With priorities the next one may
+        // be any; if there is none, the next to come will be at the end.
+        let fresh = match &self.levels {
+            None => self
+                .entries
+                .next_ready(self.fresh)
+                .map_or(self.fresh, |next| next.index.0),
+            Some(_) => self
+                .next_ready()
+                .map_or(self.entries.next_index(), |next| next.index.0),
+        };
         self.watermark
             .request(fresh, has_consumers)
             .map(MessageIndex)
@@ -504,49 +454,11 @@ impl Queue {
     /// Lowers the watermark to what was handed out in truth, and returns it. Only for a clean
     /// stop, before the last snapshot, with nothing after it.
     pub fn release_reservation(&mut self) -> MessageIndex {
-        MessageIndex(self.watermark.release(self.fresh))
-    }
-
-    /// Checks every relation between the parts; walks everything.
-    ///
-    /// # Panics
-    /// If one does not hold: a bug in this module.
-    pub fn check_invariants(&self) {
-        self.entries.check_invariants(self.recovery.is_some());
-        if self.recovery.is_some() {
-            return;
-        }
-        let (ready, unacked) = self.entries.count_all();
-        assert_eq!(ready, self.ready, "ready messages are counted");
-        assert_eq!(unacked, self.unacked, "unacked messages are counted");
-        let (mut held, mut returned) = (0, 0);
-        for consumer in self.consumers.iter().flat_map(|consumers| consumers.iter()) {
-            held += u64::from(consumer.unacked.count());
-            let is_held = |index: &u64| self.entries.is_held_by(*index, consumer.key);
-            consumer.unacked.check_invariants(is_held);
-        }
-        assert_eq!(
-            held, self.unacked.count,
-            "every unacked message has a holder"
-        );
-        for (index, _, _) in self.entries.live_from(0, false) {
-            let ready = self.entries.state(index.0).1;
-            assert!(
-                ready || index.0 < self.fresh,
-                "what was handed out is not fresh"
-            );
-            if ready && index.0 < self.fresh {
-                returned += 1;
-                assert!(index.0 >= self.returned_from, "the hint is a lower bound");
-            }
-        }
-        assert_eq!(
-            returned, self.returned_count,
-            "returned messages are counted"
-        );
-        if let Some(consumers) = &self.consumers {
-            consumers.check_invariants();
-        }
+        let raised_below = self
+            .levels
+            .as_ref()
+            .map_or(0, |levels| levels.handed_out_below());
+        MessageIndex(self.watermark.release(self.fresh.max(raised_below)))
     }
 
     /// Whether it survives its process.
@@ -554,24 +466,10 @@ impl Queue {
         self.watermark.durability()
     }
 
-    fn next_ready(&self) -> Option<Position> {
-        if self.ready.count == 0 {
-            return None;
-        }
-        let next = self.entries.next_ready(self.search_from());
-        debug_assert!(
-            next.is_some(),
-            "a ready message lies at or after where search begins"
-        );
-        next
-    }
-
-    /// No ready message lies below this index.
-    fn search_from(&self) -> u64 {
-        if self.returned_count > 0 {
-            self.returned_from
-        } else {
-            self.fresh
+    fn level_of(&self, priority: u8) -> u8 {
+        match &self.levels {
+            None => 0,
+            Some(levels) => levels.level_of(priority),
         }
     }
 
@@ -589,38 +487,28 @@ impl Queue {
             consumer.unacked.push(index.0);
             Holder::Consumer(key)
         };
+        self.pass(position);
         let taken = self.entries.take(position, holder);
         if !no_ack {
             self.unacked.add(taken.sizes);
         }
-        if index.0 < self.fresh {
-            self.returned_count -= 1;
-            self.returned_from = index.0 + 1;
-        } else {
-            self.fresh = index.0 + 1;
-        }
         self.ready.subtract(taken.sizes);
+        let mut delivery_count = 0;
+        if let Some(returns) = &mut self.returns {
+            delivery_count = returns.count(index.0);
+            if no_ack {
+                returns.forget(index.0..index.0 + 1);
+            }
+        }
         Assignment {
             consumer: key,
             index,
             body: taken.body,
             size_bytes: taken.sizes.stored,
             redelivered: taken.redelivered,
-            delivery_count: 0,
+            delivery_count,
             settled: no_ack,
         }
-    }
-
-    fn give_back(&mut self, index: u64) {
-        let sizes = self.entries.give_back(index);
-        self.unacked.subtract(sizes);
-        self.ready.add(sizes);
-        self.returned_from = if self.returned_count == 0 {
-            index
-        } else {
-            self.returned_from.min(index)
-        };
-        self.returned_count += 1;
     }
 
     fn consumers_mut(&mut self) -> &mut Consumers {

@@ -8,19 +8,27 @@
 //! message is live unless a settlement names it, whichever is found first; settlements of that
 //! region are remembered until recovery ends.
 //!
-//! Snapshot, version 1, all numbers LEB128 varints:
+//! Counts of returns are absolute and the highest is right, so they need no order either. What a
+//! message was told by its [`Arrival`] comes with it from the log. A message that was dying is
+//! ready again, for its dead letter may not have been persisted.
+//!
+//! Snapshot, version 2, all numbers LEB128 varints:
 //!
 //! ```text
 //! 0         1
-//! ┌─────────┬────────────┬───────────┬───────────┬──────────────────────────────┐
-//! │ version │ next index │ watermark │ run count │ (distance, length) of each   │
-//! └─────────┴────────────┴───────────┴───────────┴──────────────────────────────┘
+//! ┌─────────┬────────────┬───────────┬───────────┬────────────────────────────┐
+//! │ version │ next index │ watermark │ run count │ (distance, length) of each │
+//! └─────────┴────────────┴───────────┴───────────┴────────────────────────────┘
+//! ┌────────────────┬────────────────────────────────────────────┐
+//! │ count of counts│ (distance, returns) of each, as in commands│
+//! └────────────────┴────────────────────────────────────────────┘
 //! ```
 
 use std::collections::BTreeMap;
 
 use staunch_types::MessageIndex;
 
+use super::command::{put_counts, read_counts};
 use super::entries::Entries;
 use super::watermark::Watermark;
 use super::{Arrival, Durability, Queue, QueueCommand, Released};
@@ -28,7 +36,7 @@ use crate::encoding::{DecodeError, Reader, Writer};
 use crate::settings::QueueSettings;
 
 /// Version of the layout that [`Queue::encode_snapshot`] writes.
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// Most messages in one queue that a snapshot may claim.
 pub const MESSAGES_PER_QUEUE_MAX: u64 = 1 << 30;
@@ -51,6 +59,8 @@ pub(super) struct Recovery {
     base: u64,
     /// Settled indexes at or above `base`: start → end, disjoint and not touching.
     gone: BTreeMap<u64, u64>,
+    /// How often messages were given back; those that are gone too.
+    counts: BTreeMap<u64, u32>,
 }
 
 impl Recovery {
@@ -99,6 +109,8 @@ impl Queue {
             out.put_varint(end - start);
             previous_end = end;
         });
+        let counts: Vec<_> = self.returns.iter().flat_map(|all| all.all()).collect();
+        put_counts(&counts, out);
     }
 
     /// Reads a snapshot: a queue in recovery. Next come [`Queue::restore_message`] and
@@ -127,6 +139,7 @@ impl Queue {
             entries.expect_run(start, end);
             previous_end = end;
         }
+        let counts = read_counts(&mut reader)?;
         reader.finish()?;
         // A counter of 64 bits does not get near its end; a number that does is damage.
         if base > u64::MAX / 2 || watermark > u64::MAX / 2 {
@@ -139,6 +152,10 @@ impl Queue {
         queue.recovery = Some(Box::new(Recovery {
             base,
             gone: BTreeMap::new(),
+            counts: counts
+                .into_iter()
+                .map(|(index, count)| (index.0, count))
+                .collect(),
         }));
         Ok(queue)
     }
@@ -164,7 +181,8 @@ impl Queue {
         if !expected {
             return Restored::Gone;
         }
-        self.entries.restore(index.0, &arrival);
+        let level = self.level_of(arrival.priority);
+        self.entries.restore(index.0, &arrival, level);
         Restored::Live
     }
 
@@ -190,7 +208,13 @@ impl Queue {
                     self.entries.advance_next_index(end);
                 }
             }
-            QueueCommand::Returned { .. } => {}
+            QueueCommand::Returned { counts } => {
+                for &(index, count) in counts {
+                    let known = recovery.counts.entry(index.0).or_default();
+                    *known = count.max(*known);
+                    self.entries.advance_next_index(index.0.saturating_add(1));
+                }
+            }
             QueueCommand::Reserved { upto } => self.watermark.restore(upto.0),
         }
     }
@@ -207,14 +231,32 @@ impl Queue {
 
     /// Ends recovery: every live message is ready, redelivered if it lies below the watermark.
     /// Messages still missing are dropped and counted.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
     pub fn finish_recovery(&mut self) -> u64 {
-        self.recovery = None;
+        let recovery = self.recovery.take().unwrap_or_default();
         let (ready, missing) = self.entries.finish_recovery(self.watermark.requested());
         self.ready = ready;
         self.fresh = self
             .entries
             .first_live()
             .unwrap_or(self.entries.next_index());
+        if let Some(levels) = &mut self.levels {
+            for (index, _, _) in self.entries.live_from(0, false) {
+                let position = self.entries.position(index.0);
+                let position = position.expect("what is listed is found");
+                let level = self.entries.chunk(position).level(position.bit);
+                if level > 0 {
+                    levels.insert(level, index.0);
+                }
+            }
+        }
+        if let Some(returns) = &mut self.returns {
+            let mut counts = recovery.counts;
+            counts.retain(|index, count| *count > 0 && self.entries.position(*index).is_some());
+            returns.restore(counts);
+        }
         missing
     }
 }

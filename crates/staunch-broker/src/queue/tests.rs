@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use staunch_types::Outcome;
 
 use super::*;
 
@@ -302,14 +303,14 @@ fn layouts_are_those_of_version_2() {
     queue.enqueue(arrival(BodyRef(1), 1));
     let mut bytes = Vec::new();
     queue.encode_snapshot(&mut bytes);
-    assert_eq!(bytes, [1, 201, 1, 0, 1, 1, 200, 1]);
+    assert_eq!(bytes, [2, 201, 1, 0, 1, 1, 200, 1, 0]);
     let decoded = Queue::decode_snapshot(&bytes, &QueueSettings::default()).unwrap();
     assert_eq!(decoded.missing(), [(MessageIndex(1), 200)]);
     for size in 0..bytes.len() {
         assert!(Queue::decode_snapshot(&bytes[..size], &QueueSettings::default()).is_err());
     }
     let huge = [
-        1, 255, 255, 255, 255, 255, 255, 127, 0, 1, 0, 255, 255, 255, 255, 255, 255, 127,
+        2, 255, 255, 255, 255, 255, 255, 127, 0, 1, 0, 255, 255, 255, 255, 255, 255, 127, 0,
     ];
     assert!(Queue::decode_snapshot(&huge, &QueueSettings::default()).is_err());
 }

@@ -1,0 +1,347 @@
+//! Sixty-four messages with consecutive indexes.
+//!
+//! What changes often is one bit each in masks; body reference, sizes and holder sit in a boxed
+//! array. What few messages have (an expiry, a priority, a death) sits in a second box that the
+//! chunks of a plain queue do not have.
+
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex, UnixMillis};
+
+use super::{Arrival, Released};
+
+/// Messages per chunk: the bits of a mask.
+pub(super) const CHUNK_LEN: u64 = SLOT_COUNT as u64;
+
+/// The same as a length.
+const SLOT_COUNT: usize = u64::BITS as usize;
+
+/// A handful of messages with consecutive indexes.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Index of its first message, divided by [`CHUNK_LEN`].
+    pub(super) number: u64,
+    /// Messages that are in the queue.
+    pub(super) live: u64,
+    /// Live messages that can be handed out. In recovery: whose body is known.
+    pub(super) ready: u64,
+    /// Messages that may have been handed out before.
+    pub(super) redelivered: u64,
+    /// Absent when nothing is live, or in recovery when no body is known.
+    slots: Option<Box<Slots>>,
+    /// Absent until one of its messages has something of this.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    bodies: [BodyRef; SLOT_COUNT],
+    sizes: [Sizes; SLOT_COUNT],
+    holders: [ConsumerKey; SLOT_COUNT],
+}
+
+/// What few messages have. All masks speak of live messages only.
+#[derive(Debug)]
+struct Rare {
+    /// Messages that died and have not been buried.
+    dying: u64,
+    /// Messages of a level above 0: they do not stand in the order of the indexes.
+    raised: u64,
+    /// Messages that expire.
+    expiring: u64,
+    /// What the expiry index says of this chunk.
+    indexed_at: Option<UnixMillis>,
+    expiries: [UnixMillis; SLOT_COUNT],
+    levels: [u8; SLOT_COUNT],
+    /// As published, of messages that have or had a level above 0.
+    priorities: [u8; SLOT_COUNT],
+}
+
+/// Sizes of a message, in bytes: side by side, because whoever needs one needs the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sizes {
+    /// Its stored form.
+    pub(super) stored: u32,
+    /// Its body alone.
+    pub(super) body: u32,
+}
+
+/// Messages counted and weighed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) count: u64,
+    /// Sum of [`Sizes::stored`].
+    pub(super) stored_bytes: u64,
+    /// Sum of [`Sizes::body`].
+    pub(super) body_bytes: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, sizes: Sizes) {
+        self.count += 1;
+        self.stored_bytes += u64::from(sizes.stored);
+        self.body_bytes += u64::from(sizes.body);
+    }
+
+    pub(super) fn subtract(&mut self, sizes: Sizes) {
+        self.count -= 1;
+        self.stored_bytes -= u64::from(sizes.stored);
+        self.body_bytes -= u64::from(sizes.body);
+    }
+}
+
+impl Chunk {
+    pub(super) fn new(number: u64) -> Self {
+        Self {
+            number,
+            live: 0,
+            ready: 0,
+            redelivered: 0,
+            slots: None,
+            rare: None,
+        }
+    }
+
+    pub(super) fn index_of(&self, bit: u32) -> MessageIndex {
+        MessageIndex(self.number * CHUNK_LEN + u64::from(bit))
+    }
+
+    pub(super) fn has_slots(&self) -> bool {
+        self.slots.is_some()
+    }
+
+    /// Adds a ready message.
+    pub(super) fn put(&mut self, bit: u32, arrival: &Arrival, level: u8) {
+        self.live |= 1 << bit;
+        self.ready |= 1 << bit;
+        let slots = self.slots_mut();
+        slots.bodies[bit as usize] = arrival.body;
+        slots.sizes[bit as usize] = arrival.sizes();
+        if arrival.expires_at.is_some() || level > 0 {
+            self.put_rare(bit, arrival, level);
+        }
+    }
+
+    fn put_rare(&mut self, bit: u32, arrival: &Arrival, level: u8) {
+        let rare = self.rare_mut();
+        if let Some(at) = arrival.expires_at {
+            rare.expiring |= 1 << bit;
+            rare.expiries[bit as usize] = at;
+        }
+        if level > 0 {
+            rare.raised |= 1 << bit;
+            rare.levels[bit as usize] = level;
+            rare.priorities[bit as usize] = arrival.priority;
+        }
+    }
+
+    /// What came to the queue as this message; without its priority if its level was always 0.
+    pub(super) fn arrival(&self, bit: u32) -> Arrival {
+        let slots = self.slots();
+        let sizes = slots.sizes[bit as usize];
+        Arrival {
+            body: slots.bodies[bit as usize],
+            size_bytes: sizes.stored,
+            body_size_bytes: sizes.body,
+            expires_at: self.expiry(bit),
+            priority: self
+                .rare_with(bit, |rare| rare.raised)
+                .map_or(0, |rare| rare.priorities[bit as usize]),
+        }
+    }
+
+    pub(super) fn released(&self, bit: u32) -> Released {
+        let slots = self.slots();
+        (
+            self.index_of(bit),
+            slots.bodies[bit as usize],
+            slots.sizes[bit as usize].stored,
+        )
+    }
+
+    pub(super) fn sizes(&self, bit: u32) -> Sizes {
+        self.slots().sizes[bit as usize]
+    }
+
+    pub(super) fn body_mut(&mut self, bit: u32) -> Option<&mut BodyRef> {
+        let slots = self.slots.as_mut()?;
+        Some(&mut slots.bodies[bit as usize])
+    }
+
+    pub(super) fn holders(&self) -> &[ConsumerKey] {
+        &self.slots().holders
+    }
+
+    pub(super) fn set_holder(&mut self, bit: u32, key: ConsumerKey) {
+        self.slots_mut().holders[bit as usize] = key;
+    }
+
+    /// Messages that a consumer holds; in recovery those whose body is not known.
+    pub(super) fn held(&self) -> u64 {
+        self.live & !self.ready & !self.dying()
+    }
+
+    pub(super) fn dying(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.dying)
+    }
+
+    /// Ready messages that are handed out in the order of their indexes.
+    pub(super) fn ready_plain(&self) -> u64 {
+        let raised = self.rare.as_ref().map_or(0, |rare| rare.raised);
+        self.ready & !raised
+    }
+
+    /// A message that was ready or held is dying.
+    pub(super) fn set_dying(&mut self, bit: u32) {
+        self.ready &= !(1 << bit);
+        self.rare_mut().dying |= 1 << bit;
+    }
+
+    /// Level of a live message.
+    pub(super) fn level(&self, bit: u32) -> u8 {
+        self.rare_with(bit, |rare| rare.raised)
+            .map_or(0, |rare| rare.levels[bit as usize])
+    }
+
+    /// Moves a live message to a level above 0.
+    pub(super) fn set_level(&mut self, bit: u32, level: u8) {
+        let rare = self.rare_mut();
+        if rare.raised >> bit & 1 == 0 {
+            rare.raised |= 1 << bit;
+            rare.priorities[bit as usize] = 0;
+        }
+        rare.levels[bit as usize] = level;
+    }
+
+    /// When a live message expires.
+    pub(super) fn expiry(&self, bit: u32) -> Option<UnixMillis> {
+        self.rare_with(bit, |rare| rare.expiring)
+            .map(|rare| rare.expiries[bit as usize])
+    }
+
+    /// When the first of the ready messages expires.
+    pub(super) fn earliest_expiry(&self) -> Option<UnixMillis> {
+        let rare = self.rare.as_ref()?;
+        bits(self.ready & rare.expiring)
+            .map(|bit| rare.expiries[bit as usize])
+            .min()
+    }
+
+    /// Ready messages whose time is up.
+    pub(super) fn expired(&self, now: UnixMillis) -> u64 {
+        let Some(rare) = &self.rare else { return 0 };
+        bits(self.ready & rare.expiring)
+            .filter(|bit| rare.expiries[*bit as usize] <= now)
+            .fold(0, |mask, bit| mask | 1 << bit)
+    }
+
+    pub(super) fn indexed_at(&self) -> Option<UnixMillis> {
+        self.rare.as_ref()?.indexed_at
+    }
+
+    pub(super) fn set_indexed_at(&mut self, at: Option<UnixMillis>) {
+        if let Some(rare) = &mut self.rare {
+            rare.indexed_at = at;
+        }
+    }
+
+    /// Messages leave the queue.
+    pub(super) fn clear(&mut self, gone: u64) {
+        self.live &= !gone;
+        self.ready &= !gone;
+        if let Some(rare) = &mut self.rare {
+            rare.dying &= !gone;
+            rare.raised &= !gone;
+            rare.expiring &= !gone;
+        }
+    }
+
+    /// Gives the memory of a chunk without messages back.
+    pub(super) fn free(&mut self) {
+        (self.slots, self.rare) = (None, None);
+    }
+
+    /// Allocated beside the chunk itself, in bytes.
+    pub(super) fn boxed_size_bytes(&self) -> usize {
+        let slots = self.slots.as_ref().map_or(0, |_| size_of::<Slots>());
+        slots + self.rare.as_ref().map_or(0, |_| size_of::<Rare>())
+    }
+
+    pub(super) fn check_invariants(&self, recovery: bool) {
+        assert_eq!(self.ready & !self.live, 0, "a ready message is live");
+        assert!(
+            recovery || self.live == 0 || self.slots.is_some(),
+            "live has a body"
+        );
+        let Some(rare) = &self.rare else { return };
+        let masks = rare.dying | rare.raised | rare.expiring;
+        assert_eq!(masks & !self.live, 0, "only the live have rare things");
+        assert_eq!(rare.dying & self.ready, 0, "what is dying is not ready");
+        assert!(
+            bits(rare.raised).all(|bit| rare.levels[bit as usize] > 0),
+            "the raised have a level"
+        );
+    }
+
+    fn slots(&self) -> &Slots {
+        self.slots
+            .as_deref()
+            .expect("a message with a body has a slot")
+    }
+
+    fn slots_mut(&mut self) -> &mut Slots {
+        self.slots.get_or_insert_with(|| {
+            Box::new(Slots {
+                bodies: [BodyRef(0); SLOT_COUNT],
+                sizes: [Sizes::default(); SLOT_COUNT],
+                holders: [ConsumerKey(0); SLOT_COUNT],
+            })
+        })
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(|| {
+            Box::new(Rare {
+                dying: 0,
+                raised: 0,
+                expiring: 0,
+                indexed_at: None,
+                expiries: [UnixMillis(0); SLOT_COUNT],
+                levels: [0; SLOT_COUNT],
+                priorities: [0; SLOT_COUNT],
+            })
+        })
+    }
+
+    /// The rare things, if the mask that `of` names has the bit.
+    fn rare_with(&self, bit: u32, of: impl Fn(&Rare) -> u64) -> Option<&Rare> {
+        self.rare.as_deref().filter(|rare| of(rare) >> bit & 1 == 1)
+    }
+}
+
+/// Number of the chunk and bit of a message within it.
+pub(super) fn split(index: u64) -> (u64, u32) {
+    (
+        index / CHUNK_LEN,
+        u32::try_from(index % CHUNK_LEN).expect("a remainder of 64 is small"),
+    )
+}
+
+/// The part of `index..end` in `index`'s chunk: its number, first bit and length.
+pub(super) fn part(index: u64, end: u64) -> (u64, u32, u32) {
+    let (number, bit) = split(index);
+    let len = (end - index).min(CHUNK_LEN - u64::from(bit));
+    (number, bit, u32::try_from(len).expect("at most 64"))
+}
+
+/// A mask of `len` bits from `start`; `start + len <= 64`, `len >= 1`.
+pub(super) fn mask(start: u32, len: u32) -> u64 {
+    (u64::MAX >> (u64::BITS - len)) << start
+}
+
+/// The set bits of a mask, lowest first.
+pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = (mask != 0).then(|| mask.trailing_zeros())?;
+        mask &= mask - 1;
+        Some(bit)
+    })
+}

@@ -1,0 +1,106 @@
+//! How much a queue takes in, and what happens then.
+//!
+//! Only ready messages count, and of their sizes only the bodies (as in RabbitMQ). RabbitMQ hands
+//! a message to a consumer before it counts it; here one that comes is handed out a little later,
+//! so what consumers could take at once does not count either.
+
+use super::Queue;
+use super::chunk::Totals;
+use super::departed::{Death, Departed};
+use crate::settings::{Overflow, QueueSettings};
+
+/// Limits of a queue that has any.
+#[derive(Debug)]
+pub(super) struct Limits {
+    count_max: u64,
+    body_bytes_max: u64,
+    overflow: Overflow,
+}
+
+impl Limits {
+    /// None for a queue without limits.
+    pub(super) fn new(settings: &QueueSettings) -> Option<Box<Self>> {
+        let (count_max, body_bytes_max) = (settings.max_length, settings.max_length_bytes);
+        (count_max.is_some() || body_bytes_max.is_some()).then(|| {
+            Box::new(Self {
+                count_max: count_max.unwrap_or(u64::MAX),
+                body_bytes_max: body_bytes_max.unwrap_or(u64::MAX),
+                overflow: settings.overflow,
+            })
+        })
+    }
+
+    fn are_exceeded(&self, count: u64, body_bytes: u64) -> bool {
+        count > self.count_max || body_bytes > self.body_bytes_max
+    }
+
+    fn are_exceeded_by(&self, ready: &Totals) -> bool {
+        self.are_exceeded(ready.count, ready.body_bytes)
+    }
+}
+
+impl Queue {
+    /// Whether a queue that refuses publishes when it is full (`x-overflow`) would refuse one
+    /// with a body of this size now. Ready messages that consumers could take at once do not
+    /// count; what there is of those is only looked at when the queue is over its limit.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
+    pub fn is_full_for(&self, body_size_bytes: u32) -> bool {
+        let Some(limits) = &self.limits else {
+            return false;
+        };
+        if limits.overflow == Overflow::DropHead {
+            return false;
+        }
+        let mut count = self.ready.count + 1;
+        let mut body_bytes = self.ready.body_bytes + u64::from(body_size_bytes);
+        if !limits.are_exceeded(count, body_bytes) {
+            return false;
+        }
+        let room = self.consumers.as_ref().map_or(0, |all| all.room());
+        for (index, _, _) in self
+            .upcoming()
+            .take(usize::try_from(room).unwrap_or(usize::MAX))
+        {
+            let position = self.entries.position(index.0);
+            let position = position.expect("a ready message is live");
+            count -= 1;
+            body_bytes -= u64::from(self.entries.chunk(position).sizes(position.bit).body);
+            if !limits.are_exceeded(count, body_bytes) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ready messages die, in the order of delivery, until the queue is within its limits, if
+    /// that is what it does when it is full (`x-overflow`). Returns how many did.
+    ///
+    /// To be called after messages were handed out. While some consumer could take one, and so
+    /// only waits for the disk (for a reservation, or for a body to be read), nothing dies: it
+    /// would be the message that the consumer is about to get.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
+    pub fn drop_head(&mut self, departed: &mut Departed) -> u64 {
+        let is_over = self.limits.as_ref().is_some_and(|limits| {
+            limits.overflow == Overflow::DropHead && limits.are_exceeded_by(&self.ready)
+        });
+        let is_served = self.consumers.as_ref().is_some_and(|all| all.can_take());
+        if !is_over || is_served {
+            return 0;
+        }
+        let mut count = 0;
+        while let Some(limits) = &self.limits
+            && limits.are_exceeded_by(&self.ready)
+        {
+            let head = self.next_ready();
+            let head = head.expect("a queue over its limit has a ready message");
+            self.pass(head);
+            self.die(head, Death::MaxLength, departed);
+            count += 1;
+        }
+        count
+    }
+}
