@@ -2,13 +2,14 @@
 
 use staunch_types::{ChannelNumber, Message, Refusal, properties::Properties};
 
-use crate::{node::Node, session::SessionSlot};
+use crate::{expiry::message_ttl, node::Node, session::SessionSlot};
 
 impl Node {
     /// Looks at the properties of a publish that bear on its way: the message as it goes on.
     ///
     /// # Errors
-    /// 406 for a `user_id` that is not the publisher's, or a `reply_to` that leads nowhere.
+    /// 406 for a `user_id` that is not the publisher's, an `expiration` that is no time, or a
+    /// `reply_to` that leads nowhere.
     pub(crate) fn examine(
         &mut self,
         slot: SessionSlot,
@@ -19,6 +20,7 @@ impl Node {
         if let Some(user_id) = properties.user_id() {
             self.check_user_id(slot, user_id)?;
         }
+        message_ttl(properties)?;
         let rewritten = self.with_reply_name(slot, channel, &message)?;
         Ok(rewritten.unwrap_or(message))
     }

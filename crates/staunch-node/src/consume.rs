@@ -1,6 +1,8 @@
 //! Consumers: how they come, how they go, and what a channel leaves behind.
 
-use staunch_broker::{ConsumerSpec, Departed, Refused};
+use std::time::Duration;
+
+use staunch_broker::{ConsumerSpec, Departed, QueueKind, Refused};
 use staunch_types::{
     ChannelNumber, ConsumerKey, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
     request::Consume,
@@ -9,6 +11,7 @@ use staunch_types::{
 use crate::{
     consumers::{Consumer, ConsumerKind},
     node::Node,
+    queues::QueueSlot,
     session::SessionSlot,
 };
 
@@ -26,9 +29,11 @@ impl Node {
         match self.add_consumer(session, id, consume, vhost) {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
             Ok(consumer) => {
+                let settings = self.queues.get(id).map(|slot| &slot.settings);
+                let millis = settings.and_then(|settings| settings.consumer_timeout_millis);
                 let reply = Reply::Consuming {
                     consumer,
-                    consumer_timeout: None,
+                    consumer_timeout: millis.map(Duration::from_millis),
                 };
                 self.reply(session, channel, reply);
                 self.mark_dirty(id);
@@ -45,6 +50,7 @@ impl Node {
     ) -> Result<ConsumerKey, Refusal> {
         let channel = consume.channel;
         let priority = priority(consume, &vhost)?;
+        let is_quorum = self.check_global_limit(session, id, channel)?;
         let kind = ConsumerKind::Active;
         let consumer = Consumer {
             session,
@@ -57,7 +63,8 @@ impl Node {
         let spec = ConsumerSpec {
             key,
             no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
+            // Quorum queues have single active consumers instead, and do not look at it.
+            exclusive: consume.exclusive && !is_quorum,
             prefetch: consume.prefetch,
             priority,
         };
@@ -82,6 +89,31 @@ impl Node {
             open.consumers.insert(key);
         }
         Ok(key)
+    }
+
+    /// Refuses to consume from a quorum queue on a channel whose consumers share a limit. True if
+    /// it is a quorum queue.
+    fn check_global_limit(
+        &self,
+        session: SessionSlot,
+        id: QueueId,
+        channel: ChannelNumber,
+    ) -> Result<bool, Refusal> {
+        let Some(slot) = self.queues.get(id) else {
+            return Ok(false);
+        };
+        if slot.kind != QueueKind::Quorum {
+            return Ok(false);
+        }
+        let open = self.sessions.get(session);
+        let open = open.and_then(|session| session.channels.get(&channel));
+        if open.is_none_or(|open| open.prefetch == 0) {
+            return Ok(true);
+        }
+        let QueueSlot { name, vhost, .. } = slot;
+        Err(Refusal::NotImplemented(format!(
+            "queue '{name}' in vhost '{vhost}' does not support global qos"
+        )))
     }
 
     /// `basic.cancel`: its unsettled deliveries stay with the channel.
@@ -119,9 +151,11 @@ impl Node {
                 open.consumers.remove(&key);
             }
         }
+        let now = self.wall_now();
         let Some(slot) = self.queues.get_mut(queue) else {
             return;
         };
+        slot.used_at = now;
         slot.queue.remove_consumer(key);
         if slot.is_auto_delete && slot.queue.consumer_count() == 0 {
             return self.delete_by_node(queue);
@@ -195,6 +229,7 @@ impl Node {
             getters.retain(|get| get.session != session || get.channel != channel);
             slot.getters = (!getters.is_empty()).then_some(getters);
         }
+        let now = self.wall_now();
         let mut emptied = Vec::new();
         for key in open.consumers.iter().chain(open.getters.values()) {
             let Some(consumer) = self.consumers.remove(*key) else {
@@ -205,13 +240,14 @@ impl Node {
             };
             let mut departed = Departed::default();
             slot.queue.requeue_all(*key, &mut departed);
-            assert!(departed.is_empty(), "nothing dies of being given back");
             if consumer.kind == ConsumerKind::Active {
                 slot.queue.remove_consumer(*key);
+                slot.used_at = now;
                 if slot.is_auto_delete && slot.queue.consumer_count() == 0 {
                     emptied.push(consumer.queue);
                 }
             }
+            self.leave(consumer.queue, departed, true);
             self.mark_dirty(consumer.queue);
         }
         for queue in emptied {

@@ -2,8 +2,7 @@
 //! (contract C5).
 
 use staunch_broker::{
-    Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry,
-    QueueSettings,
+    Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry, QueueKind,
 };
 use staunch_log::StreamId;
 use staunch_types::{
@@ -14,7 +13,7 @@ use staunch_types::{
 use crate::{
     node::Node,
     pending::{CountsDue, Pending},
-    queues::QueueSlot,
+    queues::{QueueSlot, settings_of},
     replies::{self, is_reply_name},
     session::SessionSlot,
 };
@@ -158,6 +157,9 @@ impl Node {
             Err(Refusal::NotFound { .. }) if !passive => None,
             Err(refusal) => return self.refuse(session, channel, operation, refusal),
         };
+        if let Some(id) = existing {
+            self.renew_by_declaration(id);
+        }
         if let (true, Some(id)) = (passive, existing) {
             return self.answer_counts(CountsDue {
                 session,
@@ -270,7 +272,9 @@ impl Node {
                     .queues
                     .get(entry.id)
                     .expect("the catalog and the table agree");
-                if let Err(refusal) = check_conditions(slot, conditions) {
+                let checked = check_kind(slot, conditions);
+                let checked = checked.and_then(|()| check_conditions(slot, conditions));
+                if let Err(refusal) = checked {
                     return self.refuse(session, channel, operation, refusal);
                 }
                 slot.queue.ready_count()
@@ -357,10 +361,10 @@ impl Node {
         } else {
             Durability::Transient
         };
-        self.queues.insert(Box::new(QueueSlot::new(
-            entry,
-            Queue::new(durability, &QueueSettings::default()),
-        )));
+        let queue = Queue::new(durability, &settings_of(entry));
+        let slot = QueueSlot::new(entry, queue, self.wall_now());
+        self.queues.insert(Box::new(slot));
+        self.watch_use(id);
         if let Some(session) = owner.and_then(|owner| self.sessions.find(owner))
             && let Some(session) = self.sessions.get_mut(session)
         {
@@ -374,6 +378,8 @@ impl Node {
             return;
         };
         self.fetches.forget(&mut slot);
+        self.forget_expiry(&slot);
+        self.forget_dead(&mut slot);
         for (_, body, size_bytes) in slot.queue.live_from(staunch_types::MessageIndex(0)) {
             if slot.is_durable {
                 self.store.release(body, size_bytes);
@@ -427,6 +433,19 @@ fn catalog_binding(binding: Binding) -> CatalogBinding {
         routing_key,
         arguments,
     }
+}
+
+/// Quorum queues know no conditions (RabbitMQ).
+fn check_kind(slot: &QueueSlot, (if_unused, if_empty): (bool, bool)) -> Result<(), Refusal> {
+    if slot.kind != QueueKind::Quorum || !(if_unused || if_empty) {
+        return Ok(());
+    }
+    let QueueSlot { name, vhost, .. } = slot;
+    let flag = if if_unused { "if-unused" } else { "if-empty" };
+    Err(Refusal::NotImplemented(format!(
+        "cannot delete queue '{name}' in vhost '{vhost}'. queue.delete operations with {flag} flag \
+         set are not supported by quorum queues"
+    )))
 }
 
 fn check_conditions(slot: &QueueSlot, (if_unused, if_empty): (bool, bool)) -> Result<(), Refusal> {

@@ -6,23 +6,31 @@
 
 use bytes::Bytes;
 use staunch_broker::Assignment;
-use staunch_log::FetchDone;
-use staunch_types::{BodyRef, ChannelNumber, Delivery, Event, Message, MessageIndex, QueueId};
+use staunch_log::{FetchDone, FetchJob};
+use staunch_types::{
+    BodyRef, ChannelNumber, Delivery, Event, Message, MessageIndex, QueueId, UnixMillis,
+    field_table::TableBuilder,
+    properties::{Properties, PropertiesBuilder},
+};
 
 use crate::{
     consumers::ConsumerKind,
     input::Output,
     node::Node,
-    queues::QueueSlot,
+    queues::{FetchFor, QueueSlot},
     session::{OUTBOUND_SIZE_BYTES_MAX, SessionSlot},
 };
 
+/// Header of messages that were given back before.
+const DELIVERY_COUNT: &str = "x-delivery-count";
 /// Bytes one fetch reads ahead for a queue.
 const FETCH_SIZE_BYTES_MAX: usize = 1024 * 1024;
 /// The same while many queues read at once.
 const FETCH_SIZE_BYTES_CROWDED: usize = 32 * 1024;
 /// Messages one fetch reads at most.
 const FETCH_COUNT_MAX: usize = 4096;
+/// Messages looked at for it.
+const UPCOMING_COUNT_MAX: usize = 4 * FETCH_COUNT_MAX;
 /// Bytes read ahead for all queues beyond which fetches get small.
 const WINDOWS_SIZE_BYTES_CROWDED: usize = 32 * 1024 * 1024;
 
@@ -39,6 +47,14 @@ impl Fetches {
     /// Memory that reading ahead takes or is about to take.
     pub(crate) fn size_bytes(&self) -> usize {
         self.window_size_bytes + self.under_way_size_bytes
+    }
+
+    pub(crate) fn add_window(&mut self, size_bytes: usize) {
+        self.window_size_bytes += size_bytes;
+    }
+
+    pub(crate) fn subtract_window(&mut self, size_bytes: usize) {
+        self.window_size_bytes -= size_bytes;
     }
 
     /// Forgets what was read ahead for a queue. A fetch under way goes on.
@@ -65,11 +81,24 @@ impl Node {
                 slot.is_active = true;
                 self.active.push(id);
             }
-            self.serve_getters(&mut slot);
-            self.dispatch(&mut slot);
-            self.reserve_ahead(&mut slot);
+            self.serve(&mut slot);
             self.queues.put(slot);
         }
+    }
+
+    /// Lets a queue do what is due. What is over time goes before anything is handed out. What
+    /// must be handed out at once or never (a time to live of 0), or is too much for the queue,
+    /// goes right after the consumers have taken what they can; then come those who only get.
+    fn serve(&mut self, slot: &mut QueueSlot) {
+        let now = self.wall_now();
+        if self.expire(slot, UnixMillis(now.0.saturating_sub(1))) {
+            self.dispatch(slot);
+            self.expire(slot, now);
+            self.drop_head(slot);
+            self.serve_getters(slot);
+        }
+        self.note_expiry(slot);
+        self.reserve_ahead(slot);
     }
 
     fn dispatch(&mut self, slot: &mut QueueSlot) {
@@ -78,7 +107,7 @@ impl Node {
                 return;
             };
             let Some(bytes) = self.resident(slot, index, body, size) else {
-                return self.fetch(slot, index);
+                return self.fetch(slot);
             };
             let Some(assignment) = slot.queue.assign_next() else {
                 return;
@@ -111,33 +140,46 @@ impl Node {
         self.store.body(body, size_bytes)
     }
 
-    /// Drops fetched bytes that have been handed out or are behind what is; reads on ahead.
+    /// Drops the fetched bytes of a message that has been handed out; reads on ahead.
     pub(crate) fn forget_window(&mut self, slot: &mut QueueSlot, handed_out: MessageIndex) {
+        let is_fifo = slot.is_fifo();
         let Some(cold) = &mut slot.cold else { return };
-        while let Some(entry) = cold.window.first_entry()
-            && *entry.key() <= handed_out
+        let mut forgotten = cold.forget(handed_out);
+        // What lies behind has been handed out as well, or will be read again if it returns.
+        while is_fifo
+            && let Some((index, _)) = cold.window.first_key_value()
+            && *index < handed_out
         {
-            let size = entry.remove().len();
-            cold.window_size_bytes -= size;
-            self.fetches.window_size_bytes -= size;
+            let index = *index;
+            forgotten += cold.forget(index);
         }
+        self.fetches.window_size_bytes -= forgotten;
         let is_low = cold.window_size_bytes < FETCH_SIZE_BYTES_MAX / 2;
-        let next = cold.next;
-        if is_low && !cold.is_fetching && next > handed_out {
-            self.fetch(slot, next);
+        if is_low && cold.has_more && cold.fetching.is_none() {
+            self.fetch(slot);
         }
         if slot.cold.as_ref().is_some_and(|cold| cold.is_over()) {
             slot.cold = None;
         }
     }
 
-    /// Asks for the bytes of what comes at `from` and after it, one fetch per queue at a time.
-    pub(crate) fn fetch(&mut self, slot: &mut QueueSlot, from: MessageIndex) {
+    /// Drops the fetched bytes of a message that has left its queue otherwise.
+    pub(crate) fn forget_fetched(&mut self, slot: &mut QueueSlot, index: MessageIndex) {
+        if let Some(cold) = &mut slot.cold {
+            self.fetches.window_size_bytes -= cold.forget(index);
+        }
+    }
+
+    /// Asks for the bytes of what comes next and has none in memory, one fetch per queue at a
+    /// time.
+    pub(crate) fn fetch(&mut self, slot: &mut QueueSlot) {
+        let is_crowded = self.fetches.size_bytes() > WINDOWS_SIZE_BYTES_CROWDED;
+        let is_fifo = slot.is_fifo();
+        let yields = slot.dead.as_ref().is_some_and(|dead| dead.is_starved);
         let cold = slot.cold.get_or_insert_default();
-        if cold.is_fetching {
+        if cold.fetching.is_some() || yields {
             return;
         }
-        let is_crowded = self.fetches.size_bytes() > WINDOWS_SIZE_BYTES_CROWDED;
         let limit = if is_crowded {
             FETCH_SIZE_BYTES_CROWDED
         } else {
@@ -145,23 +187,43 @@ impl Node {
         };
         let mut wanted = Vec::new();
         let mut size_bytes = 0;
-        for (index, body, size) in slot.queue.live_from(from).take(FETCH_COUNT_MAX) {
-            let fits = size_bytes + size as usize <= limit || wanted.is_empty();
-            // What is still in memory needs no reading, nor does anything behind it.
-            if !fits || self.store.body(body, size).is_some() {
+        cold.has_more = true;
+        let unread = slot.queue.upcoming().take(UPCOMING_COUNT_MAX);
+        for (index, body, size) in unread.filter(|(index, ..)| !cold.window.contains_key(index)) {
+            if self.store.body(body, size).is_some() {
+                // Nothing behind a message in memory needs reading where order is by age.
+                cold.has_more = !is_fifo;
+                if is_fifo {
+                    break;
+                }
+                continue;
+            }
+            let is_over = size_bytes + size as usize > limit && !wanted.is_empty();
+            if is_over || wanted.len() == FETCH_COUNT_MAX {
                 break;
             }
             wanted.push((index.0, body, size));
             size_bytes += size as usize;
         }
-        let Some((last, _, _)) = wanted.last() else {
+        if wanted.is_empty() {
+            cold.has_more = false;
             return;
-        };
-        cold.next = MessageIndex(last + 1);
-        cold.is_fetching = true;
-        self.fetches.under_way_size_bytes += size_bytes;
-        let job = self.store.fetch(&wanted);
+        }
+        let job = self.start_fetch(slot, FetchFor::Delivery, &wanted, size_bytes);
         self.outputs.push_back(Output::Fetch(slot.id, job));
+    }
+
+    /// Keeps the books of a fetch that begins.
+    pub(crate) fn start_fetch(
+        &mut self,
+        slot: &mut QueueSlot,
+        who: FetchFor,
+        wanted: &[(u64, BodyRef, u32)],
+        size_bytes: usize,
+    ) -> FetchJob {
+        slot.cold.get_or_insert_default().fetching = Some(who);
+        self.fetches.under_way_size_bytes += size_bytes;
+        self.store.fetch(wanted)
     }
 
     /// Bytes came back: the queue goes on.
@@ -173,11 +235,19 @@ impl Node {
             return;
         };
         let cold = slot.cold.get_or_insert_default();
-        cold.is_fetching = false;
-        for fetched in done.records {
-            self.fetches.window_size_bytes += fetched.stored.len();
-            self.fetches.window_size_bytes -= cold.put(MessageIndex(fetched.index), fetched.stored);
+        let who = cold.fetching.take();
+        let bodies = done.records.into_iter();
+        let bodies = bodies.map(|fetched| (MessageIndex(fetched.index), fetched.stored));
+        match who {
+            Some(FetchFor::DeadLetter) => self.dead_fetched(id, bodies.collect()),
+            Some(FetchFor::Delivery) | None => {
+                for (index, body) in bodies {
+                    self.fetches.window_size_bytes += body.len();
+                    self.fetches.window_size_bytes -= cold.put(index, body);
+                }
+            }
         }
+        self.mourn_again(id);
         self.mark_dirty(id);
     }
 
@@ -209,6 +279,11 @@ impl Node {
         assignment: &Assignment,
         bytes: Bytes,
     ) -> Delivery {
+        let mut message =
+            Message::from_stored(bytes).expect("bodies are kept in their stored form");
+        if assignment.delivery_count > 0 {
+            message = with_delivery_count(&message, assignment.delivery_count);
+        }
         Delivery {
             channel,
             consumer: assignment.consumer,
@@ -216,7 +291,7 @@ impl Node {
             index: assignment.index,
             redelivered: assignment.redelivered,
             settled: assignment.settled,
-            message: Message::from_stored(bytes).expect("bodies are kept in their stored form"),
+            message,
         }
     }
 
@@ -292,4 +367,19 @@ impl Node {
     pub(crate) fn unblock_session(&mut self, session: SessionSlot) {
         self.apply_blocks(session, None);
     }
+}
+
+/// The message with the header that says how often it has come back (RabbitMQ, quorum queues).
+fn with_delivery_count(message: &Message, count: u32) -> Message {
+    let properties = Properties::from_validated(message.properties());
+    let headers = TableBuilder::new()
+        .copy_except(properties.headers().unwrap_or_default(), &[DELIVERY_COUNT])
+        .long(DELIVERY_COUNT, i64::from(count))
+        .build();
+    let mut encoded = Vec::new();
+    PropertiesBuilder::from_properties(properties)
+        .headers(headers.as_table_ref())
+        .encode(&mut encoded)
+        .expect("strings of a message are short");
+    message.with_properties(&encoded)
 }

@@ -4,7 +4,7 @@
 //! get stands in line at its queue until the drain ends or the disk has answered, and its channel
 //! remembers where, to take it back when the channel goes first.
 
-use staunch_broker::{Assignment, Got};
+use staunch_broker::{Assignment, Got, QueueKind};
 use staunch_types::{ChannelNumber, ConsumerKey, Operation, QueueId, Refusal, Reply, Resource};
 
 use crate::{
@@ -31,10 +31,15 @@ impl Node {
             Err(refusal) => self.refuse(session, channel, Operation::Get, refusal),
             Ok(entry) => {
                 let id = entry.id;
+                let now = self.wall_now();
                 let slot = self
                     .queues
                     .get_mut(id)
                     .expect("the catalog and the table agree");
+                if let Err(refusal) = check_single_active(slot) {
+                    return self.refuse(session, channel, Operation::Get, refusal);
+                }
+                slot.used_at = now;
                 let waiting = slot.getters.get_or_insert_default();
                 waiting.push_back(WaitingGet {
                     session,
@@ -71,7 +76,7 @@ impl Node {
             return Some(Reply::GotNothing);
         };
         let Some(bytes) = self.resident(slot, index, body, size) else {
-            self.fetch(slot, index);
+            self.fetch(slot);
             return None;
         };
         let key = self.getter_key(get, slot.id);
@@ -166,4 +171,16 @@ impl Node {
         open.waiting_gets
             .swap_remove(place.expect("a channel knows where its gets wait"));
     }
+}
+
+/// A quorum queue with a single active consumer serves nobody else.
+fn check_single_active(slot: &QueueSlot) -> Result<(), Refusal> {
+    if slot.kind != QueueKind::Quorum || !slot.settings.single_active_consumer {
+        return Ok(());
+    }
+    let QueueSlot { name, vhost, .. } = slot;
+    Err(Refusal::ResourceLocked(format!(
+        "cannot obtain access to locked queue '{name}' in vhost '{vhost}'. basic.get operations \
+         are not supported by quorum queues with single active consumer"
+    )))
 }

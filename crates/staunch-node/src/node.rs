@@ -10,7 +10,9 @@ use crate::{
     alarm::Alarms,
     config::NodeConfig,
     consumers::Consumers,
+    dead_letter::DeadLetters,
     deliver::Fetches,
+    expiry::Deadlines,
     input::{Input, Output},
     pace::Pace,
     pending::{CountsDue, Pending, PendingList},
@@ -29,12 +31,17 @@ const GATHER_MAX: Duration = Duration::from_millis(5);
 /// How many bytes of them.
 const GATHER_SIZE_BYTES_MAX: usize = 256 * 1024;
 
+/// How often a drain serves queues that got dead letters of others.
+const DEAD_LETTER_ROUNDS_MAX: usize = 8;
+
 /// A node: catalog, queues, store and sessions behind one closed set of inputs and outputs.
 ///
 /// Use: any number of [`Node::handle`], one [`Node::finish_drain`], then [`Node::poll_output`]
 /// until there is none.
 pub struct Node {
     pub(crate) config: NodeConfig,
+    /// The time of the last input or drain.
+    pub(crate) now: Timestamp,
     pub(crate) catalog: Catalog,
     pub(crate) queues: Queues,
     pub(crate) consumers: Consumers,
@@ -58,6 +65,8 @@ pub struct Node {
     pub(crate) active: Vec<QueueId>,
     pub(crate) routes: RouteCache,
     pub(crate) fetches: Fetches,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) pace: Pace,
     pub(crate) alarms: Alarms,
     pub(crate) housekeeping: Housekeeping,
@@ -86,6 +95,7 @@ impl Node {
     pub(crate) fn with_parts(config: NodeConfig, catalog: Catalog, store: Store) -> Self {
         Self {
             config,
+            now: Timestamp::default(),
             catalog,
             queues: Queues::default(),
             consumers: Consumers::default(),
@@ -102,6 +112,8 @@ impl Node {
             active: Vec::new(),
             routes: RouteCache::default(),
             fetches: Fetches::default(),
+            deadlines: Deadlines::default(),
+            dead_letters: DeadLetters::default(),
             pace: Pace::default(),
             alarms: Alarms::default(),
             housekeeping: Housekeeping::default(),
@@ -114,6 +126,7 @@ impl Node {
 
     /// Takes one input. Nothing leaves the node before [`Node::finish_drain`].
     pub fn handle(&mut self, input: Input, now: Timestamp) {
+        self.now = now;
         match input {
             Input::Connected(id) => self.connect(id),
             Input::Requests(id, requests) => self.handle_requests(id, requests, now),
@@ -135,10 +148,13 @@ impl Node {
     /// Ends a drain: logs and seals what was decided, hands out messages, lets out what has been
     /// persisted, and asks for the work that is due.
     pub fn finish_drain(&mut self, now: Timestamp) {
+        self.now = now;
         self.release_persisted();
-        self.log_settlements();
-        self.seal_for_use();
-        self.dispatch_dirty();
+        if self.takes_requests() {
+            self.begin_dead_letters();
+            self.wake_expired();
+        }
+        self.serve_queues();
         self.log_settlements();
         self.seal_for_use();
         self.release_persisted();
@@ -148,6 +164,22 @@ impl Node {
         self.advance_stop(now);
         self.let_proceed(now);
         self.emit(now);
+    }
+
+    /// Hands out what can be handed out. Dead letters of one queue may be what another waits for,
+    /// so this is done again until they have come to rest, or the next drain's share begins.
+    fn serve_queues(&mut self) {
+        for _ in 0..DEAD_LETTER_ROUNDS_MAX {
+            self.log_settlements();
+            self.seal_for_use();
+            self.dispatch_dirty();
+            if self.takes_requests() {
+                self.publish_dead_letters();
+            }
+            if self.dirty.is_empty() {
+                return;
+            }
+        }
     }
 
     /// The next thing the runtime is asked to do.
@@ -203,10 +235,14 @@ impl Node {
     /// When [`Node::finish_drain`] is to be called even if nothing happens.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let write = self.unwritten_since.map(|since| since + GATHER_MAX);
-        match (write, self.pace_timeout()) {
-            (Some(write), Some(pace)) => Some(write.min(pace)),
-            (either, other) => either.or(other),
+        let leftover = (!self.dirty.is_empty()).then_some(self.now);
+        let timeouts = [write, leftover, self.pace_timeout()];
+        let mut first = timeouts.into_iter().flatten().min();
+        if self.takes_requests() {
+            let others = [self.expiry_timeout(), self.dead_letter_timeout()];
+            first = first.into_iter().chain(others.into_iter().flatten()).min();
         }
+        first
     }
 
     /// Seals what the drain has appended if somebody waits for it or needs its bodies.

@@ -1,13 +1,16 @@
 //! Stage 3 and 4 of the road: route a message, put it in its queues, and say what its confirm
 //! waits for.
 
-use staunch_broker::{Arrival, Routed};
+use bytes::Bytes;
+use staunch_broker::{Arrival, Overflow, QueueSettings, Routed};
 use staunch_log::{RecordMeta, StreamId};
 use staunch_types::{
-    BodyRef, Message, Operation, QueueId, Refusal, properties::Properties, request::Publish,
+    BodyRef, Message, Operation, QueueId, Refusal, UnixMillis, properties::Properties,
+    request::Publish,
 };
 
 use crate::{
+    expiry::message_ttl,
     node::Node,
     queues::QueueSlot,
     session::{SessionSlot, Sessions},
@@ -35,6 +38,68 @@ pub(crate) enum Kept {
     Nowhere,
     /// Some queue keeps it in the log: confirmed when that is on disk.
     InLog,
+    /// Some queue was full and refused it: not confirmed, whatever the others did.
+    Refused,
+}
+
+/// What putting a message into one queue amounted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Enqueued {
+    /// The queue keeps it in the log.
+    InLog,
+    /// The queue keeps it in memory.
+    InMemory,
+    /// The queue is full.
+    Refused,
+    /// There is no such queue any more.
+    Gone,
+}
+
+/// A message on its way into queues, with what each of them has to know of it.
+pub(crate) struct Arriving<'a> {
+    message: &'a Message,
+    size_bytes: u32,
+    body_size_bytes: u32,
+    priority: u8,
+    now: UnixMillis,
+    /// Its own time to live.
+    ttl_millis: Option<u64>,
+    /// The stored form in memory, shared by all transient queues of the route.
+    in_memory: Option<Bytes>,
+    /// A queue that has it and whose consumers lag behind.
+    lagging: Option<QueueId>,
+}
+
+impl<'a> Arriving<'a> {
+    pub(crate) fn new(message: &'a Message, now: UnixMillis) -> Self {
+        let narrow = |size: usize| u32::try_from(size).expect("messages are below 4 GiB");
+        let properties = Properties::from_validated(message.properties());
+        Self {
+            message,
+            size_bytes: narrow(message.stored_size_bytes()),
+            body_size_bytes: narrow(message.body().len()),
+            priority: properties.priority().unwrap_or_default(),
+            now,
+            // Whether it is a number was asked when it was published.
+            ttl_millis: message_ttl(properties).unwrap_or_default(),
+            in_memory: None,
+            lagging: None,
+        }
+    }
+
+    fn arrival(&self, settings: &QueueSettings) -> Arrival {
+        let ttl_millis = match (self.ttl_millis, settings.message_ttl_millis) {
+            (Some(own), Some(of_queue)) => Some(own.min(of_queue)),
+            (either, other) => either.or(other),
+        };
+        Arrival {
+            body: BodyRef(0),
+            size_bytes: self.size_bytes,
+            body_size_bytes: self.body_size_bytes,
+            expires_at: ttl_millis.map(|millis| self.now.after_millis(millis)),
+            priority: self.priority,
+        }
+    }
 }
 
 impl Node {
@@ -97,6 +162,7 @@ impl Node {
             (Some(seq), Kept::InLog) => {
                 self.pending.push_confirm(slot, connection, channel, seq);
             }
+            (Some(seq), Kept::Refused) => self.sessions.push_nack(slot, channel, seq),
         }
     }
 
@@ -141,50 +207,67 @@ impl Node {
     /// Puts the message into every queue of the route cache.
     pub(crate) fn enqueue_routed(&mut self, session: SessionSlot, message: &Message) -> Kept {
         let mut kept = Kept::Nowhere;
-        // The stored form in memory, shared by all transient queues of the route.
-        let mut in_memory = None;
-        let size = u32::try_from(message.stored_size_bytes()).expect("messages are below 4 GiB");
-        let body_size_bytes =
-            u32::try_from(message.body().len()).expect("messages are below 4 GiB");
+        let mut arriving = Arriving::new(message, self.wall_now());
         for position in 0..self.routes.queues.len() {
             let id = self.routes.queues[position];
-            let Some(slot) = self.queues.get_mut(id) else {
-                continue;
-            };
-            let mut arrival = Arrival {
-                body: BodyRef(0),
-                size_bytes: size,
-                body_size_bytes,
-                expires_at: None,
-                priority: 0,
-            };
-            if slot.is_durable {
-                let stream = StreamId(id.0);
-                let index = slot.queue.next_index();
-                let meta = RecordMeta(arrival.meta());
-                arrival.body = self.store.append_message(stream, index.0, meta, message);
-                let enqueued = slot.queue.enqueue(arrival);
-                assert_eq!(enqueued, index, "the log and the queue agree on the index");
-                self.has_open_messages = true;
-                kept = Kept::InLog;
-            } else {
-                let stored = in_memory
-                    .get_or_insert_with(|| slot.arena.get_or_insert_default().store(message))
-                    .clone();
-                arrival.body = self.bodies.insert(stored);
-                slot.queue.enqueue(arrival);
-            }
-            if slot.lags()
-                && let Some(session) = self.sessions.get_mut(session)
-            {
-                session.lagging = Some(id);
-            }
-            if !slot.is_dirty {
-                slot.is_dirty = true;
-                self.dirty.push(id);
+            match self.enqueue(id, &mut arriving) {
+                Enqueued::InLog if kept == Kept::Nowhere => kept = Kept::InLog,
+                Enqueued::InLog | Enqueued::InMemory | Enqueued::Gone => {}
+                Enqueued::Refused => kept = Kept::Refused,
             }
         }
+        if arriving.lagging.is_some()
+            && let Some(session) = self.sessions.get_mut(session)
+        {
+            session.lagging = arriving.lagging;
+        }
+        if self.dead_letters.has_refused() {
+            self.publish_refused();
+        }
         kept
+    }
+
+    /// Puts a message into one queue, unless that is full and refuses it.
+    pub(crate) fn enqueue(&mut self, id: QueueId, arriving: &mut Arriving<'_>) -> Enqueued {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return Enqueued::Gone;
+        };
+        let overflow = slot.settings.overflow;
+        if overflow != Overflow::DropHead && slot.queue.is_full_for(arriving.body_size_bytes) {
+            if overflow == Overflow::RejectPublishDlx {
+                self.dead_letters.refuse(id, arriving.message);
+            }
+            return Enqueued::Refused;
+        }
+        let mut arrival = arriving.arrival(&slot.settings);
+        let message = arriving.message;
+        let enqueued = if slot.is_durable {
+            let index = slot.queue.next_index();
+            let meta = RecordMeta(arrival.meta());
+            arrival.body = self
+                .store
+                .append_message(StreamId(id.0), index.0, meta, message);
+            let enqueued = slot.queue.enqueue(arrival);
+            assert_eq!(enqueued, index, "the log and the queue agree on the index");
+            self.has_open_messages = true;
+            Enqueued::InLog
+        } else {
+            let stored = arriving
+                .in_memory
+                .get_or_insert_with(|| slot.arena.get_or_insert_default().store(message))
+                .clone();
+            arrival.body = self.bodies.insert(stored);
+            slot.queue.enqueue(arrival);
+            Enqueued::InMemory
+        };
+        if slot.lags() {
+            arriving.lagging = Some(id);
+        }
+        if !slot.is_dirty {
+            slot.is_dirty = true;
+            self.dirty.push(id);
+        }
+        enqueued
     }
 }
 

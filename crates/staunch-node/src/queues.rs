@@ -1,23 +1,29 @@
 //! The node's queues: each queue machine with what the node keeps beside it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use staunch_broker::{Queue, QueueEntry};
-use staunch_types::{ChannelNumber, MessageIndex, Name, QueueId};
+use staunch_broker::{Priorities, Queue, QueueEntry, QueueKind, QueueSettings};
+use staunch_types::{ChannelNumber, MessageIndex, Name, QueueId, UnixMillis};
 
-use crate::{session::SessionSlot, transient::Arena};
+use crate::{dead_letter::Dead, session::SessionSlot, transient::Arena};
 
 /// A queue and its surroundings. Rare parts are boxed: a node may hold 100,000 idle queues.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "two facts, and membership of three lists of the node"
+    reason = "two facts, and membership of four lists of the node"
 )]
 pub(crate) struct QueueSlot {
     pub(crate) id: QueueId,
     pub(crate) vhost: Name,
     pub(crate) name: Name,
+    pub(crate) kind: QueueKind,
+    /// What arguments and policies say together.
+    pub(crate) settings: Arc<QueueSettings>,
     /// Its messages are in the log and survive a restart.
     pub(crate) is_durable: bool,
     /// Goes when its last consumer goes.
@@ -33,6 +39,16 @@ pub(crate) struct QueueSlot {
     pub(crate) is_active: bool,
     /// In the node's list of queues with unlogged settlements.
     pub(crate) has_unlogged: bool,
+    /// In the node's list of queues with dead letters to publish.
+    pub(crate) is_mourning: bool,
+    /// When its next message expires, as the node's list of deadlines has it.
+    pub(crate) expires_next: Option<UnixMillis>,
+    /// When it was last of use to somebody, for `x-expires`.
+    pub(crate) used_at: UnixMillis,
+    /// When it is looked at next for that, as the node's list of deadlines has it.
+    pub(crate) watched_at: Option<UnixMillis>,
+    /// Messages that have died and were not passed on yet.
+    pub(crate) dead: Option<Box<Dead>>,
     /// Arena of a transient queue in use.
     pub(crate) arena: Option<Box<Arena>>,
     /// Cold bodies fetched ahead, for a queue whose head is not in memory.
@@ -48,10 +64,19 @@ pub(crate) struct Cold {
     pub(crate) window: BTreeMap<MessageIndex, Bytes>,
     /// Their size.
     pub(crate) window_size_bytes: usize,
-    /// A fetch is under way.
-    pub(crate) is_fetching: bool,
-    /// Index behind the last fetched one.
-    pub(crate) next: MessageIndex,
+    /// A fetch is under way, for whom.
+    pub(crate) fetching: Option<FetchFor>,
+    /// Behind what was last fetched there is probably more to be read.
+    pub(crate) has_more: bool,
+}
+
+/// What bodies are read back for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FetchFor {
+    /// To be handed out.
+    Delivery,
+    /// To be dead-lettered.
+    DeadLetter,
 }
 
 /// A `basic.get` that has not been answered.
@@ -70,11 +95,13 @@ pub(crate) struct Queues {
 
 impl QueueSlot {
     /// A queue as the catalog knows it, with nothing going on yet.
-    pub(crate) fn new(entry: &QueueEntry, queue: Queue) -> Self {
+    pub(crate) fn new(entry: &QueueEntry, queue: Queue, now: UnixMillis) -> Self {
         Self {
             id: entry.id,
             vhost: entry.vhost.clone(),
             name: entry.name.clone(),
+            kind: entry.kind(),
+            settings: settings_of(entry),
             is_durable: is_logged(entry),
             is_auto_delete: entry.options.auto_delete,
             queue,
@@ -83,6 +110,11 @@ impl QueueSlot {
             is_dirty: false,
             is_active: false,
             has_unlogged: false,
+            is_mourning: false,
+            expires_next: None,
+            used_at: now,
+            watched_at: None,
+            dead: None,
             arena: None,
             cold: None,
             getters: None,
@@ -93,6 +125,11 @@ impl QueueSlot {
     pub(crate) fn wants_window(&self) -> bool {
         let has_takers = self.queue.consumer_count() > 0 || self.getters.is_some();
         has_takers && self.queue.ready_count() > 0
+    }
+
+    /// Whether messages are handed out in the order of their indexes, returned ones apart.
+    pub(crate) fn is_fifo(&self) -> bool {
+        self.settings.priorities == Priorities::None
     }
 
     /// Remembers that `index` is settled, to be logged with the next chunk.
@@ -111,7 +148,14 @@ impl QueueSlot {
 impl Cold {
     /// Nothing is read ahead and nothing is being read.
     pub(crate) fn is_over(&self) -> bool {
-        self.window.is_empty() && !self.is_fetching
+        self.window.is_empty() && self.fetching.is_none()
+    }
+
+    /// Drops the body of a message that is not ready any more; its size, 0 if it is not there.
+    pub(crate) fn forget(&mut self, index: MessageIndex) -> usize {
+        let size = self.window.remove(&index).map_or(0, |body| body.len());
+        self.window_size_bytes -= size;
+        size
     }
 
     /// Keeps a fetched body; returns the size of the one it replaces, usually 0.
@@ -171,4 +215,10 @@ impl Queues {
 /// Whether the queue's messages go to the log: durable, and not bound to a connection.
 pub(crate) fn is_logged(entry: &QueueEntry) -> bool {
     entry.is_durable()
+}
+
+/// How the queue behaves, by its arguments.
+pub(crate) fn settings_of(entry: &QueueEntry) -> Arc<QueueSettings> {
+    let arguments = &entry.options.arguments;
+    Arc::new(QueueSettings::from_arguments(entry.kind(), arguments))
 }

@@ -8,8 +8,7 @@
 use std::collections::BTreeMap;
 
 use staunch_broker::{
-    Arrival, Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, QueueSettings, Released,
-    Restored,
+    Arrival, Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, Released, Restored,
 };
 use staunch_log::{
     Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer,
@@ -20,7 +19,7 @@ use crate::{
     config::NodeConfig,
     consumers::ConsumerKind,
     node::Node,
-    queues::{QueueSlot, is_logged},
+    queues::{QueueSlot, is_logged, settings_of},
     state::{self, StateError},
 };
 
@@ -101,9 +100,11 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
             .catalog
             .queue_by_id(id)
             .expect("replay follows the catalog");
-        let mut slot = QueueSlot::new(entry, queue);
+        let mut slot = QueueSlot::new(entry, queue, node.wall_now());
         slot.tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
+        node.note_expiry(&mut slot);
         node.queues.insert(Box::new(slot));
+        node.watch_use(id);
     }
     Ok(Recovered {
         node,
@@ -213,7 +214,7 @@ impl Replay {
         if let Some(entry) = declared.filter(|entry| is_logged(entry)) {
             self.queues
                 .entry(entry.id)
-                .or_insert_with(|| Queue::recovering(&QueueSettings::default()));
+                .or_insert_with(|| Queue::recovering(&settings_of(entry)));
         }
     }
 
@@ -221,7 +222,7 @@ impl Replay {
         for entry in self.catalog.queues().filter(|entry| is_logged(entry)) {
             self.queues
                 .entry(entry.id)
-                .or_insert_with(|| Queue::recovering(&QueueSettings::default()));
+                .or_insert_with(|| Queue::recovering(&settings_of(entry)));
         }
         let stale: Vec<_> = self
             .queues

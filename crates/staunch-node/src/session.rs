@@ -178,6 +178,28 @@ impl Sessions {
         );
     }
 
+    /// Adds the refusal of a publish, merged with the one before it where they adjoin.
+    pub(crate) fn push_nack(&mut self, slot: SessionSlot, on: ChannelNumber, seq: PublishSeq) {
+        if let Some(session) = self.get_mut(slot)
+            && let Some(Event::Nacked { channel, last, .. }) = session.events.last_mut()
+            && *channel == on
+            && last.0 + 1 == seq.0
+        {
+            *last = seq;
+            return;
+        }
+        let (first, last) = (seq, seq);
+        let channel = on;
+        self.push(
+            slot,
+            Event::Nacked {
+                channel,
+                first,
+                last,
+            },
+        );
+    }
+
     /// The sessions with events, with their events.
     pub(crate) fn take_events(&mut self) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
         let touched = std::mem::take(&mut self.touched);

@@ -1,11 +1,12 @@
 //! Stage 2 to 6 for what comes back: acks, rejects, requeues, and the logging of what is settled.
 
 use staunch_broker::{Departed, QueueCommand, Released};
-use staunch_log::StreamId;
+use staunch_log::{Store, StreamId};
 use staunch_types::{ChannelNumber, ConsumerKey, Outcome, QueueId, request::Settle};
 
 use crate::{
     consumers::ConsumerKind, node::Node, pending::Pending, queues::QueueSlot, session::SessionSlot,
+    transient::TransientBodies,
 };
 
 /// Runs of settled messages in one record of the log.
@@ -31,30 +32,53 @@ impl Node {
             .queue
             .settle(consumer, first, count, outcome, &mut departed)
             .expect("a connection settles only what its channel holds");
-        match outcome {
-            Outcome::Ack | Outcome::Discard => self.let_go(queue, departed.released),
-            Outcome::Requeue => assert!(departed.is_empty(), "a requeued message stays"),
-        }
+        self.leave(queue, departed, outcome == Outcome::Requeue);
         self.mark_dirty(queue);
         self.count_settled(session, channel, consumer, settled);
     }
 
+    /// Messages have left their places in a queue, or were given back to it.
+    pub(crate) fn leave(&mut self, queue: QueueId, departed: Departed, is_return: bool) {
+        let Departed { released, dying } = departed;
+        if !released.is_empty() {
+            self.let_go(queue, released);
+        }
+        if !dying.is_empty()
+            && let Some(mut slot) = self.queues.take(queue)
+        {
+            let released = Vec::new();
+            self.depart(&mut slot, Departed { released, dying });
+            self.queues.put(slot);
+        }
+        // Returns that are counted are logged with what is settled.
+        if is_return
+            && let Some(slot) = self.queues.get(queue)
+            && slot.is_durable
+            && slot.settings.counts_deliveries
+        {
+            self.mark_unlogged(queue);
+        }
+    }
+
     /// Messages have left their queue for good: their bodies go, and a durable queue will log it.
     pub(crate) fn let_go(&mut self, queue: QueueId, released: Vec<Released>) {
-        let Some(slot) = self.queues.get_mut(queue) else {
-            return;
-        };
-        let is_durable = slot.is_durable;
-        for (index, body, size_bytes) in released {
-            if is_durable {
-                slot.note_settled(index);
-                self.store.release(body, size_bytes);
-            } else {
-                self.bodies.release(body);
+        if let Some(slot) = self.queues.get_mut(queue) {
+            release(slot, &mut self.store, &mut self.bodies, released);
+            if slot.is_durable {
+                self.mark_unlogged(queue);
             }
         }
-        if is_durable {
-            self.mark_unlogged(queue);
+    }
+
+    /// As [`Node::let_go`] for a queue that is at hand.
+    pub(crate) fn release_from(&mut self, slot: &mut QueueSlot, released: Vec<Released>) {
+        for (index, ..) in &released {
+            self.forget_fetched(slot, *index);
+        }
+        release(slot, &mut self.store, &mut self.bodies, released);
+        if slot.is_durable && !slot.has_unlogged {
+            slot.has_unlogged = true;
+            self.unlogged.push(slot.id);
         }
     }
 
@@ -100,6 +124,12 @@ impl Node {
                 continue;
             };
             slot.has_unlogged = false;
+            let counts = slot.queue.take_returned();
+            if !counts.is_empty() {
+                payload.clear();
+                QueueCommand::Returned { counts }.encode(&mut payload);
+                self.store.append_control(StreamId(id.0), &payload);
+            }
             if slot.settled.is_empty() {
                 continue;
             }
@@ -136,6 +166,22 @@ impl Node {
                 queue: slot.id,
                 upto,
             });
+        }
+    }
+}
+
+fn release(
+    slot: &mut QueueSlot,
+    store: &mut Store,
+    bodies: &mut TransientBodies,
+    released: Vec<Released>,
+) {
+    for (index, body, size_bytes) in released {
+        if slot.is_durable {
+            slot.note_settled(index);
+            store.release(body, size_bytes);
+        } else {
+            bodies.release(body);
         }
     }
 }

@@ -10,10 +10,10 @@
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
-use staunch_broker::{Catalog, DecodeError, Queue, QueueSettings};
+use staunch_broker::{Catalog, DecodeError, Queue};
 use staunch_types::QueueId;
 
-use crate::queues::Queues;
+use crate::queues::{Queues, settings_of};
 
 const STATE_VERSION: u16 = 1;
 
@@ -72,11 +72,10 @@ pub(crate) fn decode(
     for _ in 0..count {
         let id = bytes.try_get_u64().map_err(|_| StateError::Short)?;
         let size = bytes.try_get_u32().map_err(|_| StateError::Short)?;
-        let queue = Queue::decode_snapshot(
-            &take(&mut bytes, u64::from(size))?,
-            &QueueSettings::default(),
-        )?;
-        queues.push((QueueId(id), queue));
+        let snapshot = take(&mut bytes, u64::from(size))?;
+        let entry = catalog.queue_by_id(QueueId(id));
+        let settings = entry.map(settings_of).unwrap_or_default();
+        queues.push((QueueId(id), Queue::decode_snapshot(&snapshot, &settings)?));
     }
     Ok((catalog, queues))
 }

@@ -182,6 +182,16 @@ impl Message {
         self.body.of(&self.buffer)
     }
 
+    /// A copy with other properties.
+    ///
+    /// # Panics
+    /// If the whole is 4 GiB or more.
+    #[must_use]
+    pub fn with_properties(&self, properties: &[u8]) -> Self {
+        let parts = [self.exchange(), self.routing_key(), properties, self.body()];
+        copied(parts, flags(self.has_died))
+    }
+
     /// Whether its header `x-death` was written by the broker.
     pub fn has_died(&self) -> bool {
         self.has_died

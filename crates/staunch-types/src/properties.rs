@@ -189,12 +189,14 @@ impl<'a> Properties<'a> {
     }
 
     /// Whether none of the properties is set that decide where a message may go or what becomes of
-    /// it: headers, `reply_to`, `user_id`.
+    /// it: headers, `reply_to`, `expiration`, `user_id`.
     #[inline]
     #[must_use]
     pub fn is_plain(self) -> bool {
-        const DECISIVE: u16 =
-            Property::Headers.flag() | Property::ReplyTo.flag() | Property::UserId.flag();
+        const DECISIVE: u16 = Property::Headers.flag()
+            | Property::ReplyTo.flag()
+            | Property::Expiration.flag()
+            | Property::UserId.flag();
         self.flags & DECISIVE == 0
     }
 

@@ -133,7 +133,7 @@ impl Script {
                 });
             }
             ["crash", seed] => self.restart(|world| world.crash(seed.parse().unwrap())),
-            ["kill"] => self.restart(|world| World::on(world.disk, world.config)),
+            ["kill"] => self.restart(World::kill),
             [who, rest @ ..] => self.speak(who, rest),
             [] => {}
         }

@@ -14,6 +14,10 @@ use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp, Unix
 /// Jobs after which a test that waits for quiet has found an endless loop.
 const JOBS_MAX: usize = 100_000;
 
+/// How far ahead lies what a test waits for without saying so: writes that gather, publishers
+/// that are paced.
+const AWAITED_MAX: Duration = Duration::from_millis(10);
+
 /// A node and everything around it.
 pub(crate) struct World {
     pub(crate) disk: MemoryDisk,
@@ -106,7 +110,14 @@ impl World {
     /// Power fails, and the node starts again.
     pub(crate) fn crash(self, seed: u64) -> Self {
         self.disk.crash(seed);
-        Self::on(self.disk, self.config)
+        self.kill()
+    }
+
+    /// The process ends, and the node starts again; the wall clock goes on.
+    pub(crate) fn kill(self) -> Self {
+        let mut config = self.config;
+        config.started_at = config.started_at.after_millis(self.now.0 / 1_000_000);
+        Self::on(self.disk, config)
     }
 
     /// One input, one drain.
@@ -174,13 +185,14 @@ impl World {
         true
     }
 
-    /// Runs jobs, and lets time pass as the node asks, until there is nothing to wait for.
+    /// Runs jobs, and lets time pass as the node asks, until there is nothing to wait for soon.
     pub(crate) fn run_jobs(&mut self) {
         for _ in 0..JOBS_MAX {
             if self.write() || self.fetch() || self.background() {
                 continue;
             }
-            let Some(at) = self.node.poll_timeout() else {
+            let soon = self.now + AWAITED_MAX;
+            let Some(at) = self.node.poll_timeout().filter(|at| *at <= soon) else {
                 return;
             };
             self.now = self.now.max(at);

@@ -1,0 +1,422 @@
+//! Dead letters: what dies in a queue is published again, to its dead-letter exchange.
+//!
+//! A dying message stays in its queue's log until its copies have been appended to the queues
+//! they were routed to; only then is it settled, and the log keeps that order. So a crash can
+//! publish a dead letter twice, and never loses one. Dying takes turns with the traffic: a drain
+//! moves so many on and leaves the rest to the next, so that a million messages that expire at
+//! once delay nobody for long.
+//!
+//! At most once (RabbitMQ's default) a dead letter without a route, or refused by a full queue,
+//! is dropped. At least once (`x-dead-letter-strategy`) it waits in its queue and is tried again,
+//! for those targets only that do not have it yet.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use staunch_broker::{
+    Death, Departed, Dying, QueueSettings,
+    dead_letter::{Departure, dead_letter, is_cycle},
+};
+use staunch_types::{Message, MessageIndex, Name, QueueId, Timestamp};
+
+use crate::{
+    input::Output,
+    node::Node,
+    publish::{Arriving, Enqueued},
+    queues::{FetchFor, QueueSlot},
+};
+
+/// Dead letters published in one drain.
+const PER_DRAIN_COUNT_MAX: usize = 4096;
+/// Bytes of them, beyond the first.
+const PER_DRAIN_SIZE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of cold dead letters that one fetch reads.
+const FETCH_SIZE_BYTES_MAX: usize = 1024 * 1024;
+/// Messages of it.
+const FETCH_COUNT_MAX: usize = 1024;
+/// Dead letters to which one publish can lead that is refused by one full queue after the other.
+const PER_REFUSAL_MAX: usize = 1024;
+/// How long a dead letter waits that could not be placed, where it must not be lost.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The dead of one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Dead {
+    /// In the order in which they died.
+    waiting: VecDeque<Mourned>,
+    /// Those that could not be placed and must not be lost.
+    parked: Vec<Mourned>,
+    /// When the parked ones are tried again.
+    retry_at: Option<Timestamp>,
+    /// Bodies that were read back.
+    bodies: BTreeMap<MessageIndex, Bytes>,
+    /// A body could not be asked for while another fetch was under way: it is next.
+    pub(crate) is_starved: bool,
+}
+
+/// A dead message that has not been passed on.
+#[derive(Debug)]
+struct Mourned {
+    dying: Dying,
+    /// Queues that have its dead letter already.
+    placed: Vec<QueueId>,
+}
+
+/// What is left to be passed on, and how much of it this drain may still move.
+#[derive(Debug, Default)]
+pub(crate) struct DeadLetters {
+    queues: VecDeque<QueueId>,
+    retries: BTreeSet<(Timestamp, QueueId)>,
+    /// Messages that full queues have refused and pass on.
+    refused: Vec<(QueueId, Message)>,
+    count_left: usize,
+    size_bytes_left: usize,
+}
+
+/// What came of trying to publish a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Placed {
+    /// It has left, or was dropped as it may be.
+    Done,
+    /// These queues have it; others, or any at all, are still missing.
+    Missing(Vec<QueueId>),
+}
+
+impl DeadLetters {
+    fn has_budget(&self) -> bool {
+        self.count_left > 0 && self.size_bytes_left > 0
+    }
+
+    /// A full queue has refused a message and passes it on (`reject-publish-dlx`).
+    pub(crate) fn refuse(&mut self, queue: QueueId, message: &Message) {
+        self.refused.push((queue, message.clone()));
+    }
+
+    /// Whether a full queue has something to pass on.
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+}
+
+impl Dead {
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.parked.is_empty()
+    }
+}
+
+impl Node {
+    /// Messages have left their places in `slot`, which is at hand: some for good, some to be
+    /// dead-lettered.
+    pub(crate) fn depart(&mut self, slot: &mut QueueSlot, departed: Departed) {
+        if !departed.released.is_empty() {
+            self.release_from(slot, departed.released);
+        }
+        if departed.dying.is_empty() {
+            return;
+        }
+        let dead = slot.dead.get_or_insert_default();
+        dead.waiting
+            .extend(departed.dying.into_iter().map(|dying| Mourned {
+                dying,
+                placed: Vec::new(),
+            }));
+        if !slot.is_mourning {
+            slot.is_mourning = true;
+            self.dead_letters.queues.push_back(slot.id);
+        }
+    }
+
+    /// Begins a drain: how much it may move, and whose waiting is over.
+    pub(crate) fn begin_dead_letters(&mut self) {
+        self.dead_letters.count_left = PER_DRAIN_COUNT_MAX;
+        self.dead_letters.size_bytes_left = PER_DRAIN_SIZE_BYTES_MAX;
+        while let Some((at, id)) = self.dead_letters.retries.first().copied()
+            && at <= self.now
+        {
+            self.dead_letters.retries.pop_first();
+            let Some(dead) = self.queues.get_mut(id).and_then(|slot| slot.dead.as_mut()) else {
+                continue;
+            };
+            dead.retry_at = None;
+            dead.waiting.extend(dead.parked.drain(..));
+            self.mourn(id);
+        }
+    }
+
+    /// Publishes dead letters of all queues that have some, as far as this drain goes.
+    pub(crate) fn publish_dead_letters(&mut self) {
+        for _ in 0..self.dead_letters.queues.len() {
+            if !self.dead_letters.has_budget() {
+                return;
+            }
+            let Some(id) = self.dead_letters.queues.pop_front() else {
+                return;
+            };
+            if let Some(slot) = self.queues.get_mut(id) {
+                slot.is_mourning = false;
+                self.bury_dead_of(id);
+            }
+        }
+    }
+
+    /// When dead letters are to be published that nothing else will remind of.
+    pub(crate) fn dead_letter_timeout(&self) -> Option<Timestamp> {
+        if !self.dead_letters.queues.is_empty() {
+            return Some(self.now);
+        }
+        self.dead_letters.retries.first().map(|(at, _)| *at)
+    }
+
+    /// Has the queue's dead looked at again, if it has any.
+    fn mourn(&mut self, id: QueueId) {
+        if let Some(slot) = self.queues.get_mut(id)
+            && !slot.is_mourning
+        {
+            slot.is_mourning = true;
+            self.dead_letters.queues.push_back(id);
+        }
+    }
+
+    /// Passes on the dead of one queue until none is left, a body must be read, or the drain has
+    /// done its share.
+    fn bury_dead_of(&mut self, id: QueueId) {
+        loop {
+            if !self.dead_letters.has_budget() {
+                return self.mourn(id);
+            }
+            let Some(mut slot) = self.queues.take(id) else {
+                return;
+            };
+            let next = self.next_dead(&mut slot);
+            let settings = slot.settings.clone();
+            let (vhost, name) = (slot.vhost.clone(), slot.name.clone());
+            self.queues.put(slot);
+            let Some((mourned, stored)) = next else {
+                return;
+            };
+            self.dead_letters.count_left -= 1;
+            let left = self.dead_letters.size_bytes_left;
+            self.dead_letters.size_bytes_left = left.saturating_sub(stored.len());
+            let message = Message::from_stored(stored).expect("bodies are kept in their form");
+            let grave = Grave {
+                vhost: &vhost,
+                queue: &name,
+                settings: &settings,
+            };
+            let Mourned { dying, placed } = mourned;
+            let placed = self.place(&message, &grave, dying.reason, placed);
+            self.publish_refused();
+            match placed {
+                Placed::Done => self.bury(id, dying.index),
+                Placed::Missing(placed) => self.park(id, Mourned { dying, placed }),
+            }
+        }
+    }
+
+    /// The next of the dead with its bytes; none if there is none, or its bytes are being read.
+    fn next_dead(&mut self, slot: &mut QueueSlot) -> Option<(Mourned, Bytes)> {
+        let dead = slot.dead.as_deref_mut()?;
+        if std::mem::take(&mut dead.is_starved) && !slot.is_dirty {
+            // Whoever stood back in the meantime may read on.
+            slot.is_dirty = true;
+            self.dirty.push(slot.id);
+        }
+        let Some(first) = dead.waiting.front() else {
+            if dead.is_over() {
+                slot.dead = None;
+            }
+            return None;
+        };
+        let index = first.dying.index;
+        let read = dead.bodies.remove(&index);
+        self.fetches
+            .subtract_window(read.as_ref().map_or(0, Bytes::len));
+        let (_, body, size_bytes) = slot
+            .queue
+            .message(index)
+            .expect("a dying message is live until it is buried");
+        let bytes = match read {
+            Some(bytes) => Some(bytes),
+            None => self.resident(slot, index, body, size_bytes),
+        };
+        let Some(bytes) = bytes else {
+            self.fetch_dead(slot);
+            return None;
+        };
+        let dead = slot.dead.as_deref_mut()?;
+        dead.waiting.pop_front().map(|mourned| (mourned, bytes))
+    }
+
+    /// Asks for the bytes of the next of the dead, unless a fetch is under way: its end brings
+    /// the queue back here.
+    fn fetch_dead(&mut self, slot: &mut QueueSlot) {
+        let Some(dead) = &mut slot.dead else { return };
+        let cold = slot.cold.as_ref();
+        dead.is_starved = cold.is_some_and(|cold| cold.fetching.is_some());
+        if dead.is_starved {
+            return;
+        }
+        let mut wanted = Vec::new();
+        let mut size_bytes = 0;
+        for mourned in dead.waiting.iter().take(FETCH_COUNT_MAX) {
+            let index = mourned.dying.index;
+            let Some((_, body, size)) = slot.queue.message(index) else {
+                continue;
+            };
+            if size_bytes + size as usize > FETCH_SIZE_BYTES_MAX && !wanted.is_empty() {
+                break;
+            }
+            size_bytes += size as usize;
+            wanted.push((index.0, body, size));
+        }
+        let job = self.start_fetch(slot, FetchFor::DeadLetter, &wanted, size_bytes);
+        self.outputs.push_back(Output::Fetch(slot.id, job));
+    }
+
+    /// Bodies came back that were read for the dead of `slot`.
+    pub(crate) fn dead_fetched(&mut self, id: QueueId, bodies: Vec<(MessageIndex, Bytes)>) {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        let Some(dead) = &mut slot.dead else { return };
+        for (index, body) in bodies {
+            self.fetches.add_window(body.len());
+            let replaced = dead.bodies.insert(index, body);
+            self.fetches
+                .subtract_window(replaced.map_or(0, |body| body.len()));
+        }
+    }
+
+    /// A fetch of the queue has ended: its dead may have waited for it.
+    pub(crate) fn mourn_again(&mut self, id: QueueId) {
+        if self.queues.get(id).is_some_and(|slot| slot.dead.is_some()) {
+            self.mourn(id);
+        }
+    }
+
+    /// The message has been passed on: it leaves its queue, behind its copies in the log.
+    fn bury(&mut self, id: QueueId, index: MessageIndex) {
+        if let Some(slot) = self.queues.get_mut(id) {
+            let released = slot.queue.bury(index);
+            self.let_go(id, vec![released]);
+        }
+    }
+
+    /// The message could not be placed and must not be lost.
+    fn park(&mut self, id: QueueId, mourned: Mourned) {
+        let retry_at = self.now + RETRY_AFTER;
+        let Some(dead) = self.queues.get_mut(id).and_then(|slot| slot.dead.as_mut()) else {
+            return;
+        };
+        dead.parked.push(mourned);
+        if dead.retry_at.is_none() {
+            dead.retry_at = Some(retry_at);
+            self.dead_letters.retries.insert((retry_at, id));
+        }
+    }
+
+    /// Publishes the dead letter of `message` to every queue it is routed to that does not have
+    /// it yet.
+    fn place(
+        &mut self,
+        message: &Message,
+        grave: &Grave<'_>,
+        reason: Death,
+        mut placed: Vec<QueueId>,
+    ) -> Placed {
+        let Some(dead_lettering) = &grave.settings.dead_lettering else {
+            // A policy has changed its mind since the message died.
+            return Placed::Done;
+        };
+        let departure = Departure {
+            queue: grave.queue,
+            reason,
+            at: self.wall_now(),
+        };
+        let routing_key = dead_lettering.routing_key.as_ref();
+        let letter = dead_letter(message, &departure, &dead_lettering.exchange, routing_key);
+        let targets = self.targets_of(grave.vhost, &letter);
+        let mut is_missing = targets.is_empty();
+        let mut arriving = Arriving::new(&letter, self.wall_now());
+        for target in targets {
+            if placed.contains(&target) {
+                continue;
+            }
+            match self.enqueue(target, &mut arriving) {
+                Enqueued::InLog | Enqueued::InMemory => placed.push(target),
+                Enqueued::Refused => is_missing = true,
+                Enqueued::Gone => {}
+            }
+        }
+        if is_missing && dead_lettering.at_least_once {
+            Placed::Missing(placed)
+        } else {
+            Placed::Done
+        }
+    }
+
+    /// The queues a dead letter goes to: where it is routed, but not round in a circle. None if it
+    /// has outgrown the log.
+    fn targets_of(&self, vhost: &Name, letter: &Message) -> Vec<QueueId> {
+        let mut targets = Vec::new();
+        if letter.stored_size_bytes() > self.store.config().payload_size_bytes_max() {
+            return targets;
+        }
+        let (key, properties) = (letter.routing_key(), letter.properties());
+        let routed =
+            self.catalog
+                .route_onward(vhost, letter.exchange(), key, properties, &mut targets);
+        if routed.is_err() {
+            targets.clear();
+        }
+        targets.retain(|target| {
+            let entry = self.catalog.queue_by_id(*target);
+            entry.is_some_and(|entry| !is_cycle(letter, &entry.name))
+        });
+        targets
+    }
+
+    /// Publishes what full queues have refused and pass on: at once, and at most once, since it
+    /// was never in a queue.
+    pub(crate) fn publish_refused(&mut self) {
+        let mut count = 0;
+        while let Some((id, message)) = self.dead_letters.refused.pop() {
+            count += 1;
+            if count > PER_REFUSAL_MAX {
+                // Full queues that pass on to each other have more ways than can be gone.
+                return self.dead_letters.refused.clear();
+            }
+            let Some(slot) = self.queues.get(id) else {
+                continue;
+            };
+            let settings = slot.settings.clone();
+            let (vhost, queue) = (slot.vhost.clone(), slot.name.clone());
+            let grave = Grave {
+                vhost: &vhost,
+                queue: &queue,
+                settings: &settings,
+            };
+            self.place(&message, &grave, Death::MaxLength, Vec::new());
+        }
+    }
+
+    /// Forgets the dead of a queue that is gone.
+    pub(crate) fn forget_dead(&mut self, slot: &mut QueueSlot) {
+        let Some(dead) = slot.dead.take() else { return };
+        if let Some(at) = dead.retry_at {
+            self.dead_letters.retries.remove(&(at, slot.id));
+        }
+        let read_size_bytes = dead.bodies.values().map(Bytes::len).sum();
+        self.fetches.subtract_window(read_size_bytes);
+    }
+}
+
+/// Where a message died.
+struct Grave<'a> {
+    vhost: &'a Name,
+    queue: &'a Name,
+    settings: &'a QueueSettings,
+}
