@@ -20,7 +20,7 @@ use staunch_amqp_codec::{
     },
     wire::ShortStr,
 };
-use staunch_amqp_connection::{Config, Connection};
+use staunch_amqp_connection::{Config, Connection, Transport};
 use staunch_types::{
     ChannelNumber, ConsumerKey, Delivery, Event, Message, MessageIndex, Name, PublishSeq, QueueId,
     Reply, Request, Timestamp, field_table::TableRef,
@@ -41,7 +41,7 @@ fn send<'a>(connection: &mut Connection, channel: u16, method: impl Into<Method<
 }
 
 fn open() -> Connection {
-    let mut connection = Connection::new(Config::default(), true, 1, NOW);
+    let mut connection = Connection::new(Config::default(), Transport::loopback(), 1, NOW);
     connection.handle_input(&Bytes::from_static(b"AMQP\0\0\x09\x01"), NOW);
     let start_ok = ConnectionStartOk {
         client_properties: TableRef::default(),

@@ -1,13 +1,18 @@
 //! One channel: what the client has set up on it and what is under way.
 
-use staunch_types::request::Settle;
-use staunch_types::{ChannelNumber, ConsumerKey, Name, Outcome, PublishSeq, Request};
+use std::time::Duration;
+
+use staunch_types::{
+    ChannelNumber, ConsumerKey, Name, Outcome, PublishSeq, Request, request::Settle,
+};
 
 use crate::{
+    ack_timeout::AckMarks,
     confirms::Confirms,
     error::PeerError,
     output::DeliverFrame,
     publish::Assembly,
+    tx::Tx,
     unacked::{SettleScope, Unacked, UnackedDeliveries},
 };
 
@@ -33,6 +38,8 @@ pub(crate) struct Consumer {
     pub(crate) key: ConsumerKey,
     pub(crate) tag: Name,
     pub(crate) frame: DeliverFrame,
+    /// How long its deliveries may stay unsettled, if its queue says so.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// A channel that is open or not yet gone.
@@ -42,7 +49,12 @@ pub(crate) struct Channel {
     pub(crate) state: ChannelState,
     /// Present in confirm mode.
     pub(crate) confirms: Option<Confirms>,
+    /// Present in transaction mode.
+    pub(crate) tx: Option<Box<Tx>>,
     pub(crate) unacked: UnackedDeliveries,
+    pub(crate) ack_marks: AckMarks,
+    /// The consumer of direct replies, of which there is at most one.
+    pub(crate) reply_consumer: Option<ConsumerKey>,
     /// Limit for consumers to come (AMQP 0-9-1, basic.qos without `global`); 0 is none.
     pub(crate) prefetch: u16,
     /// What an empty queue name stands for.
@@ -61,7 +73,10 @@ impl Channel {
             number,
             state: ChannelState::Open,
             confirms: None,
+            tx: None,
             unacked: UnackedDeliveries::new(),
+            ack_marks: AckMarks::default(),
+            reply_consumer: None,
             prefetch: 0,
             queue_declared_last: None,
             assembly: None,
@@ -95,10 +110,10 @@ impl Channel {
         self.confirms.as_ref().is_some_and(Confirms::is_full)
     }
 
-    /// Settles what `scope` names and appends the requests for it.
+    /// Settles what `scope` names: appends the requests for it or, in a transaction, holds it.
     ///
     /// # Errors
-    /// [`PeerError::UnknownDeliveryTag`].
+    /// [`PeerError::UnknownDeliveryTag`], [`PeerError::TxTooLarge`].
     #[inline]
     pub(crate) fn settle(
         &mut self,
@@ -106,11 +121,28 @@ impl Channel {
         outcome: Outcome,
         requests: &mut Vec<Request>,
     ) -> Result<(), PeerError> {
-        let channel = self.number;
-        let settled = |delivery: Unacked| push_settle(requests, channel, delivery, outcome);
+        let Some(tx) = &mut self.tx else {
+            return self.settle_now(scope, outcome, requests);
+        };
         self.unacked
-            .settle(scope, settled)
-            .map_err(|unknown| PeerError::UnknownDeliveryTag { tag: unknown.0 })
+            .settle(scope, |tag, delivery| tx.hold(tag, delivery, outcome))?;
+        tx.check_size()
+    }
+
+    /// Settles what `scope` names, transaction or not: `basic.recover` takes part in none.
+    ///
+    /// # Errors
+    /// [`PeerError::UnknownDeliveryTag`].
+    #[inline]
+    pub(crate) fn settle_now(
+        &mut self,
+        scope: SettleScope,
+        outcome: Outcome,
+        requests: &mut Vec<Request>,
+    ) -> Result<(), PeerError> {
+        let channel = self.number;
+        let settled = |_, delivery| push_settle(requests, single(channel, delivery, outcome));
+        Ok(self.unacked.settle(scope, settled)?)
     }
 
     /// What an empty queue name stands for, or the name itself.
@@ -135,20 +167,37 @@ impl Channel {
         self.consumers.iter().find(|consumer| &*consumer.tag == tag)
     }
 
-    pub(crate) fn add_consumer(&mut self, key: ConsumerKey, tag: Name) {
+    pub(crate) fn consumer_by_key(&self, key: ConsumerKey) -> Option<&Consumer> {
+        let place = self.place_of_consumer(key)?;
+        Some(&self.consumers[place])
+    }
+
+    pub(crate) fn add_consumer(&mut self, key: ConsumerKey, tag: Name, timeout: Option<Duration>) {
         let frame = DeliverFrame::new(self.number.0, &tag);
         let place = self
             .consumers
             .partition_point(|consumer| consumer.key < key);
-        self.consumers.insert(place, Consumer { key, tag, frame });
+        let consumer = Consumer {
+            key,
+            tag,
+            frame,
+            timeout,
+        };
+        self.consumers.insert(place, consumer);
     }
 
     pub(crate) fn remove_consumer(&mut self, key: ConsumerKey) -> Option<Consumer> {
-        let place = self
-            .consumers
-            .binary_search_by_key(&key, |consumer| consumer.key)
-            .ok()?;
+        let place = self.place_of_consumer(key)?;
+        if self.reply_consumer == Some(key) {
+            self.reply_consumer = None;
+        }
         Some(self.consumers.remove(place))
+    }
+
+    fn place_of_consumer(&self, key: ConsumerKey) -> Option<usize> {
+        self.consumers
+            .binary_search_by_key(&key, |consumer| consumer.key)
+            .ok()
     }
 
     /// The consumer and its next delivery tag.
@@ -163,7 +212,7 @@ impl Channel {
             .get(self.consumer_hint)
             .is_none_or(|consumer| consumer.key != key)
         {
-            self.consumer_hint = self.consumers.binary_search_by_key(&key, |c| c.key).ok()?;
+            self.consumer_hint = self.place_of_consumer(key)?;
         }
         let tag = self.next_tag(delivery);
         Some((&self.consumers[self.consumer_hint], tag))
@@ -199,44 +248,56 @@ impl Channel {
             self.consumers.is_sorted_by(|a, b| a.key < b.key),
             "consumers are ordered by their distinct keys"
         );
-        let is_bare = self.consumers.is_empty() && self.unacked.count() == 0;
+        assert!(
+            self.confirms.is_none() || self.tx.is_none(),
+            "a channel is in one mode"
+        );
+        let is_bare = self.consumers.is_empty() && self.unacked.count() == 0 && self.tx.is_none();
         assert!(self.is_open() || is_bare, "a closed channel holds nothing");
     }
 }
 
-/// Appends a settlement, or widens the one before it if this continues it: a client that acks
-/// one by one costs the node one request for a run.
+/// The settlement of one delivery.
 #[inline]
-fn push_settle(
-    requests: &mut Vec<Request>,
-    channel: ChannelNumber,
-    delivery: Unacked,
-    outcome: Outcome,
-) {
+pub(crate) fn single(channel: ChannelNumber, delivery: Unacked, outcome: Outcome) -> Settle {
     let Unacked {
         consumer,
         queue,
         index,
     } = delivery;
-    if let Some(Request::Settle(last)) = requests.last_mut()
-        && last.channel == channel
-        && last.consumer == consumer
-        && last.queue == queue
-        && last.outcome == outcome
-        && last.first.0 + u64::from(last.count) == index.0
-        && last.count < u32::MAX
-    {
-        last.count += 1;
-        return;
-    }
-    requests.push(Request::Settle(Settle {
+    Settle {
         channel,
         consumer,
         queue,
         first: index,
         count: 1,
         outcome,
-    }));
+    }
+}
+
+/// Adds `next` to `last` if it continues it.
+#[inline]
+pub(crate) fn widen(last: &mut Settle, next: &Settle) -> bool {
+    let continues = last.channel == next.channel
+        && last.consumer == next.consumer
+        && last.queue == next.queue
+        && last.outcome == next.outcome
+        && last.first.0 + u64::from(last.count) == next.first.0
+        && last.count < u32::MAX;
+    last.count += u32::from(continues);
+    continues
+}
+
+/// Appends a settlement, or widens the one before it if this continues it: a client that acks
+/// one by one costs the node one request for a run.
+#[inline]
+fn push_settle(requests: &mut Vec<Request>, settle: Settle) {
+    if let Some(Request::Settle(last)) = requests.last_mut()
+        && widen(last, &settle)
+    {
+        return;
+    }
+    requests.push(Request::Settle(settle));
 }
 
 /// The channels of a connection, ordered by number. A client that uses a few high numbers costs
@@ -294,6 +355,10 @@ impl Channels {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Channel> {
         self.ordered.iter().map(|channel| &**channel)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
+        self.ordered.iter_mut().map(|channel| &mut **channel)
     }
 
     fn place(&self, number: u16) -> Result<usize, usize> {

@@ -119,27 +119,29 @@ impl Connection {
         self.close_reason = Some(CloseReason::Server { code, text });
     }
 
-    /// The node stops: 320, unless the connection is ending anyway.
-    pub(crate) fn handle_shutdown(&mut self) {
-        let text = "broker forced connection closure with reason 'shutdown'".to_owned();
-        let fault = Fault {
+    /// Somebody ends the connection: 320.
+    pub(crate) fn handle_forced(&mut self, reason: String) {
+        self.force_close(&Fault {
             code: ReplyCode::ConnectionForced,
-            text,
+            text: reason,
             method: MethodId::default(),
-        };
+        });
+    }
+
+    /// Closes the connection with `fault`'s code, whatever that closes otherwise, unless it is
+    /// ending anyway.
+    pub(crate) fn force_close(&mut self, fault: &Fault) {
         match self.state {
             State::Header => {
-                self.end(CloseReason::Server {
-                    code: fault.code.code(),
-                    text: fault.text,
-                });
+                let (code, text) = (fault.code.code(), fault.text.clone());
+                self.end(CloseReason::Server { code, text });
             }
             State::Starting
             | State::LoggingIn { .. }
             | State::Tuning
             | State::Opening
             | State::OpeningVhost
-            | State::Running => self.fail_connection(&fault),
+            | State::Running => self.fail_connection(fault),
             State::ClosedByClient
             | State::ClosedByServer { .. }
             | State::LoginRefused
@@ -181,6 +183,7 @@ impl Connection {
         self.pending = None;
         self.publish_stall = None;
         self.heartbeat.stop();
+        self.ack_timer.stop();
         self.requests.push(Request::CloseConnection);
     }
 

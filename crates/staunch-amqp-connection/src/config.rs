@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use staunch_amqp_codec::frame::FRAME_MIN_SIZE_BYTES;
 use staunch_types::message::BODY_SIZE_BYTES_MAX;
+
+use crate::sasl::Mechanism;
 
 /// Shared by all connections of a listener.
 #[derive(Clone, Debug)]
@@ -19,6 +22,11 @@ pub struct Config {
     pub copyright: String,
     /// `information` in the server properties.
     pub information: String,
+    /// SASL mechanisms in the order they are offered.
+    pub mechanisms: Vec<Mechanism>,
+    /// Largest payload of a frame before tuning: what a stranger may make the node hold. A long
+    /// token as password needs more than the default.
+    pub initial_frame_max: u32,
     /// Largest frame offered, its 8 bytes of overhead included; 0 is no limit.
     pub frame_max: u32,
     /// Most channels offered; 0 is no limit.
@@ -29,10 +37,14 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// Largest message body accepted.
     pub body_size_bytes_max: usize,
+    /// How long a delivery may stay unsettled before its channel is closed, where its queue
+    /// says nothing else; `None` is for ever. Deliveries are looked at from time to time, so a
+    /// channel may live two minutes longer.
+    pub consumer_timeout: Option<Duration>,
 }
 
 impl Default for Config {
-    /// RabbitMQ's values (reference 1.3).
+    /// RabbitMQ's values (reference 1.3), without ANONYMOUS.
     fn default() -> Self {
         Self {
             product: "RabbitMQ".to_owned(),
@@ -41,11 +53,14 @@ impl Default for Config {
             platform: "Staunch".to_owned(),
             copyright: "Copyright the Staunch authors".to_owned(),
             information: "Licensed under the Apache License 2.0".to_owned(),
+            mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
+            initial_frame_max: FRAME_MIN_SIZE_BYTES,
             frame_max: 131_072,
             channel_max: 2_047,
             heartbeat: Duration::from_mins(1),
             handshake_timeout: Duration::from_secs(10),
             body_size_bytes_max: BODY_SIZE_BYTES_MAX,
+            consumer_timeout: Some(Duration::from_mins(30)),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use staunch_amqp_codec::frame::{FRAME_MIN_SIZE_BYTES, HEARTBEAT_FRAME};
+use staunch_amqp_codec::frame::HEARTBEAT_FRAME;
 use staunch_types::{ChannelNumber, FieldTable, Name, Request, Timestamp};
 
 use crate::{
+    ack_timeout::AckTimer,
     alarm::Alarms,
     channel::{ChannelState, Channels},
     close::CloseReason,
@@ -15,6 +16,7 @@ use crate::{
     output::Output,
     pending::Pending,
     token::Tokens,
+    transport::Transport,
 };
 
 /// Where a connection is in its life.
@@ -55,13 +57,10 @@ pub(crate) enum PublishStall {
 /// The server side of one AMQP 0-9-1 connection. See the crate's page for the calls a runtime
 /// makes and in which order.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about one connection, not states of one thing"
-)]
 pub struct Connection {
     pub(crate) config: Arc<Config>,
-    pub(crate) peer_is_loopback: bool,
+    /// Boxed: of no use once the login is over.
+    pub(crate) transport: Box<Transport>,
     pub(crate) state: State,
     /// Time of the latest call.
     pub(crate) now: Timestamp,
@@ -75,6 +74,7 @@ pub struct Connection {
     pub(crate) publish_stall: Option<PublishStall>,
     pub(crate) alarms: Alarms,
     pub(crate) heartbeat: Heartbeat,
+    pub(crate) ack_timer: AckTimer,
     /// When the handshake, a close or the delay after a refused login ends.
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) tokens: Tokens,
@@ -115,15 +115,19 @@ impl Connection {
     /// A connection that was accepted at `now`. `seed` decides the names it makes up.
     pub fn new(
         config: impl Into<Arc<Config>>,
-        peer_is_loopback: bool,
+        transport: Transport,
         seed: u64,
         now: Timestamp,
     ) -> Self {
         let config = config.into();
         let deadline = Some(now + config.handshake_timeout);
+        let (frame_max, ack_timer) = (
+            config.initial_frame_max,
+            AckTimer::new(config.consumer_timeout),
+        );
         Self {
             config,
-            peer_is_loopback,
+            transport: Box::new(transport),
             state: State::Header,
             now,
             channels: Channels::default(),
@@ -134,9 +138,10 @@ impl Connection {
             publish_stall: None,
             alarms: Alarms::default(),
             heartbeat: Heartbeat::off(),
+            ack_timer,
             deadline,
             tokens: Tokens::new(seed),
-            frame_max: FRAME_MIN_SIZE_BYTES,
+            frame_max,
             channel_max: 0,
             client: Client::default(),
             confirms_unsent: Vec::new(),
@@ -170,7 +175,8 @@ impl Connection {
         taken
     }
 
-    /// Lets time pass: heartbeats, and the end of what a peer may take too long for.
+    /// Lets time pass: heartbeats, deliveries that wait for their acknowledgement, and the end of
+    /// what a peer may take too long for.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = now;
         if self.deadline.is_some_and(|deadline| deadline <= now) {
@@ -186,6 +192,7 @@ impl Connection {
                 State::Running | State::ClosedByClient | State::Closed => {}
             }
         }
+        self.check_ack_timeouts();
         let reads = !self.is_stalled() && !self.is_input_held;
         match self.heartbeat.tick(now, reads) {
             Beat::Idle => {}
@@ -214,10 +221,12 @@ impl Connection {
 
     /// When [`Connection::handle_timeout`] is due, if ever.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        match (self.deadline, self.heartbeat.next_tick()) {
-            (Some(deadline), Some(tick)) => Some(deadline.min(tick)),
-            (either, other) => either.or(other),
-        }
+        let timers = [
+            self.deadline,
+            self.heartbeat.next_tick(),
+            self.ack_timer.due(),
+        ];
+        timers.into_iter().flatten().min()
     }
 
     /// Moves the requests for the node to `into`, in order. Call after every `handle_*`.

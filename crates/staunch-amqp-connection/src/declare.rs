@@ -22,6 +22,9 @@ use crate::{
 const QUEUE_PREFIX: &str = "amq.gen-";
 const CONSUMER_PREFIX: &str = "amq.ctag-";
 
+/// Consuming from it brings direct replies; no such queue exists.
+const REPLY_QUEUE: &[u8] = b"amq.rabbitmq.reply-to";
+
 /// The arguments that `queue.bind`, `queue.unbind` and their exchange kin share.
 struct BindingArguments<'a> {
     source: ShortStr<'a>,
@@ -154,6 +157,10 @@ impl Connection {
             });
         }
         let queue = channel.queue_or_last(name(consume.queue))?;
+        let write = WriteReply::unless(consume.nowait);
+        if &*queue == REPLY_QUEUE {
+            return self.take_consume_replies(number, tag, consume.no_ack, write);
+        }
         let prefetch = channel.prefetch;
         self.requests.push(Request::Consume(Consume {
             channel: number,
@@ -163,8 +170,27 @@ impl Connection {
             prefetch,
             arguments: owned(consume.arguments),
         }));
-        let write = WriteReply::unless(consume.nowait);
         self.await_reply(number, write, Awaited::Consuming { tag });
+        Ok(())
+    }
+
+    /// `basic.consume` of direct replies (RabbitMQ, direct reply-to).
+    fn take_consume_replies(
+        &mut self,
+        number: ChannelNumber,
+        tag: Name,
+        no_ack: bool,
+        write: WriteReply,
+    ) -> Result<(), PeerError> {
+        if !no_ack {
+            return Err(PeerError::ReplyConsumerAcks);
+        }
+        if self.open_channel(number).reply_consumer.is_some() {
+            return Err(PeerError::ReplyConsumerTwice);
+        }
+        self.requests
+            .push(Request::ConsumeReplies { channel: number });
+        self.await_reply(number, write, Awaited::ConsumingReplies { tag });
         Ok(())
     }
 
@@ -242,6 +268,9 @@ impl Connection {
             asked.is_empty(),
             self.open_channel(number).queue_or_last(asked)?,
         );
+        if is_reply_queue(&queue) {
+            return Err(PeerError::ReplyQueueBound);
+        }
         let routing_key = if is_last && arguments.routing_key.is_empty() {
             queue.clone()
         } else {
@@ -266,6 +295,13 @@ impl BindingArguments<'_> {
             arguments: owned(self.arguments),
         }
     }
+}
+
+/// The name of direct replies, or an address to send one to: the name, a dot and a token.
+fn is_reply_queue(queue: &Name) -> bool {
+    queue
+        .strip_prefix(REPLY_QUEUE)
+        .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'.'))
 }
 
 fn routing_key(arguments: &BindingArguments<'_>) -> Name {

@@ -7,11 +7,13 @@
 use std::fmt;
 
 use staunch_amqp_codec::{
-    content::ContentHeaderError,
-    frame::{Frame, FrameError, PayloadStart},
+    frame::{Frame, FrameError, PAYLOAD_BYTES_MAX, PayloadStart},
     methods::DecodeError,
+    wire::ArgumentError,
 };
 use staunch_types::{Name, properties::PropertiesError};
+
+use crate::unacked::UnknownTag;
 
 /// Codes of `connection.close`, `channel.close` and `basic.return`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,12 +163,12 @@ pub(crate) enum PeerError {
     HeaderOfClass { class_id: u16 },
     #[error("expected content body, got non content body frame instead")]
     BodyExpected,
-    #[error("content body is {excess} bytes longer than its header says")]
-    BodyTooLong { excess: u64 },
-    #[error("content header: {0}")]
-    Header(ContentHeaderError),
+    #[error("content body frame exceeds remaining content size")]
+    BodyTooLong,
     #[error("content header: {0}")]
     Properties(PropertiesError),
+    #[error("type {kind}, {}: unknown_frame", Octets(.start))]
+    UnknownFrame { kind: u8, start: Box<[u8]> },
     #[error("{0}")]
     Method(DecodeError),
     #[error("unimplemented method")]
@@ -191,23 +193,44 @@ pub(crate) enum PeerError {
     },
     #[error("unknown authentication mechanism '{mechanism}'")]
     UnknownMechanism { mechanism: Name },
-    #[error("response of the authentication mechanism is malformed")]
-    MalformedResponse,
+    #[error("invalid authentication mechanism '{mechanism}'")]
+    InvalidMechanism { mechanism: &'static str },
+    #[error("response of authentication mechanism {mechanism} is malformed")]
+    MalformedResponse { mechanism: &'static str },
     #[error(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
     )]
     LoginRefused { mechanism: &'static str },
+    #[error("New secret was refused by one of the backends")]
+    SecretRefused,
     #[error("no previously declared queue")]
     NoQueueDeclared,
     #[error("attempt to reuse consumer tag '{tag}'")]
     ConsumerTagReused { tag: Name },
     #[error("reached maximum ({max}) of consumers per channel")]
     TooManyConsumers { max: usize },
+    #[error("reply consumer cannot acknowledge")]
+    ReplyConsumerAcks,
+    #[error("reply consumer already set")]
+    ReplyConsumerTwice,
+    #[error("cannot bind or unbind to a volatile (direct reply-to) queue")]
+    ReplyQueueBound,
+    #[error("cannot switch from confirm to tx mode")]
+    TxAfterConfirm,
+    #[error("cannot switch from tx to confirm mode")]
+    ConfirmAfterTx,
+    #[error("channel is not transactional")]
+    NotTransactional,
+    #[error("transaction settles more than {max} deliveries")]
+    TxTooLarge { max: usize },
     #[error("unknown delivery tag {tag}")]
     UnknownDeliveryTag { tag: u64 },
     #[error("{max} deliveries on the channel wait for their acknowledgement")]
     TooManyUnacked { max: usize },
-    #[error("message size {size_bytes} is larger than configured max size {size_bytes_max}")]
+    #[error(
+        "message size {size_bytes} is larger than {}max size {size_bytes_max}",
+        if *.size_bytes_max < u64::from(PAYLOAD_BYTES_MAX) { "configured " } else { "" }
+    )]
     MessageTooLarge {
         size_bytes: u64,
         size_bytes_max: u64,
@@ -224,30 +247,41 @@ impl PeerError {
     /// The code the peer is told; it decides what is closed.
     pub(crate) fn reply_code(&self) -> ReplyCode {
         match self {
-            Self::Frame(_) | Self::Header(_) => ReplyCode::FrameError,
+            Self::Frame(_) | Self::UnknownFrame { .. } | Self::BodyTooLong => ReplyCode::FrameError,
             Self::UnexpectedFrame { .. }
             | Self::ContentWithoutMethod
             | Self::HeaderExpected
             | Self::HeaderOfClass { .. }
-            | Self::BodyExpected
-            | Self::BodyTooLong { .. } => ReplyCode::UnexpectedFrame,
-            Self::Properties(_) | Self::MalformedResponse => ReplyCode::SyntaxError,
+            | Self::BodyExpected => ReplyCode::UnexpectedFrame,
+            Self::Properties(_) | Self::MalformedResponse { .. } => ReplyCode::SyntaxError,
             Self::Method(error) => match error {
-                DecodeError::NoId { .. } => ReplyCode::FrameError,
                 DecodeError::UnknownMethod { .. } => ReplyCode::CommandInvalid,
-                DecodeError::Arguments { .. } => ReplyCode::SyntaxError,
+                DecodeError::Arguments {
+                    source: ArgumentError::Table(_),
+                    ..
+                } => ReplyCode::SyntaxError,
+                DecodeError::NoId { .. } | DecodeError::Arguments { .. } => ReplyCode::FrameError,
             },
-            Self::UnimplementedMethod | Self::UnknownMechanism { .. } => ReplyCode::CommandInvalid,
+            Self::UnimplementedMethod
+            | Self::UnknownMechanism { .. }
+            | Self::InvalidMechanism { .. } => ReplyCode::CommandInvalid,
             Self::UnexpectedMethod { .. } | Self::ChannelNotOpen | Self::ChannelOpenTwice => {
                 ReplyCode::ChannelError
             }
             Self::TooManyChannels { .. }
             | Self::Negotiation { .. }
+            | Self::SecretRefused
             | Self::ConsumerTagReused { .. }
             | Self::TooManyConsumers { .. } => ReplyCode::NotAllowed,
-            Self::LoginRefused { .. } => ReplyCode::AccessRefused,
+            Self::LoginRefused { .. } | Self::ReplyQueueBound => ReplyCode::AccessRefused,
             Self::NoQueueDeclared => ReplyCode::NotFound,
             Self::UnknownDeliveryTag { .. }
+            | Self::ReplyConsumerAcks
+            | Self::ReplyConsumerTwice
+            | Self::TxAfterConfirm
+            | Self::ConfirmAfterTx
+            | Self::NotTransactional
+            | Self::TxTooLarge { .. }
             | Self::TooManyUnacked { .. }
             | Self::MessageTooLarge { .. } => ReplyCode::PreconditionFailed,
             Self::UnfinishedTooLarge { .. } => ReplyCode::ResourceError,
@@ -257,10 +291,17 @@ impl PeerError {
 
     /// A frame that has no place here.
     pub(crate) fn unexpected_frame(frame: Frame<'_>) -> Self {
-        let shown = &frame.payload[..frame.payload.len().min(OCTETS_SHOWN + 1)];
         Self::UnexpectedFrame {
             kind: frame.kind as u8,
-            start: shown.into(),
+            start: payload_start(frame),
+        }
+    }
+
+    /// A frame whose payload its type cannot have, wherever it comes.
+    pub(crate) fn unknown_frame(frame: Frame<'_>) -> Self {
+        Self::UnknownFrame {
+            kind: frame.kind as u8,
+            start: payload_start(frame),
         }
     }
 
@@ -275,6 +316,16 @@ impl PeerError {
             method,
         }
     }
+}
+
+impl From<UnknownTag> for PeerError {
+    fn from(unknown: UnknownTag) -> Self {
+        Self::UnknownDeliveryTag { tag: unknown.0 }
+    }
+}
+
+fn payload_start(frame: Frame<'_>) -> Box<[u8]> {
+    frame.payload[..frame.payload.len().min(OCTETS_SHOWN + 1)].into()
 }
 
 /// How many octets of a payload RabbitMQ prints.

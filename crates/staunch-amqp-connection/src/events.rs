@@ -4,9 +4,10 @@ use staunch_amqp_codec::{
     content::{encode_ack, encode_nack},
     methods::{
         BasicAck, BasicCancel, BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicGetOk, BasicNack,
-        ChannelClose, ChannelCloseOk, ConnectionBlocked, ConnectionUnblocked, ExchangeBindOk,
-        ExchangeDeclareOk, ExchangeDeleteOk, ExchangeUnbindOk, QueueBindOk, QueueDeclareOk,
-        QueueDeleteOk, QueuePurgeOk, QueueUnbindOk,
+        ChannelClose, ChannelCloseOk, ChannelOpenOk, ConnectionBlocked, ConnectionUnblocked,
+        ConnectionUpdateSecretOk, ExchangeBindOk, ExchangeDeclareOk, ExchangeDeleteOk,
+        ExchangeUnbindOk, QueueBindOk, QueueDeclareOk, QueueDeleteOk, QueuePurgeOk, QueueUnbindOk,
+        TxCommitOk,
     },
     wire::ShortStr,
 };
@@ -16,15 +17,17 @@ use staunch_types::{
 };
 
 use crate::{
-    channel::ChannelState,
+    channel::{Channel, ChannelState},
     confirms::{Confirm, Verdict},
     connection::{Connection, PublishStall},
-    error::{Fault, Scope},
+    error::{Fault, MethodId, PeerError, Scope},
     output::short,
     pending::{Awaited, Pending, WriteReply},
     refusal,
     unacked::UNACKED_PER_CHANNEL_MAX,
 };
+
+const UPDATE_SECRET: MethodId = MethodId(10, 70);
 
 impl Connection {
     /// Takes what the node says. After the connection is over, only `ConnectionClosed` counts.
@@ -81,14 +84,25 @@ impl Connection {
             Event::LoginRefused => self.handle_login_refused(),
             Event::VhostOpened => self.handle_vhost_opened(),
             Event::VhostRefused(refusal) => self.handle_vhost_refused(&refusal),
-            Event::SecretUpdated
-            | Event::SecretRefused
-            | Event::ChannelOpened { .. }
-            | Event::ConnectionRefused { .. }
-            | Event::Forced { .. } => {}
+            Event::SecretUpdated => {
+                self.take_pending_of_connection();
+                self.output.method(0, ConnectionUpdateSecretOk);
+            }
+            Event::SecretRefused => {
+                self.take_pending_of_connection();
+                self.fail_connection(&PeerError::SecretRefused.into_fault(UPDATE_SECRET));
+            }
+            Event::ChannelOpened { channel } => self.handle_channel_opened(channel),
+            Event::ConnectionRefused { operation, refusal } => {
+                self.force_close(&refusal::fault(operation, &refusal));
+            }
+            Event::Forced { reason } => self.handle_forced(reason),
             Event::ConnectionClosed => self.handle_connection_closed(),
             Event::Alarm { memory, disk } => self.handle_alarm(memory, disk),
-            Event::Shutdown => self.handle_shutdown(),
+            Event::Shutdown => {
+                let reason = "broker forced connection closure with reason 'shutdown'";
+                self.handle_forced(reason.to_owned());
+            }
         }
     }
 
@@ -102,6 +116,9 @@ impl Connection {
             Some((consumer, tag)) => {
                 self.output
                     .deliver(&consumer.frame, tag, delivery, self.frame_max);
+                if !delivery.settled {
+                    self.ack_timer.arm(self.now);
+                }
             }
             // The channel is closing: the node requeues what is unsettled.
             None => self.output.drop_delivery(delivery),
@@ -182,20 +199,42 @@ impl Connection {
         self.confirms_unsent = unsent;
     }
 
+    /// The pending request, whose answer has come.
+    fn take_pending(&mut self, number: ChannelNumber) -> Pending {
+        let pending = self.pending.take();
+        let pending = pending.expect("the node answers what was asked");
+        assert_eq!(
+            pending.channel, number,
+            "the node answers on the channel it was asked on"
+        );
+        *pending
+    }
+
+    fn take_pending_of_connection(&mut self) {
+        let awaited = self.take_pending(ChannelNumber(0)).awaited;
+        assert!(
+            matches!(awaited, Awaited::SecretUpdated),
+            "the node answered {awaited:?} with word of a secret"
+        );
+    }
+
+    fn handle_channel_opened(&mut self, number: ChannelNumber) {
+        let awaited = self.take_pending(number).awaited;
+        assert!(
+            matches!(awaited, Awaited::ChannelOpened),
+            "the node answered {awaited:?} with an open channel"
+        );
+        self.channels.insert(Channel::new(number));
+        let channel_id = b"";
+        self.output.method(number.0, ChannelOpenOk { channel_id });
+    }
+
     fn handle_reply(&mut self, number: ChannelNumber, reply: Reply) {
         // An answer that crossed with the refusal of something earlier on the channel.
         if self.channels.get_open(number).is_none() {
             return;
         }
-        let pending = self
-            .pending
-            .take()
-            .expect("the node answers what was asked");
-        assert_eq!(
-            pending.channel, number,
-            "the node answers on the channel it was asked on"
-        );
-        let Pending { write, awaited, .. } = *pending;
+        let Pending { write, awaited, .. } = self.take_pending(number);
         match (awaited, reply) {
             (
                 Awaited::QueueDeclared { queue },
@@ -212,25 +251,32 @@ impl Connection {
                 self.write_if(write, number, method);
                 self.open_channel(number).queue_declared_last = Some(queue);
             }
-            (Awaited::Consuming { tag }, Reply::Consuming { consumer, .. }) => {
-                self.write_if(
-                    write,
-                    number,
-                    BasicConsumeOk {
-                        consumer_tag: short(&tag),
-                    },
-                );
-                self.open_channel(number).add_consumer(consumer, tag);
+            (
+                Awaited::Consuming { tag },
+                Reply::Consuming {
+                    consumer,
+                    consumer_timeout,
+                },
+            ) => {
+                let consumer_tag = short(&tag);
+                self.write_if(write, number, BasicConsumeOk { consumer_tag });
+                if let Some(timeout) = consumer_timeout {
+                    self.ack_timer.cover(timeout);
+                }
+                let channel = self.open_channel(number);
+                channel.add_consumer(consumer, tag, consumer_timeout);
+            }
+            (Awaited::ConsumingReplies { tag }, Reply::Consuming { consumer, .. }) => {
+                let consumer_tag = short(&tag);
+                self.write_if(write, number, BasicConsumeOk { consumer_tag });
+                let channel = self.open_channel(number);
+                channel.add_consumer(consumer, tag, None);
+                channel.reply_consumer = Some(consumer);
             }
             (Awaited::Cancelled { tag }, Reply::Cancelled { consumer }) => {
                 self.open_channel(number).remove_consumer(consumer);
-                self.write_if(
-                    write,
-                    number,
-                    BasicCancelOk {
-                        consumer_tag: short(&tag),
-                    },
-                );
+                let consumer_tag = short(&tag);
+                self.write_if(write, number, BasicCancelOk { consumer_tag });
             }
             (
                 Awaited::Got,
@@ -240,14 +286,6 @@ impl Connection {
                 },
             ) => {
                 self.write_got(number, &delivery, ready_count);
-            }
-            (Awaited::Got, Reply::GotNothing) => {
-                self.output.method(
-                    number.0,
-                    BasicGetEmpty {
-                        cluster_id: ShortStr::EMPTY,
-                    },
-                );
             }
             (awaited, reply) => self.write_plain_reply(number, write, &awaited, &reply),
         }
@@ -262,6 +300,11 @@ impl Connection {
         reply: &Reply,
     ) {
         match (awaited, reply) {
+            (Awaited::Got, Reply::GotNothing) => {
+                let cluster_id = ShortStr::EMPTY;
+                self.output.method(number.0, BasicGetEmpty { cluster_id });
+            }
+            (Awaited::Committed, Reply::Committed) => self.output.method(number.0, TxCommitOk),
             (Awaited::ExchangeDeclared, Reply::ExchangeDeclared) => {
                 self.write_if(write, number, ExchangeDeclareOk);
             }
@@ -308,6 +351,9 @@ impl Connection {
             message_count: saturated(ready_count),
         };
         self.output.got(method, delivery, self.frame_max);
+        if !delivery.settled {
+            self.ack_timer.arm(self.now);
+        }
     }
 
     fn handle_refused(&mut self, number: ChannelNumber, operation: Operation, refusal: &Refusal) {

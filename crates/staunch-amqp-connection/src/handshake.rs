@@ -1,7 +1,7 @@
 //! From the protocol header to `connection.open-ok` (AMQP 0-9-1, section 2.2.4).
 //!
-//! Until a client has tuned, no frame of it may exceed 8192 bytes, so a stranger costs little
-//! memory.
+//! Until a client has tuned, no frame of it may exceed [`Config::initial_frame_max`], so a
+//! stranger costs little memory.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use staunch_amqp_codec::{
     wire::ShortStr,
 };
 use staunch_types::{
-    FieldTable, Name, Operation, Peer, Proof, Refusal, Request, Secret,
-    field_table::{TableBuilder, TableRef, Value},
+    FieldTable, Name, Operation, Peer, Refusal, Request,
+    field_table::{TableBuilder, Value},
     request::Login,
 };
 
@@ -26,12 +26,12 @@ use crate::{
     error::{MethodId, PeerError},
     input::{Mistake, decode_method_on_0},
     refusal,
+    sasl::{self, Mechanism},
 };
 
 /// Bytes of the protocol header.
 const HEADER_SIZE_BYTES: usize = 8;
 
-const MECHANISMS: &[u8] = b"PLAIN AMQPLAIN";
 const LOCALES: &[u8] = b"en_US";
 
 const START_OK: MethodId = MethodId(10, 11);
@@ -67,7 +67,7 @@ impl Connection {
                 version_major: 0,
                 version_minor: 9,
                 server_properties: properties.as_table_ref(),
-                mechanisms: MECHANISMS,
+                mechanisms: sasl::offered(&self.config, &self.transport).as_bytes(),
                 locales: LOCALES,
             },
         );
@@ -173,29 +173,28 @@ impl Connection {
             self.client.knows_login_refused = has("authentication_failure_close");
         }
         self.client.properties = properties;
-        let (mechanism, credentials) = match start_ok.mechanism.as_bytes() {
-            b"PLAIN" => ("PLAIN", plain(start_ok.response)),
-            b"AMQPLAIN" => ("AMQPLAIN", amqplain(start_ok.response)),
-            other => {
-                let mechanism = Name::new(other).expect("a short string is a name");
-                return Err(PeerError::UnknownMechanism { mechanism });
-            }
+        let transport = &*self.transport;
+        let name = start_ok.mechanism.as_bytes();
+        let mechanism = Mechanism::chosen(name, &self.config, transport)?;
+        let claim = mechanism.claim(start_ok.response, transport)?;
+        let mechanism = mechanism.name();
+        self.state = State::LoggingIn { mechanism };
+        let Some(claim) = claim else {
+            self.handle_login_refused();
+            return Ok(());
         };
-        let (user, password) = credentials.ok_or(PeerError::MalformedResponse)?;
-        let user = Name::new(user).map_err(|_| PeerError::MalformedResponse)?;
         self.requests.push(Request::Login(Login {
-            user,
-            proof: Proof::Password(Secret(password.to_vec())),
-            loopback: self.peer_is_loopback,
+            user: claim.user,
+            proof: claim.proof,
+            loopback: transport.is_loopback,
             peer: Box::new(Peer {
-                address: None,
-                local_address: None,
-                tls: None,
+                address: transport.address,
+                local_address: transport.local_address,
+                tls: transport.tls.as_ref().map(|tls| tls.version),
                 mechanism,
                 client_properties: self.client.properties.clone(),
             }),
         }));
-        self.state = State::LoggingIn { mechanism };
         Ok(())
     }
 
@@ -256,23 +255,6 @@ fn negotiate(field: &'static str, value: u32, min: u32, max: u32) -> Result<(), 
 
 fn heartbeat_seconds(interval: Duration) -> u16 {
     u16::try_from(interval.as_secs()).unwrap_or(u16::MAX)
-}
-
-/// SASL PLAIN (RFC 4616): `authorization \0 user \0 password`. The first part is ignored.
-fn plain(response: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut parts = response.split(|byte| *byte == 0);
-    let (_, user, password) = (parts.next()?, parts.next()?, parts.next()?);
-    parts.next().is_none().then_some((user, password))
-}
-
-/// AMQPLAIN: a field table without its length, with `LOGIN` and `PASSWORD`.
-fn amqplain(response: &[u8]) -> Option<(&[u8], &[u8])> {
-    let table = TableRef::parse(response).ok()?;
-    let text = |key| match table.get(key) {
-        Some(Value::LongStr(bytes)) => Some(bytes),
-        _ => None,
-    };
-    Some((text("LOGIN")?, text("PASSWORD")?))
 }
 
 /// What the server says about itself; some clients insist on `product` and `version`.

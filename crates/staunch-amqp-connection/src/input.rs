@@ -6,13 +6,14 @@
 use bytes::Bytes;
 use staunch_amqp_codec::{
     frame::{Frame, FrameKind, decode_frame},
-    methods::{ConnectionCloseOk, ConnectionUpdateSecretOk, Method},
+    methods::{ConnectionCloseOk, ConnectionUpdateSecret, Method},
 };
-use staunch_types::{Request, request::Publish};
+use staunch_types::{ChannelNumber, Request, Secret, request::Publish};
 
 use crate::{
     connection::{Connection, State},
     error::{MethodId, PeerError},
+    pending::{Awaited, WriteReply},
     publish::WholePublish,
 };
 
@@ -23,6 +24,12 @@ pub(crate) enum Taken {
     /// A publish that has to wait: reading stops before it.
     No,
 }
+
+/// Class and method id, before the arguments of a method.
+const METHOD_ID_BYTES: usize = 4;
+
+/// A content header without properties, and without their flags.
+const CONTENT_HEADER_BYTES_MIN: usize = 12;
 
 /// A mistake and the method it was made in.
 pub(crate) type Mistake = (PeerError, MethodId);
@@ -97,6 +104,9 @@ impl Connection {
     }
 
     fn take_frame(&mut self, frame: Frame<'_>) -> Result<Taken, Mistake> {
+        if !has_possible_size(frame) && !self.is_released() {
+            return Err((PeerError::unknown_frame(frame), MethodId::default()));
+        }
         match self.state {
             State::Running if frame.channel != 0 => self.take_channel_frame(frame),
             State::Running => self.take_connection_frame(frame).map(|()| Taken::Yes),
@@ -126,9 +136,8 @@ impl Connection {
                 self.close_for_client(&close);
                 Ok(())
             }
-            // The secret of PLAIN does not expire.
-            Method::ConnectionUpdateSecret(_) => {
-                self.output.method(0, ConnectionUpdateSecretOk);
+            Method::ConnectionUpdateSecret(update) => {
+                self.take_update_secret(&update);
                 Ok(())
             }
             _ => Err((
@@ -136,6 +145,12 @@ impl Connection {
                 MethodId::of_payload(frame.payload),
             )),
         }
+    }
+
+    fn take_update_secret(&mut self, update: &ConnectionUpdateSecret<'_>) {
+        let secret = Secret(update.new_secret.to_vec());
+        self.requests.push(Request::UpdateSecret { secret });
+        self.await_reply(ChannelNumber(0), WriteReply::Yes, Awaited::SecretUpdated);
     }
 
     /// After `connection.close` from this side only its answer counts, or a close that crossed.
@@ -148,6 +163,16 @@ impl Connection {
             Ok(Method::ConnectionClose(_)) => self.output.method(0, ConnectionCloseOk),
             Ok(_) | Err(_) => {}
         }
+    }
+}
+
+/// Whether the payload could be one of the frame's type, as far as sizes tell.
+fn has_possible_size(frame: Frame<'_>) -> bool {
+    match frame.kind {
+        FrameKind::Method => frame.payload.len() >= METHOD_ID_BYTES,
+        FrameKind::Header => frame.payload.len() >= CONTENT_HEADER_BYTES_MIN,
+        FrameKind::Body => true,
+        FrameKind::Heartbeat => frame.payload.is_empty(),
     }
 }
 

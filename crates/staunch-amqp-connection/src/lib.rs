@@ -36,13 +36,15 @@
 //!
 //! # What bounds memory
 //!
-//! Frames before tuning: 8192 bytes. Bodies: `body_size_bytes_max`, grown as bytes arrive, four
-//! unfinished ones per connection. Unconfirmed publishes: [`UNCONFIRMED_PER_CHANNEL_MAX`], then
-//! reading stops. Unsettled deliveries: [`UNACKED_PER_CHANNEL_MAX`], then the node gets no more
-//! credit. Replies: [`REPLIES_SIZE_BYTES_MAX`], then reading stops. Deliveries to be written:
-//! the node's window. Consumers: [`CONSUMERS_PER_CHANNEL_MAX`] per channel. Requests: what one
-//! call of `handle_input` was given.
+//! Frames before tuning: [`Config::initial_frame_max`]. Bodies: `body_size_bytes_max`, grown as
+//! bytes arrive, four unfinished ones per connection. Unconfirmed publishes:
+//! [`UNCONFIRMED_PER_CHANNEL_MAX`], then reading stops. Unsettled deliveries:
+//! [`UNACKED_PER_CHANNEL_MAX`], then the node gets no more credit. Settlements of a transaction:
+//! [`TX_SETTLES_MAX`], then the channel is closed. Replies: [`REPLIES_SIZE_BYTES_MAX`], then
+//! reading stops. Deliveries to be written: the node's window. Consumers:
+//! [`CONSUMERS_PER_CHANNEL_MAX`] per channel. Requests: what one call of `handle_input` was given.
 
+mod ack_timeout;
 mod alarm;
 mod channel;
 mod close;
@@ -60,7 +62,10 @@ mod output;
 mod pending;
 mod publish;
 mod refusal;
+mod sasl;
 mod token;
+mod transport;
+mod tx;
 mod unacked;
 
 #[cfg(test)]
@@ -73,4 +78,7 @@ pub use confirms::UNCONFIRMED_PER_CHANNEL_MAX;
 pub use connection::Connection;
 pub use error::ReplyCode;
 pub use output::REPLIES_SIZE_BYTES_MAX;
+pub use sasl::Mechanism;
+pub use transport::{Tls, Transport};
+pub use tx::TX_SETTLES_MAX;
 pub use unacked::UNACKED_PER_CHANNEL_MAX;

@@ -7,7 +7,7 @@ use staunch_amqp_codec::{
     frame::{Frame, FrameKind},
     methods::{
         AccessRequestOk, BasicCancelOk, BasicPublish, BasicQosOk, BasicRecoverOk, ChannelCloseOk,
-        ChannelFlowOk, ChannelOpenOk, ConfirmSelectOk, Method,
+        ChannelFlowOk, ConfirmSelectOk, Method, TxRollbackOk, TxSelectOk,
     },
     wire::ShortStr,
 };
@@ -21,6 +21,7 @@ use crate::{
     input::{Mistake, Taken, decode_method},
     pending::{Awaited, Pending, WriteReply},
     publish::Assembly,
+    tx::Tx,
     unacked::SettleScope,
 };
 
@@ -81,13 +82,11 @@ impl Connection {
         };
         let channel_max = self.channel_max;
         if channel_max != 0 && count >= usize::from(channel_max) {
-            return Err((PeerError::TooManyChannels { channel_max }, method_id));
+            return Err((PeerError::TooManyChannels { channel_max }, none));
         }
-        let number = ChannelNumber(number);
-        self.channels.insert(Channel::new(number));
-        self.requests.push(Request::OpenChannel { channel: number });
-        self.output
-            .method(number.0, ChannelOpenOk { channel_id: b"" });
+        let channel = ChannelNumber(number);
+        self.requests.push(Request::OpenChannel { channel });
+        self.await_reply(channel, WriteReply::Yes, Awaited::ChannelOpened);
         Ok(())
     }
 
@@ -193,16 +192,18 @@ impl Connection {
                 self.output.method(number.0, AccessRequestOk { ticket: 1 });
             }
             Method::ConfirmSelect(select) => {
-                self.open_channel(number)
-                    .confirms
-                    .get_or_insert_with(Confirms::new);
+                let channel = self.open_channel(number);
+                if channel.tx.is_some() {
+                    return Err(PeerError::ConfirmAfterTx);
+                }
+                channel.confirms.get_or_insert_with(Confirms::new);
                 if !select.nowait {
                     self.output.method(number.0, ConfirmSelectOk);
                 }
             }
-            Method::TxSelect(_) | Method::TxCommit(_) | Method::TxRollback(_) => {
-                return Err(PeerError::not_implemented(method.name()));
-            }
+            Method::TxSelect(_) => return self.take_tx_select(number),
+            Method::TxCommit(_) => return self.take_tx_commit(number),
+            Method::TxRollback(_) => return self.take_tx_rollback(number),
             _ => return Err(PeerError::UnimplementedMethod),
         }
         Ok(())
@@ -280,7 +281,47 @@ impl Connection {
         if !requeue {
             return Err(PeerError::not_implemented("requeue=false"));
         }
-        self.settle(number, SettleScope::All, Outcome::Requeue)
+        let channel = self
+            .channels
+            .get_open(number)
+            .expect("methods are taken on an open channel only");
+        channel.settle_now(SettleScope::All, Outcome::Requeue, &mut self.requests)
+    }
+
+    /// `tx.select`; a second one changes nothing.
+    fn take_tx_select(&mut self, number: ChannelNumber) -> Result<(), PeerError> {
+        let channel = self.open_channel(number);
+        if channel.confirms.is_some() {
+            return Err(PeerError::TxAfterConfirm);
+        }
+        if channel.tx.is_none() {
+            channel.tx = Some(Box::new(Tx::default()));
+            self.requests.push(Request::SelectTx { channel: number });
+        }
+        self.output.method(number.0, TxSelectOk);
+        Ok(())
+    }
+
+    fn take_tx_commit(&mut self, number: ChannelNumber) -> Result<(), PeerError> {
+        let tx = self.open_channel(number).tx.as_mut();
+        let settles = tx.ok_or(PeerError::NotTransactional)?.commit(number);
+        self.requests.push(Request::Commit {
+            channel: number,
+            settles,
+        });
+        self.await_reply(number, WriteReply::Yes, Awaited::Committed);
+        Ok(())
+    }
+
+    /// `tx.rollback`: deliveries settled since are outstanding again; they are not sent again
+    /// (RabbitMQ).
+    fn take_tx_rollback(&mut self, number: ChannelNumber) -> Result<(), PeerError> {
+        let channel = self.open_channel(number);
+        let tx = channel.tx.as_mut().ok_or(PeerError::NotTransactional)?;
+        tx.roll_back(&mut channel.unacked);
+        self.requests.push(Request::Rollback { channel: number });
+        self.output.method(number.0, TxRollbackOk);
+        Ok(())
     }
 
     fn take_cancel(&mut self, number: ChannelNumber, tag: ShortStr<'_>, write: WriteReply) {

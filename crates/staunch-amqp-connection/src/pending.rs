@@ -5,6 +5,7 @@ use staunch_types::{ChannelNumber, Name};
 /// A request that was sent and how its answer is to be written.
 #[derive(Debug)]
 pub(crate) struct Pending {
+    /// 0 for the connection itself.
     pub(crate) channel: ChannelNumber,
     pub(crate) write: WriteReply,
     pub(crate) awaited: Awaited,
@@ -36,6 +37,10 @@ pub(crate) enum Awaited {
     QueuePurged,
     QueueDeleted,
     Consuming { tag: Name },
+    ConsumingReplies { tag: Name },
     Cancelled { tag: Name },
     Got,
+    ChannelOpened,
+    SecretUpdated,
+    Committed,
 }

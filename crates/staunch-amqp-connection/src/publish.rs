@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use staunch_amqp_codec::{
-    content::{CONTENT_CLASS_ID, ContentHeader},
+    content::{CONTENT_CLASS_ID, ContentHeader, ContentHeaderError},
     frame::{FRAME_END, FRAME_HEADER_BYTES, Frame, FrameKind, PAYLOAD_BYTES_MAX},
     methods::BasicPublish,
 };
@@ -156,7 +156,8 @@ impl Assembly {
     /// Takes the next frame of the content. True when it was the last.
     ///
     /// # Errors
-    /// A frame out of place (505), a malformed header (501, 502), a body above the limit (406).
+    /// A frame out of place (505), a body longer than announced (501), malformed properties
+    /// (502), a body above the limit (406).
     pub(crate) fn push(
         &mut self,
         frame: Frame<'_>,
@@ -169,10 +170,7 @@ impl Assembly {
             }
             (Some(header), FrameKind::Body) => {
                 let (size, left) = (frame.payload.len() as u64, header.body_left);
-                let excess = size.saturating_sub(left);
-                header.body_left = left
-                    .checked_sub(size)
-                    .ok_or(PeerError::BodyTooLong { excess })?;
+                header.body_left = left.checked_sub(size).ok_or(PeerError::BodyTooLong)?;
                 self.buffer.extend_from_slice(frame.payload);
                 Ok(header.body_left == 0)
             }
@@ -199,12 +197,8 @@ impl Assembly {
         body_size_bytes_max: usize,
     ) -> Result<bool, PeerError> {
         let header = ContentHeader::decode(payload).map_err(|error| match error {
-            staunch_amqp_codec::content::ContentHeaderError::WrongClass { class_id } => {
-                PeerError::HeaderOfClass { class_id }
-            }
-            truncated @ staunch_amqp_codec::content::ContentHeaderError::Truncated { .. } => {
-                PeerError::Header(truncated)
-            }
+            ContentHeaderError::WrongClass { class_id } => PeerError::HeaderOfClass { class_id },
+            ContentHeaderError::Truncated { .. } => PeerError::HeaderExpected,
         })?;
         let (size_bytes, size_bytes_max) = (header.body_size_bytes, body_size_bytes_max as u64);
         if size_bytes > size_bytes_max {

@@ -71,7 +71,8 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
 fn method_id(operation: Operation) -> MethodId {
     match operation {
         Operation::OpenVhost => MethodId(10, 40),
-        Operation::OpenChannel => MethodId(20, 10),
+        // RabbitMQ blames no method when a channel is one too many.
+        Operation::OpenChannel => MethodId::default(),
         Operation::Commit => MethodId(90, 20),
         Operation::DeclareExchange => MethodId(40, 10),
         Operation::DeleteExchange => MethodId(40, 20),
@@ -156,6 +157,106 @@ mod tests {
             &Refusal::DefaultExchange,
             403,
             "ACCESS_REFUSED - operation not permitted on the default exchange",
+        );
+    }
+
+    #[test]
+    fn texts_of_the_node_are_passed_on() {
+        let why = || "why".to_owned();
+        check(
+            &Refusal::Precondition(why()),
+            406,
+            "PRECONDITION_FAILED - why",
+        );
+        check(
+            &Refusal::LimitReached(why()),
+            406,
+            "PRECONDITION_FAILED - why",
+        );
+        check(&Refusal::AccessRefused(why()), 403, "ACCESS_REFUSED - why");
+        check(
+            &Refusal::ResourceLocked(why()),
+            405,
+            "RESOURCE_LOCKED - why",
+        );
+        check(&Refusal::NotAllowed(why()), 530, "NOT_ALLOWED - why");
+        check(
+            &Refusal::NotImplemented(why()),
+            540,
+            "NOT_IMPLEMENTED - why",
+        );
+        check(&Refusal::ResourceError(why()), 506, "RESOURCE_ERROR - why");
+    }
+
+    #[test]
+    fn texts_about_a_queue_or_exchange() {
+        let (name, vhost) = (Name::from_static("q"), Name::from_static("/"));
+        let queue = Resource::Queue;
+        let names = || (name.clone(), vhost.clone());
+        let (queue_name, vhost_name) = names();
+        check(
+            &Refusal::QueueLocked {
+                queue: queue_name,
+                vhost: vhost_name,
+            },
+            405,
+            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It \
+             could be originally declared on another connection or the exclusive property value \
+             does not match that of the original declaration.",
+        );
+        let (queue_name, vhost_name) = names();
+        check(
+            &Refusal::QueueInExclusiveUse {
+                queue: queue_name,
+                vhost: vhost_name,
+            },
+            403,
+            "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use",
+        );
+        let (name, vhost) = names();
+        check(
+            &Refusal::InUse {
+                resource: queue,
+                name,
+                vhost,
+            },
+            406,
+            "PRECONDITION_FAILED - queue 'q' in vhost '/' in use",
+        );
+        let (queue_name, vhost_name) = names();
+        check(
+            &Refusal::NotEmpty {
+                queue: queue_name,
+                vhost: vhost_name,
+            },
+            406,
+            "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty",
+        );
+        check(
+            &Refusal::ReservedName {
+                resource: queue,
+                name: Name::from_static("amq.x"),
+            },
+            403,
+            "ACCESS_REFUSED - queue name 'amq.x' contains reserved prefix 'amq.*'",
+        );
+        let exchange = Name::from_static("amq.topic");
+        check(
+            &Refusal::SystemResource {
+                resource: Resource::Exchange,
+                name: exchange.clone(),
+                vhost: Name::from_static("/"),
+            },
+            403,
+            "ACCESS_REFUSED - deletion of system exchange 'amq.topic' in vhost '/' not allowed",
+        );
+        check(
+            &Refusal::InternalExchange {
+                exchange,
+                vhost: Name::from_static("/"),
+            },
+            403,
+            "ACCESS_REFUSED - cannot publish to internal exchange 'amq.topic' in vhost '/'",
         );
     }
 

@@ -1,13 +1,18 @@
 //! The machine as a client and a node see it: methods in, text out.
 
+mod ack_timeout;
 mod alarms;
 mod channels;
 mod chaos;
 mod confirms;
 mod consumers;
 mod handshake;
+mod hostile;
 mod limits;
 mod publishes;
+mod replies;
+mod sasl;
+mod tx;
 
 use std::fmt::Write;
 
@@ -27,10 +32,13 @@ use staunch_types::{
     field_table::{TableBuilder, TableRef},
 };
 
-use crate::{Config, Connection};
+use crate::{Config, Connection, Transport};
 
 const SECOND: u64 = 1_000_000_000;
 const CHANNEL: ChannelNumber = ChannelNumber(1);
+const OPEN: ChannelOpen<'_> = ChannelOpen {
+    out_of_band: ShortStr::EMPTY,
+};
 
 fn text(text: &str) -> ShortStr<'_> {
     ShortStr::new(text.as_bytes()).unwrap()
@@ -47,7 +55,7 @@ impl Bench {
     fn new(config: Config) -> Self {
         let now = Timestamp(SECOND);
         Self {
-            connection: Connection::new(config, true, 42, now),
+            connection: Connection::new(config, Transport::loopback(), 42, now),
             now,
             unread: Vec::new(),
         }
@@ -82,12 +90,7 @@ impl Bench {
     /// With channel 1 open.
     fn open() -> Self {
         let mut bench = Self::open_with(small_config());
-        bench.method(
-            1,
-            ChannelOpen {
-                out_of_band: ShortStr::EMPTY,
-            },
-        );
+        bench.open_channel(1);
         bench.output();
         bench.requests();
         bench
@@ -104,6 +107,12 @@ impl Bench {
         bench.output();
         bench.requests();
         bench
+    }
+
+    fn open_channel(&mut self, number: u16) {
+        self.method(number, OPEN);
+        let channel = ChannelNumber(number);
+        self.event(Event::ChannelOpened { channel });
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -370,6 +379,10 @@ fn print_request(request: &Request) -> String {
                 settle.consumer, settle.first, settle.outcome
             )
         }
+        Request::Login(login) => format!(
+            "login {:?} {} {:?}\n",
+            login.user, login.peer.mechanism, login.proof
+        ),
         other => format!("{other:?}\n"),
     }
 }

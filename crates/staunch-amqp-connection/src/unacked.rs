@@ -101,7 +101,8 @@ impl UnackedDeliveries {
         tag
     }
 
-    /// Takes out what `scope` names, calling `settled` for each in order of tags.
+    /// Takes out what `scope` names, calling `settled` with each tag and delivery in order of
+    /// tags.
     ///
     /// # Errors
     /// [`UnknownTag`] if the tag is not outstanding; nothing is settled then.
@@ -109,10 +110,10 @@ impl UnackedDeliveries {
     pub(crate) fn settle(
         &mut self,
         scope: SettleScope,
-        mut settled: impl FnMut(Unacked),
+        mut settled: impl FnMut(u64, Unacked),
     ) -> Result<(), UnknownTag> {
         match scope {
-            SettleScope::One(tag) => settled(self.take(tag).ok_or(UnknownTag(tag))?),
+            SettleScope::One(tag) => settled(tag, self.take(tag).ok_or(UnknownTag(tag))?),
             SettleScope::UpTo(tag) => {
                 if !self.is_outstanding(tag) {
                     return Err(UnknownTag(tag));
@@ -124,6 +125,33 @@ impl UnackedDeliveries {
         self.drop_holes();
         self.move_stragglers();
         Ok(())
+    }
+
+    /// Makes outstanding again what was settled under `tag`.
+    ///
+    /// # Panics
+    /// If the tag was never given out or is outstanding.
+    pub(crate) fn put_back(&mut self, tag: u64, delivery: Unacked) {
+        let replaced = match self.place(tag) {
+            Some(place) => self.ring[place].replace(delivery),
+            None => self.stragglers.insert(tag, delivery),
+        };
+        assert!(replaced.is_none(), "only what was settled is put back");
+        self.count += 1;
+    }
+
+    /// The oldest outstanding delivery and its tag.
+    pub(crate) fn oldest(&self) -> Option<(u64, Unacked)> {
+        if let Some((&tag, &delivery)) = self.stragglers.first_key_value() {
+            return Some((tag, delivery));
+        }
+        let front = self.ring.front().copied().flatten();
+        front.map(|delivery| (self.base, delivery))
+    }
+
+    /// The tag of the next delivery: all before it have been given out.
+    pub(crate) fn next_tag(&self) -> u64 {
+        self.base + self.ring.len() as u64
     }
 
     pub(crate) fn check_invariants(&self) {
@@ -149,10 +177,6 @@ impl UnackedDeliveries {
         );
     }
 
-    fn next_tag(&self) -> u64 {
-        self.base + self.ring.len() as u64
-    }
-
     /// Place of a tag in the ring.
     #[inline]
     fn place(&self, tag: u64) -> Option<usize> {
@@ -176,21 +200,22 @@ impl UnackedDeliveries {
         taken
     }
 
-    fn take_up_to(&mut self, tag: u64, mut settled: impl FnMut(Unacked)) {
+    fn take_up_to(&mut self, tag: u64, mut settled: impl FnMut(u64, Unacked)) {
         while let Some(oldest) = self.stragglers.first_entry()
             && *oldest.key() <= tag
         {
-            settled(oldest.remove());
+            let (tag, delivery) = oldest.remove_entry();
+            settled(tag, delivery);
             self.count -= 1;
         }
         while self.base <= tag
             && let Some(front) = self.ring.pop_front()
         {
-            self.base += 1;
             if let Some(delivery) = front {
-                settled(delivery);
+                settled(self.base, delivery);
                 self.count -= 1;
             }
+            self.base += 1;
         }
     }
 
@@ -236,14 +261,14 @@ mod tests {
         let oldest = unacked.push(delivery(0));
         for index in 1..100_000 {
             let tag = unacked.push(delivery(index));
-            unacked.settle(SettleScope::One(tag), |_| {}).unwrap();
+            unacked.settle(SettleScope::One(tag), |_, _| {}).unwrap();
             unacked.push_settled();
             assert!(unacked.ring.len() <= 2 + HOLES_MIN);
         }
         unacked.check_invariants();
         let mut settled = Vec::new();
         unacked
-            .settle(SettleScope::One(oldest), |d| settled.push(d))
+            .settle(SettleScope::One(oldest), |_, d| settled.push(d))
             .unwrap();
         assert_eq!(settled, [delivery(0)]);
         assert_eq!(unacked.count(), 0);
@@ -255,6 +280,8 @@ mod tests {
         PushSettled,
         PushMany(usize),
         Settle(SettleScope),
+        /// Of all that `Settle` took.
+        PutBack,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -269,6 +296,7 @@ mod tests {
             2 => Just(Step::PushSettled),
             1 => (0..800_usize).prop_map(Step::PushMany),
             6 => settle.prop_map(Step::Settle),
+            1 => Just(Step::PutBack),
         ];
         prop::collection::vec(step, 0..120)
     }
@@ -278,6 +306,7 @@ mod tests {
         fn behaves_as_a_sorted_map(steps in steps()) {
             let mut unacked = UnackedDeliveries::new();
             let mut model = BTreeMap::new();
+            let mut taken = Vec::new();
             let mut next = 1_u64;
             for step in steps {
                 match step {
@@ -293,7 +322,7 @@ mod tests {
                     Step::PushMany(count) => for _ in 0..count {
                         let tag = unacked.push(delivery(next));
                         prop_assert_eq!(tag, next);
-                        unacked.settle(SettleScope::One(tag), |_| {}).unwrap();
+                        unacked.settle(SettleScope::One(tag), |_, _| {}).unwrap();
                         next += 1;
                     },
                     Step::Settle(scope) => {
@@ -308,13 +337,24 @@ mod tests {
                             SettleScope::All => Ok(model.keys().copied().collect()),
                         };
                         let mut settled = Vec::new();
-                        let result = unacked.settle(scope, |d| settled.push(d.index.0));
+                        let result = unacked.settle(scope, |tag, d| {
+                            assert_eq!(d, delivery(tag));
+                            settled.push(tag);
+                        });
                         prop_assert_eq!(result.map(|()| settled), expected.clone());
                         expected.iter().flatten().for_each(|tag| { model.remove(tag); });
+                        taken.extend(expected.into_iter().flatten());
                     }
+                    Step::PutBack => for tag in taken.drain(..) {
+                        unacked.put_back(tag, delivery(tag));
+                        model.insert(tag, delivery(tag));
+                    },
                 }
                 unacked.check_invariants();
                 prop_assert_eq!(unacked.count(), model.len());
+                let oldest = model.first_key_value().map(|(tag, delivery)| (*tag, *delivery));
+                prop_assert_eq!(unacked.oldest(), oldest);
+                prop_assert_eq!(unacked.next_tag(), next);
             }
         }
     }

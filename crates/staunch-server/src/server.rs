@@ -244,6 +244,8 @@ fn connection_config(config: &Config) -> staunch_amqp_connection::Config {
         channel_max: config.channel_max,
         heartbeat: config.heartbeat,
         handshake_timeout: config.handshake_timeout,
+        mechanisms: config.auth_mechanisms.0.clone(),
+        consumer_timeout: (!config.consumer_timeout.is_zero()).then_some(config.consumer_timeout),
         body_size_bytes_max: usize::try_from(config.max_message_size.0).unwrap_or(usize::MAX),
         product: config.product.clone(),
         version: config.product_version.clone(),

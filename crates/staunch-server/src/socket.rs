@@ -10,7 +10,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use staunch_amqp_connection::Connection;
+use staunch_amqp_connection::{Connection, Tls, Transport};
 use staunch_types::{ConnectionId, Request, Timestamp};
 use tokio::time;
 
@@ -64,7 +64,16 @@ pub(crate) async fn serve(id: ConnectionId, arrival: Arrival, shared: Shared) {
     let now = shared.clock.now();
     let seed = shared.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let config = shared.connection_config.clone();
-    let machine = Connection::new(config, arrival.is_loopback, seed, now);
+    let transport = Transport {
+        address: Some(peer),
+        local_address: arrival.local,
+        is_loopback: arrival.is_loopback,
+        tls: arrival.tls.map(|version| Tls {
+            version,
+            certificate_user: arrival.certificate_user.clone(),
+        }),
+    };
+    let machine = Connection::new(config, transport, seed, now);
     let mailbox = Arc::new(Mailbox::default());
     let connected = FromConnection::Connected(id, mailbox.clone());
     if !shared.node.send(connected).await {

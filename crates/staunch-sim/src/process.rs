@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use staunch_amqp_connection::{Config, Connection};
+use staunch_amqp_connection::{Config, Connection, Transport};
 use staunch_log::{Background, Note, Reader, Writer};
 use staunch_node::{Input, Node, NodeConfig, Output, Recovered, StartError, recover};
 use staunch_types::{ConnectionId, Event, Request, Timestamp};
@@ -112,7 +112,12 @@ impl Process {
     /// A client connected.
     pub fn accept(&mut self, id: ConnectionId, now: Timestamp) {
         let seed = self.random.next_u64();
-        let machine = Connection::new(Arc::clone(&self.connection_config), true, seed, now);
+        let machine = Connection::new(
+            Arc::clone(&self.connection_config),
+            Transport::loopback(),
+            seed,
+            now,
+        );
         let peer = Peer {
             machine,
             input: BytesMut::new(),

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use staunch_amqp_codec::methods::{
     BasicAck, BasicGet, BasicNack, ChannelClose, ChannelCloseOk, ConfirmSelect, ConnectionClose,
+    ConnectionUpdateSecret, TxCommit, TxRollback, TxSelect,
 };
 use staunch_types::PublishSeq;
 
@@ -11,108 +12,88 @@ use super::*;
 /// Answers what is answered and delivers three messages to a consumer. It confirms nothing,
 /// because how acks are gathered does depend on how input is cut.
 fn answer(request: &Request, events: &mut Vec<Event>) {
-    let reply = |channel, reply| Event::Reply { channel, reply };
+    if let Some((channel, reply)) = reply_to(request) {
+        events.push(Event::Reply { channel, reply });
+    }
     match request {
-        Request::Login(login) => events.push(Event::LoginAccepted {
-            user: login.user.clone(),
-        }),
+        Request::Login(login) => {
+            let user = login.user.clone();
+            events.push(Event::LoginAccepted { user });
+        }
         Request::OpenVhost { .. } => events.push(Event::VhostOpened),
         Request::UpdateSecret { .. } => events.push(Event::SecretUpdated),
-        Request::OpenChannel { channel } => {
-            events.push(Event::ChannelOpened { channel: *channel });
-        }
-        Request::ConsumeReplies { channel } => {
-            let reply = reply(
-                *channel,
-                Reply::Consuming {
-                    consumer: ConsumerKey(8),
-                    consumer_timeout: None,
-                },
-            );
-            events.push(reply);
-        }
-        Request::Commit { channel, .. } => events.push(reply(*channel, Reply::Committed)),
-        Request::SelectTx { .. }
-        | Request::Rollback { .. }
-        | Request::Publish(_)
-        | Request::Settle(_)
-        | Request::LimitChannel { .. }
-        | Request::Drained { .. } => {}
-        Request::DeclareExchange(declare) => {
-            events.push(reply(declare.channel, Reply::ExchangeDeclared));
-        }
-        Request::DeleteExchange { channel, .. } => {
-            events.push(reply(*channel, Reply::ExchangeDeleted));
-        }
-        Request::Bind(binding) => events.push(reply(binding.channel, Reply::Bound)),
-        Request::Unbind(binding) => events.push(reply(binding.channel, Reply::Unbound)),
+        &Request::OpenChannel { channel } => events.push(Event::ChannelOpened { channel }),
+        &Request::CloseChannel { channel } => events.push(Event::ChannelClosed { channel }),
+        Request::CloseConnection => events.push(Event::ConnectionClosed),
+        Request::Consume(consume) => events.extend((0..3).map(|index| {
+            Event::Delivery(Delivery {
+                channel: consume.channel,
+                ..delivery(index)
+            })
+        })),
+        _ => {}
+    }
+}
+
+/// The reply to a request on a channel that gets one.
+fn reply_to(request: &Request) -> Option<(ChannelNumber, Reply)> {
+    let consuming = |key| Reply::Consuming {
+        consumer: ConsumerKey(key),
+        consumer_timeout: None,
+    };
+    Some(match request {
+        Request::DeclareExchange(declare) => (declare.channel, Reply::ExchangeDeclared),
+        &Request::DeleteExchange { channel, .. } => (channel, Reply::ExchangeDeleted),
+        Request::Bind(binding) => (binding.channel, Reply::Bound),
+        Request::Unbind(binding) => (binding.channel, Reply::Unbound),
         Request::DeclareQueue(declare) => {
-            let answer = Reply::QueueDeclared {
-                ready_count: 1,
-                consumer_count: 0,
+            let (ready_count, consumer_count) = (1, 0);
+            let declared = Reply::QueueDeclared {
+                ready_count,
+                consumer_count,
             };
-            events.push(reply(declare.channel, answer));
+            (declare.channel, declared)
         }
-        Request::PurgeQueue { channel, .. } => {
-            events.push(reply(*channel, Reply::QueuePurged { count: 1 }));
-        }
-        Request::DeleteQueue { channel, .. } => {
-            events.push(reply(*channel, Reply::QueueDeleted { count: 1 }));
-        }
-        Request::Consume(consume) => {
-            let (channel, consumer) = (consume.channel, ConsumerKey(7));
-            events.push(reply(
-                channel,
-                Reply::Consuming {
-                    consumer,
-                    consumer_timeout: None,
-                },
-            ));
-            events.extend((0..3).map(|index| {
-                Event::Delivery(Delivery {
-                    channel,
-                    ..delivery(index)
-                })
-            }));
-        }
-        Request::Cancel { channel, consumer } => {
-            events.push(reply(
-                *channel,
-                Reply::Cancelled {
-                    consumer: *consumer,
-                },
-            ));
-        }
-        Request::Get { channel, .. } => {
+        &Request::PurgeQueue { channel, .. } => (channel, Reply::QueuePurged { count: 1 }),
+        &Request::DeleteQueue { channel, .. } => (channel, Reply::QueueDeleted { count: 1 }),
+        Request::Consume(consume) => (consume.channel, consuming(7)),
+        &Request::ConsumeReplies { channel } => (channel, consuming(8)),
+        &Request::Cancel { channel, consumer } => (channel, Reply::Cancelled { consumer }),
+        &Request::Commit { channel, .. } => (channel, Reply::Committed),
+        &Request::Get { channel, .. } => {
             let delivery = Delivery {
+                channel,
                 consumer: ConsumerKey(9),
                 ..delivery(50)
             };
-            events.push(reply(
-                *channel,
-                Reply::Got {
-                    delivery,
-                    ready_count: 0,
-                },
-            ));
+            let got = Reply::Got {
+                delivery,
+                ready_count: 0,
+            };
+            (channel, got)
         }
-        Request::CloseChannel { channel } => {
-            events.push(Event::ChannelClosed { channel: *channel });
-        }
-        Request::CloseConnection => events.push(Event::ConnectionClosed),
-    }
+        _ => return None,
+    })
 }
+
+const GET: BasicGet<'_> = BasicGet {
+    ticket: 0,
+    queue: ShortStr::from_static("q"),
+    no_ack: false,
+};
 
 /// A session with a little of everything.
 fn script() -> Vec<u8> {
     let mut out = b"AMQP\0\0\x09\x01".to_vec();
-    let open = ChannelOpen {
-        out_of_band: ShortStr::EMPTY,
-    };
+    let open = OPEN;
     let (reply_code, reply_text, class_id, method_id) = (200, text("bye"), 0, 0);
     let ack = |delivery_tag| BasicAck {
         delivery_tag,
         multiple: false,
+    };
+    let update_secret = ConnectionUpdateSecret {
+        new_secret: b"new",
+        reason: text("expired"),
     };
     put_handshake(&mut out);
     put(&mut out, 1, open);
@@ -125,15 +106,7 @@ fn script() -> Vec<u8> {
     }
     put(&mut out, 2, ack(1));
     put(&mut out, 2, ack(2));
-    put(
-        &mut out,
-        1,
-        BasicGet {
-            ticket: 0,
-            queue: text("q"),
-            no_ack: false,
-        },
-    );
+    put(&mut out, 1, GET);
     put(
         &mut out,
         1,
@@ -143,6 +116,8 @@ fn script() -> Vec<u8> {
             requeue: true,
         },
     );
+    put_transaction(&mut out);
+    put(&mut out, 0, update_secret);
     put(&mut out, 2, ack(99));
     put_publish(&mut out, 2, "skipped", b"skipped");
     put(&mut out, 2, ChannelCloseOk);
@@ -169,6 +144,22 @@ fn script() -> Vec<u8> {
         },
     );
     out
+}
+
+/// On channel 3: one rolled back, one committed.
+fn put_transaction(out: &mut Vec<u8>) {
+    let ack = |delivery_tag| BasicAck {
+        delivery_tag,
+        multiple: false,
+    };
+    put(out, 3, OPEN);
+    put(out, 3, TxSelect);
+    put_publish(out, 3, "key", b"in a transaction");
+    put(out, 3, GET);
+    put(out, 3, ack(1));
+    put(out, 3, TxRollback);
+    put(out, 3, ack(1));
+    put(out, 3, TxCommit);
 }
 
 fn put_handshake(out: &mut Vec<u8>) {
@@ -200,7 +191,7 @@ struct Seen {
 
 /// Feeds `input` in pieces of the given sizes, repeated, and plays the node.
 fn run(input: &[u8], sizes: &[usize]) -> Seen {
-    let mut connection = Connection::new(small_config(), true, 42, Timestamp(0));
+    let mut connection = Connection::new(small_config(), Transport::loopback(), 42, Timestamp(0));
     let mut seen = Seen::default();
     let mut unread = Vec::new();
     let mut left = input;

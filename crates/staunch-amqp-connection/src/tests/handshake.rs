@@ -1,10 +1,13 @@
-use staunch_amqp_codec::methods::{ConnectionClose, ConnectionCloseOk, ConnectionUpdateSecret};
-use staunch_types::Refusal;
+use staunch_amqp_codec::{
+    frame::ProtocolHeader,
+    methods::{ConnectionClose, ConnectionCloseOk, ConnectionUpdateSecret},
+};
+use staunch_types::{Operation, Refusal};
 
 use super::*;
 use crate::{CLOSE_TIMEOUT, CloseReason, LOGIN_REFUSED_DELAY};
 
-const LOGIN: &str = "Login(Login { user: \"guest\", .. })";
+const LOGIN: &str = "login \"guest\" PLAIN Password(Secret(..))";
 
 /// A machine that waits for `connection.start-ok`.
 fn started() -> Bench {
@@ -56,6 +59,8 @@ fn opens_and_closes() {
         reason: text("r"),
     };
     bench.method(0, new_secret);
+    bench.check("", "UpdateSecret { secret: Secret(..) }");
+    bench.event(Event::SecretUpdated);
     bench.check("0 connection.update-secret-ok", "");
     let close = ConnectionClose {
         reply_code: 200,
@@ -72,27 +77,32 @@ fn opens_and_closes() {
 }
 
 #[test]
-fn amqplain_is_a_table_without_its_length() {
-    let mut bench = started();
-    let table = TableBuilder::new()
-        .longstr("LOGIN", "guest")
-        .longstr("PASSWORD", "pw")
-        .build();
-    bench.method(
-        0,
-        start_ok(&client_properties(), "AMQPLAIN", table.as_bytes()),
-    );
-    bench.check("", LOGIN);
-}
-
-#[test]
 fn a_foreign_header_is_answered_and_closed() {
-    for header in [b"AMQP\x03\x01\0\0", b"GET / HT", b"AMQP\x01\x01\x08\0"] {
+    for (header, known_as) in [
+        (b"AMQP\x03\x01\0\0", ProtocolHeader::Amqp10 { sasl: true }),
+        (b"AMQP\0\x01\0\0", ProtocolHeader::Amqp10 { sasl: false }),
+        (b"AMQP\x01\x01\x08\0", ProtocolHeader::Amqp08),
+        (b"GET / HT", ProtocolHeader::Http),
+        (
+            b"\x16\x03\x01\x02\0\x01\0\x01",
+            ProtocolHeader::TlsClientHello,
+        ),
+        (b"\0\0\0\0\0\0\0\0", ProtocolHeader::NotAmqp([0; 8])),
+    ] {
         let mut bench = Bench::new(Config::default());
         bench.bytes(header);
         bench.check("AMQP\\x00\\x00\\t\\x01", "CloseConnection");
         assert!(bench.connection.is_closed());
+        let reason = bench.connection.close_reason();
+        assert_eq!(reason, Some(&CloseReason::ForeignProtocol(known_as)));
     }
+}
+
+#[test]
+fn the_header_of_0_9_is_served() {
+    let mut bench = Bench::new(Config::default());
+    bench.bytes(b"AMQP\x01\x01\0\x09");
+    bench.check("0 connection.start", "");
 }
 
 #[test]
@@ -125,29 +135,6 @@ fn a_refused_login_is_told_to_those_who_understand() {
         bench.connection.close_reason(),
         Some(&CloseReason::LoginRefused)
     );
-}
-
-#[test]
-fn bad_start_ok() {
-    let check = |mechanism: &str, response: &[u8], output: &str| {
-        let mut bench = started();
-        bench.method(0, start_ok(&client_properties(), mechanism, response));
-        bench.check(output, "CloseConnection");
-    };
-    check(
-        "EXTERNAL",
-        b"",
-        "0 connection.close 503 COMMAND_INVALID - unknown authentication mechanism 'EXTERNAL' \
-         (10.11)",
-    );
-    for response in [&b"guest"[..], b"\0guest", b"\0a\0b\0c"] {
-        check(
-            "PLAIN",
-            response,
-            "0 connection.close 502 SYNTAX_ERROR - response of the authentication mechanism is \
-             malformed (10.11)",
-        );
-    }
 }
 
 #[test]
@@ -225,12 +212,7 @@ fn methods_out_of_turn_are_504_and_channels_505() {
         "CloseConnection",
     );
     let mut bench = started();
-    bench.method(
-        1,
-        ChannelOpen {
-            out_of_band: ShortStr::EMPTY,
-        },
-    );
+    bench.method(1, OPEN);
     bench.check(
         "0 connection.close 505 UNEXPECTED_FRAME - type 1, all octets = <<0,20,0,10,0>> (0.0)",
         "CloseConnection",
@@ -300,6 +282,67 @@ fn heartbeats_go_both_ways() {
     assert_eq!(
         bench.connection.close_reason(),
         Some(&CloseReason::HeartbeatTimeout)
+    );
+}
+
+#[test]
+fn a_refused_secret_closes_the_connection() {
+    let mut bench = Bench::open();
+    let new_secret = ConnectionUpdateSecret {
+        new_secret: b"hunter2",
+        reason: text("expired"),
+    };
+    bench.method(0, new_secret);
+    bench.method(1, declare("q"));
+    bench.check("", "UpdateSecret { secret: Secret(..) }");
+    assert!(!format!("{:?}", bench.connection).contains("hunter2"));
+    bench.event(Event::SecretRefused);
+    bench.check(
+        "0 connection.close 530 NOT_ALLOWED - New secret was refused by one of the backends \
+         (10.70)",
+        "CloseConnection",
+    );
+}
+
+#[test]
+fn a_limit_on_connections_or_channels_closes_the_connection() {
+    let reached = "number of channels opened for user 'u' has reached the maximum allowed user \
+                   limit of 3";
+    let mut bench = Bench::open();
+    bench.method(2, OPEN);
+    bench.event(Event::ConnectionRefused {
+        operation: Operation::OpenChannel,
+        refusal: Refusal::NotAllowed(reached.to_owned()),
+    });
+    bench.check(
+        &format!("0 connection.close 530 NOT_ALLOWED - {reached} (0.0)"),
+        "OpenChannel { channel: ChannelNumber(2) }\nCloseConnection",
+    );
+    // The code is the refusal's, even one that closes a channel elsewhere.
+    let mut bench = Bench::open();
+    bench.event(Event::ConnectionRefused {
+        operation: Operation::OpenVhost,
+        refusal: Refusal::Precondition("so it is".to_owned()),
+    });
+    bench.check(
+        "0 connection.close 406 PRECONDITION_FAILED - so it is (10.40)",
+        "CloseConnection",
+    );
+}
+
+#[test]
+fn somebody_may_end_a_connection() {
+    let mut bench = Bench::open();
+    let reason = "Closed via management plugin".to_owned();
+    bench.event(Event::Forced { reason });
+    bench.check(
+        "0 connection.close 320 CONNECTION_FORCED - Closed via management plugin (0.0)",
+        "CloseConnection",
+    );
+    let reason = bench.connection.close_reason();
+    assert_eq!(
+        reason.map(ToString::to_string).as_deref(),
+        Some("closed by the broker: 320 Closed via management plugin")
     );
 }
 

@@ -34,12 +34,7 @@ fn one_whole_frame_above_the_limit_is_refused_too() {
         ..small_config()
     };
     let mut bench = Bench::open_with(config);
-    bench.method(
-        1,
-        ChannelOpen {
-            out_of_band: ShortStr::EMPTY,
-        },
-    );
+    bench.open_channel(1);
     bench.publish("a", b"four");
     let output = bench.output();
     assert!(
@@ -51,12 +46,7 @@ fn one_whole_frame_above_the_limit_is_refused_too() {
 #[test]
 fn contents_on_two_channels_may_interleave() {
     let mut bench = Bench::open();
-    bench.method(
-        2,
-        ChannelOpen {
-            out_of_band: ShortStr::EMPTY,
-        },
-    );
+    bench.open_channel(2);
     bench.output();
     bench.requests();
     let mut bytes = Vec::new();
@@ -112,7 +102,7 @@ fn frames_out_of_place() {
             encode_content_header(out, 1, b"\0\0", 1);
             encode_body(out, 1, b"xyz", 8192);
         },
-        "505 UNEXPECTED_FRAME - content body is 2 bytes longer than its header says",
+        "501 FRAME_ERROR - content body frame exceeds remaining content size",
     );
     check_content(
         |out| encode_content_header(out, 1, b"\0\x01", 0),
@@ -125,12 +115,7 @@ fn unfinished_messages_are_bounded_together() {
     let mut bench = Bench::open();
     for channel in 1..=5 {
         if channel > 1 {
-            bench.method(
-                channel,
-                ChannelOpen {
-                    out_of_band: ShortStr::EMPTY,
-                },
-            );
+            bench.open_channel(channel);
         }
         bench.method(channel, publish_method("k"));
         let mut bytes = Vec::new();

@@ -1,5 +1,7 @@
 //! The types of settings about who may do what.
 
+use staunch_amqp_connection::Mechanism;
+
 use crate::tls::{Version, login::LoginFrom};
 
 use super::text::SettingText;
@@ -65,12 +67,12 @@ words! {
 
 words! {
     /// SASL mechanisms that are offered, in their order.
-    Mechanisms(&'static str), "MECHANISM", "SASL mechanism",
+    Mechanisms(Mechanism), "MECHANISM", "SASL mechanism",
     [
-        "PLAIN" => "PLAIN",
-        "AMQPLAIN" => "AMQPLAIN",
-        "EXTERNAL" => "EXTERNAL",
-        "ANONYMOUS" => "ANONYMOUS",
+        "PLAIN" => Mechanism::Plain,
+        "AMQPLAIN" => Mechanism::AmqPlain,
+        "EXTERNAL" => Mechanism::External,
+        "ANONYMOUS" => Mechanism::Anonymous,
     ]
 }
 

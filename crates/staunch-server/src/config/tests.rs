@@ -1,3 +1,5 @@
+use staunch_amqp_connection::Mechanism;
+
 use super::*;
 
 fn sources(toml: &str, environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sources {
@@ -231,7 +233,8 @@ fn booleans_lists_and_limits_have_their_own_ways_to_be_written() {
     assert!(config.definitions_skip_if_unchanged);
     assert_eq!(config.loopback_users.0, [""; 0]);
     assert_eq!(config.amqps, Listen::Off);
-    assert_eq!(config.auth_mechanisms.0, ["EXTERNAL", "PLAIN"]);
+    let mechanisms = [Mechanism::External, Mechanism::Plain];
+    assert_eq!(config.auth_mechanisms.0, mechanisms);
 }
 
 #[test]
