@@ -9,9 +9,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use staunch_broker::{Binding, Catalog, CatalogCommand};
+use staunch_broker::{Binding, Catalog, CatalogCommand, Envelope, Route};
 use staunch_types::request::Destination;
-use staunch_types::{ConnectionId, FieldTable, Message, Name, QueueId, QueueOptions};
+use staunch_types::{ConnectionId, FieldTable, Message, Name, QueueOptions};
 
 const QUEUE_COUNT: u64 = 100_000;
 const ROUTE_COUNT: u64 = 5_000_000;
@@ -46,16 +46,15 @@ fn route(label: &str, catalog: &Catalog, exchange: &str, keys: &[String]) {
         .iter()
         .map(|key| Message::copied(exchange.as_bytes(), key.as_bytes(), b"\0\0", b""))
         .collect();
-    let mut out: Vec<QueueId> = Vec::new();
+    let mut out = Route::new(1);
     let start = Instant::now();
     for message in messages
         .iter()
         .cycle()
         .take(usize::try_from(ROUTE_COUNT).expect("small"))
     {
-        out.clear();
         catalog
-            .route(b"/", message, &mut out)
+            .route(b"/", &Envelope::of(message), &mut out)
             .expect("the exchange is there");
         black_box(&out);
     }

@@ -19,10 +19,11 @@ mod settings;
 pub use catalog::{
     Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change,
     ParameterCommand, ParameterValue, PermissionCommand, PermissionPatterns, Policy, PolicyCommand,
-    PolicyScope, QueueEntry, QueueKind, Routed, TopicPatterns, User, UserCommand, UserLimits,
+    PolicyScope, QueueEntry, QueueKind, Route, TopicPatterns, User, UserCommand, UserLimits,
     VhostCommand, VhostLimits, VhostMetadata,
 };
 pub use encoding::DecodeError;
+pub use exchange::{DELAY_MILLIS_MAX, Envelope, properties_after_delay};
 pub use password::{HashAlgorithm, PasswordHash};
 pub use queue::{
     Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Death, Departed, Durability, Dying,

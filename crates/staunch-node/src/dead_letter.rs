@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use staunch_broker::{
-    Death, Departed, Dying, QueueSettings,
+    Death, Departed, Dying, Envelope, QueueSettings,
     dead_letter::{Departure, dead_letter, is_cycle},
 };
 use staunch_types::{Message, MessageIndex, Name, QueueId, Timestamp};
@@ -360,18 +360,18 @@ impl Node {
 
     /// The queues a dead letter goes to: where it is routed, but not round in a circle. None if it
     /// has outgrown the log.
-    fn targets_of(&self, vhost: &Name, letter: &Message) -> Vec<QueueId> {
-        let mut targets = Vec::new();
+    fn targets_of(&mut self, vhost: &Name, letter: &Message) -> Vec<QueueId> {
         if letter.stored_size_bytes() > self.store.config().payload_size_bytes_max() {
-            return targets;
+            return Vec::new();
         }
-        let (key, properties) = (letter.routing_key(), letter.properties());
-        let routed =
-            self.catalog
-                .route_onward(vhost, letter.exchange(), key, properties, &mut targets);
+        let route = &mut self.routes.onward;
+        let routed = self
+            .catalog
+            .route_onward(vhost, &Envelope::of(letter), route);
         if routed.is_err() {
-            targets.clear();
+            return Vec::new();
         }
+        let mut targets = route.queues.clone();
         targets.retain(|target| {
             let entry = self.catalog.queue_by_id(*target);
             entry.is_some_and(|entry| !is_cycle(letter, &entry.name))

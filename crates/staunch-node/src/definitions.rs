@@ -44,6 +44,7 @@ impl Node {
             vhost,
             name: exchange,
             options,
+            delay_queue: self.catalog.next_queue_id(),
         };
         self.define(
             session,

@@ -94,6 +94,7 @@ pub(crate) enum Stopping {
 impl Node {
     pub(crate) fn with_parts(config: NodeConfig, catalog: Catalog, store: Store) -> Self {
         Self {
+            routes: RouteCache::new(config.seed),
             config,
             now: Timestamp::default(),
             catalog,
@@ -110,7 +111,6 @@ impl Node {
             dirty: Vec::new(),
             unlogged: Vec::new(),
             active: Vec::new(),
-            routes: RouteCache::default(),
             fetches: Fetches::default(),
             deadlines: Deadlines::default(),
             dead_letters: DeadLetters::default(),

@@ -2,7 +2,7 @@
 //! waits for.
 
 use bytes::Bytes;
-use staunch_broker::{Arrival, Overflow, QueueSettings, Routed};
+use staunch_broker::{Arrival, Envelope, Overflow, QueueSettings, Route};
 use staunch_log::{RecordMeta, StreamId};
 use staunch_types::{
     BodyRef, Message, Operation, QueueId, Refusal, UnixMillis, properties::Properties,
@@ -21,13 +21,15 @@ use crate::{
 const FAN_OUT_SIZE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// The last route found: publishers send runs of messages the same way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RouteCache {
     catalog_version: u64,
     vhost: Vec<u8>,
     exchange: Vec<u8>,
     routing_key: Vec<u8>,
-    queues: Vec<QueueId>,
+    route: Route,
+    /// Where the last of the broker's own messages went.
+    pub(crate) onward: Route,
     is_valid: bool,
 }
 
@@ -133,16 +135,13 @@ impl Node {
             let refusal = Refusal::Precondition(text);
             return self.refuse(slot, channel, Operation::Publish, refusal);
         }
-        let mut queues = std::mem::take(&mut self.routes.queues);
-        let routed = self.route(slot, &message, &mut queues);
-        self.routes.queues = queues;
-        let routed = routed.and_then(|routed| self.check_fan_out(size_bytes).map(|()| routed));
-        let kept = match routed {
+        let routed = self.route(slot, &message);
+        let kept = match routed.and_then(|()| self.check_fan_out(size_bytes)) {
             Err(refusal) => {
                 return self.refuse(slot, channel, Operation::Publish, refusal);
             }
-            Ok(_) if is_in_tx => {
-                let queues = self.routes.queues.as_slice().into();
+            Ok(()) if is_in_tx => {
+                let queues = self.routes.route.queues.as_slice().into();
                 let held = HeldPublish {
                     message,
                     mandatory,
@@ -150,11 +149,11 @@ impl Node {
                 };
                 return self.hold_publish(slot, channel, held);
             }
-            Ok(Routed::Nowhere) => {
+            Ok(()) if self.routes.route.is_nowhere() => {
                 self.give_unroutable(slot, channel, mandatory, message);
                 Kept::Nowhere
             }
-            Ok(Routed::Queues) => self.enqueue_routed(slot, &message),
+            Ok(()) => self.enqueue_routed(slot, &message),
         };
         match (seq, kept) {
             (None, _) => {}
@@ -166,36 +165,28 @@ impl Node {
         }
     }
 
-    /// Finds the message's queues; `queues` holds the last answer, which often is this one.
-    fn route(
-        &mut self,
-        slot: SessionSlot,
-        message: &Message,
-        queues: &mut Vec<QueueId>,
-    ) -> Result<Routed, Refusal> {
+    /// Finds the message's queues, which often are those of the message before.
+    fn route(&mut self, slot: SessionSlot, message: &Message) -> Result<(), Refusal> {
         let vhost = session_vhost(&self.sessions, slot);
         let version = self.catalog.version();
         if self.routes.matches(version, vhost, message) {
-            return Ok(if queues.is_empty() {
-                Routed::Nowhere
-            } else {
-                Routed::Queues
-            });
+            return Ok(());
         }
-        queues.clear();
         self.routes.is_valid = false;
-        let routed = self.catalog.route(vhost, message, queues)?;
+        let envelope = Envelope::of(message);
+        self.catalog
+            .route(vhost, &envelope, &mut self.routes.route)?;
         // Headers can change the way a message takes, so those messages are routed one by one.
-        if !has_headers(message) {
+        if self.routes.route.is_cacheable && !has_headers(message) {
             self.routes.remember(version, vhost, message);
         }
-        Ok(routed)
+        Ok(())
     }
 
     /// Refuses a message that would take half the memory budget at once: every durable queue it
     /// is routed to gets its own copy in the log.
     fn check_fan_out(&self, size_bytes: usize) -> Result<(), Refusal> {
-        let count = self.routes.queues.len();
+        let count = self.routes.route.queues.len();
         let limit = FAN_OUT_SIZE_BYTES_MIN.max(self.config.memory_limit_size_bytes / 2);
         if count < 2 || (size_bytes as u64).saturating_mul(count as u64) <= limit {
             return Ok(());
@@ -208,8 +199,8 @@ impl Node {
     pub(crate) fn enqueue_routed(&mut self, session: SessionSlot, message: &Message) -> Kept {
         let mut kept = Kept::Nowhere;
         let mut arriving = Arriving::new(message, self.wall_now());
-        for position in 0..self.routes.queues.len() {
-            let id = self.routes.queues[position];
+        for position in 0..self.routes.route.queues.len() {
+            let id = self.routes.route.queues[position];
             match self.enqueue(id, &mut arriving) {
                 Enqueued::InLog if kept == Kept::Nowhere => kept = Kept::InLog,
                 Enqueued::InLog | Enqueued::InMemory | Enqueued::Gone => {}
@@ -285,6 +276,19 @@ impl QueueSlot {
 }
 
 impl RouteCache {
+    /// `seed` decides random choices of exchanges.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            catalog_version: 0,
+            vhost: Vec::new(),
+            exchange: Vec::new(),
+            routing_key: Vec::new(),
+            route: Route::new(seed),
+            onward: Route::new(seed),
+            is_valid: false,
+        }
+    }
+
     fn matches(&self, version: u64, vhost: &[u8], message: &Message) -> bool {
         self.is_valid
             && self.catalog_version == version
@@ -297,7 +301,7 @@ impl RouteCache {
     /// Takes another answer's queues in place of the last one's.
     pub(crate) fn replace(&mut self, queues: Vec<QueueId>) {
         self.is_valid = false;
-        self.queues = queues;
+        self.route.queues = queues;
     }
 
     fn remember(&mut self, version: u64, vhost: &[u8], message: &Message) {

@@ -219,7 +219,8 @@ impl Replay {
     }
 
     fn follow_catalog(&mut self) {
-        for entry in self.catalog.queues().filter(|entry| is_logged(entry)) {
+        let all = self.catalog.queues_and_holders();
+        for entry in all.filter(|entry| is_logged(entry)) {
             self.queues
                 .entry(entry.id)
                 .or_insert_with(|| Queue::recovering(&settings_of(entry)));

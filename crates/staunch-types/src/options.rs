@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::{FieldTable, Name};
 
-/// How an exchange chooses where a message goes (AMQP 0-9-1, section 3.1.3).
+/// How an exchange chooses where a message goes (AMQP 0-9-1, section 3.1.3; the others are
+/// RabbitMQ's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExchangeKind {
     /// Binding key equals routing key.
@@ -15,6 +16,15 @@ pub enum ExchangeKind {
     Topic,
     /// Binding arguments are compared with the message's headers.
     Headers,
+    /// One binding, chosen by a hash so that few messages move when bindings change; the binding
+    /// key is a weight.
+    ConsistentHash,
+    /// One binding, chosen by a hash modulo the number of bindings.
+    ModulusHash,
+    /// One binding, chosen at random.
+    Random,
+    /// As `Random`, among queues on this node.
+    LocalRandom,
 }
 
 impl ExchangeKind {
@@ -25,6 +35,10 @@ impl ExchangeKind {
             b"fanout" => Some(Self::Fanout),
             b"topic" => Some(Self::Topic),
             b"headers" => Some(Self::Headers),
+            b"x-consistent-hash" => Some(Self::ConsistentHash),
+            b"x-modulus-hash" => Some(Self::ModulusHash),
+            b"x-random" => Some(Self::Random),
+            b"x-local-random" => Some(Self::LocalRandom),
             _ => None,
         }
     }
@@ -36,6 +50,10 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 }

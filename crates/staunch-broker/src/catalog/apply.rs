@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use staunch_types::request::Destination;
-use staunch_types::{
-    ConnectionId, ExchangeKind, ExchangeOptions, Name, QueueId, QueueOptions, Refusal, Resource,
-};
+use staunch_types::{ConnectionId, Name, QueueId, QueueOptions, Refusal, Resource};
 
 use super::arguments::{self, Subject};
-use super::exchange::{Exchange, is_reserved};
+use super::exchange::is_reserved;
 use super::{Applied, Binding, Catalog, CatalogCommand, Change, QueueEntry, Vhost, locked};
-use crate::exchange::{MatchKind, Target};
+use crate::exchange::Target;
 
 /// Whether a command is new or was accepted before.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +74,8 @@ impl Catalog {
                 vhost,
                 name,
                 options,
-            } => self.declare_exchange(vhost, name, options, mode),
+                delay_queue,
+            } => self.declare_exchange((vhost, name), options, *delay_queue, mode),
             CatalogCommand::DeleteExchange {
                 vhost,
                 name,
@@ -118,55 +117,12 @@ impl Catalog {
         Ok(applied)
     }
 
-    fn declare_exchange(
-        &mut self,
-        vhost: &Name,
-        name: &Name,
-        options: &ExchangeOptions,
-        mode: Mode,
-    ) -> Result<Applied, Refusal> {
-        let (hasher, limit) = (self.hasher, self.limits.exchanges_max);
-        let exchange_count: usize = self.vhosts.values().map(|v| v.exchanges.len()).sum();
-        let inside = self.vhost_mut(vhost)?;
-        let kind =
-            ExchangeKind::from_name(&options.kind).ok_or_else(|| Refusal::UnknownExchangeType {
-                kind: options.kind.clone(),
-            })?;
-        if name.is_empty() {
-            return Err(Refusal::DefaultExchange);
-        }
-        let resource = Resource::Exchange;
-        let subject = Subject {
-            resource,
-            vhost,
-            name,
-        };
-        if let Some(there) = inside.exchanges.get(name) {
-            arguments::check_same_exchange(subject, options, &there.options)?;
-            return Ok(Applied::unchanged());
-        }
-        if !arguments::is_valid_name(name) {
-            return Err(Refusal::InvalidName {
-                resource,
-                name: name.clone(),
-            });
-        }
-        if is_reserved(name) {
-            return Err(Refusal::ReservedName {
-                resource,
-                name: name.clone(),
-            });
-        }
-        arguments::check_exchange(subject, options)?;
-        if exchange_count >= limit && mode == Mode::Decide {
-            return Err(Refusal::LimitReached(format!(
-                "cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} \
-                 is reached"
-            )));
-        }
-        inside.add_exchange(name.clone(), Exchange::new(kind, options, hasher));
-        inside.follow_policies(name);
-        Ok(Applied::new(Change::Created, options.durable))
+    /// The proposed id, or another if a proposer that was not up to date proposed a taken one.
+    pub(super) fn take_queue_id(&mut self, proposed: QueueId) -> QueueId {
+        let taken = proposed == QueueId(0) || self.queues.by_id(proposed).is_some();
+        let id = if taken { self.next_queue_id } else { proposed };
+        self.next_queue_id = self.next_queue_id.max(QueueId(id.0.saturating_add(1)));
+        id
     }
 
     fn delete_exchange(
@@ -249,7 +205,7 @@ impl Catalog {
             .exchanges
             .get(source)
             .ok_or_else(|| exchange.not_found())?;
-        let target = match &binding.destination {
+        let (target, queue) = match &binding.destination {
             Destination::Queue(name) => {
                 let subject = Subject {
                     resource: Resource::Queue,
@@ -257,7 +213,8 @@ impl Catalog {
                     name,
                 };
                 let queue = self.queues.by_name(vhost, name);
-                Target::Queue(queue.ok_or_else(|| subject.not_found())?.id)
+                let queue = queue.ok_or_else(|| subject.not_found())?;
+                (Target::Queue(queue.id), Some(queue.kind()))
             }
             Destination::Exchange(name) if name.is_empty() => return Err(Refusal::DefaultExchange),
             Destination::Exchange(name) => {
@@ -266,21 +223,14 @@ impl Catalog {
                     vhost,
                     name,
                 };
-                let there = inside.exchanges.contains_key(name);
-                there
-                    .then(|| Target::Exchange(name.clone()))
-                    .ok_or_else(|| subject.not_found())?
+                if !inside.exchanges.contains_key(name) {
+                    return Err(subject.not_found());
+                }
+                (Target::Exchange(name.clone()), None)
             }
         };
-        if *from.options.kind == *b"headers" {
-            MatchKind::of(&binding.arguments).map_err(|value| {
-                let value = arguments::print(value);
-                Refusal::Precondition(format!(
-                    "Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, \
-                     or any-with-x"
-                ))
-            })?;
-        }
+        let checked = from.router.check(binding, queue);
+        checked.map_err(Refusal::Precondition)?;
         Ok(target)
     }
 
@@ -341,10 +291,7 @@ impl Catalog {
             self.check_queue_limits(vhost, name)?;
         }
         arguments::check_queue_kind(subject, new.options)?;
-        // A proposer that was not up to date: its id is taken.
-        let taken = new.id == QueueId(0) || self.queues.by_id(new.id).is_some();
-        let id = if taken { self.next_queue_id } else { new.id };
-        self.next_queue_id = self.next_queue_id.max(QueueId(id.0.saturating_add(1)));
+        let id = self.take_queue_id(new.id);
         let arguments = new.options.arguments.as_table_ref().to_field_table();
         let mut entry = QueueEntry {
             id,
@@ -356,6 +303,7 @@ impl Catalog {
             },
             owner: new.owner.filter(|_| new.options.exclusive),
             settings: Arc::default(),
+            holds_delayed: false,
         };
         entry.settings = self.settings.share(self.settings_of(&entry));
         let durable = entry.is_durable();
@@ -372,6 +320,7 @@ impl Catalog {
         let Some(entry) = self.queues.by_name(vhost, name) else {
             return Ok(Applied::unchanged());
         };
+        let id = entry.id;
         let mut applied = Applied::new(Change::Deleted, entry.is_durable());
         let destination = Destination::Queue(name.clone());
         let bindings: Vec<Arc<Binding>> = inside
@@ -384,9 +333,7 @@ impl Catalog {
             self.drop_binding(vhost, &binding, &mut applied);
             candidates.push(binding.source.clone());
         }
-        applied
-            .queues_deleted
-            .extend(self.queues.remove(vhost, name));
+        applied.queues_deleted.extend(self.queues.remove(id));
         self.vhost_mut(vhost)?.queue_count -= 1;
         self.auto_delete(vhost, &mut candidates, mode, &mut applied);
         Ok(applied)
@@ -442,8 +389,11 @@ impl Catalog {
             self.drop_binding(vhost, binding, applied);
         }
         let inside = self.vhosts.get_mut(vhost).expect("the caller found it");
-        inside.exchanges.remove(name);
+        let exchange = inside.exchanges.remove(name);
         inside.exchange_names.remove(name);
+        let holder = exchange.and_then(|exchange| exchange.delay_queue);
+        let holder = holder.and_then(|id| self.queues.remove(id));
+        applied.queues_deleted.extend(holder);
         bindings
             .into_iter()
             .map(|binding| binding.source.clone())
@@ -489,7 +439,7 @@ impl Catalog {
     }
 
     /// The name as the catalog holds it, so that queues share one copy.
-    fn shared_vhost_name(&self, name: &Name) -> Name {
+    pub(super) fn shared_vhost_name(&self, name: &Name) -> Name {
         let (shared, _) = self
             .vhosts
             .get_key_value(name)

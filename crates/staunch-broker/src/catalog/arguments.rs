@@ -307,7 +307,7 @@ pub(super) fn check_queue_kind(
 }
 
 /// Checks an argument that names an exchange (RabbitMQ, `rabbit_misc:r_arg`).
-fn check_exchange_name(
+pub(super) fn check_exchange_name(
     subject: Subject<'_>,
     argument: &str,
     arguments: &FieldTable,
@@ -327,14 +327,6 @@ fn check_exchange_name(
         }
         Some(_) | None => Ok(()),
     }
-}
-
-/// Checks what a new exchange is asked to be; its kind is checked elsewhere.
-pub(super) fn check_exchange(
-    subject: Subject<'_>,
-    options: &ExchangeOptions,
-) -> Result<(), Refusal> {
-    check_exchange_name(subject, ALTERNATE_EXCHANGE, &options.arguments)
 }
 
 /// Refuses to declare a queue again as something else. The owner is compared before.

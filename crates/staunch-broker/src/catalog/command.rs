@@ -41,6 +41,9 @@ pub enum CatalogCommand {
         name: Name,
         /// What it shall be.
         options: ExchangeOptions,
+        /// The id that the queue of its delayed messages gets if it delays:
+        /// [`Catalog::next_queue_id`](super::Catalog::next_queue_id).
+        delay_queue: QueueId,
     },
     /// `exchange.delete`; a missing one is no error.
     DeleteExchange {
@@ -150,11 +153,13 @@ impl CatalogCommand {
                 vhost,
                 name,
                 options,
+                delay_queue,
             } => {
                 out.put_u8(3);
                 out.put_name(vhost);
                 out.put_name(name);
                 put_exchange_options(options, out);
+                out.put_u64(delay_queue.0);
             }
             Self::DeleteExchange {
                 vhost,
@@ -239,6 +244,7 @@ impl CatalogCommand {
                 vhost,
                 name: reader.name()?,
                 options: read_exchange_options(reader)?,
+                delay_queue: QueueId(reader.u64()?),
             },
             4 => Self::DeleteExchange {
                 vhost,

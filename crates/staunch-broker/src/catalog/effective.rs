@@ -58,8 +58,8 @@ impl Catalog {
                 inside.follow_policies(&name);
             }
         }
-        let queues = self.queues.sorted().into_iter();
-        let changed: Vec<(QueueId, QueueSettings)> = queues
+        let changed: Vec<(QueueId, QueueSettings)> = self
+            .queues()
             .filter(|queue| queue.vhost == *vhost)
             .map(|queue| (queue, self.settings_of(queue)))
             .filter(|(queue, settings)| *queue.settings != *settings)

@@ -1,11 +1,23 @@
 //! An exchange as the catalog knows it, and those that are always there.
 
-use staunch_types::{ExchangeKind, ExchangeOptions, FieldTable, Name};
+use std::sync::Arc;
 
-use crate::exchange::{Router, Seeded};
+use staunch_types::{
+    ExchangeKind, ExchangeOptions, FieldTable, Name, QueueId, QueueOptions, Refusal, Resource,
+};
+
+use super::arguments::{self, Subject};
+use super::{Applied, Catalog, Change, Mode, QueueEntry};
+use crate::exchange::{ConsistentHash, Router, Seeded};
 
 /// Argument that names where unroutable messages go.
 pub(super) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// Type of the exchanges that can hold messages back before they go on.
+const DELAYED_MESSAGE: &str = "x-delayed-message";
+
+/// Argument that says how such an exchange chooses where a message goes then.
+const DELAYED_TYPE: &str = "x-delayed-type";
 
 /// Exchanges of every virtual host besides the default one: name, kind, internal.
 pub(super) const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
@@ -18,27 +30,40 @@ pub(super) const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
     ("amq.topic", ExchangeKind::Topic, false),
 ];
 
+/// The exchange of the default virtual host that the broker publishes its events to: a topic
+/// exchange, internal.
+pub(super) const EVENTS: &str = "amq.rabbitmq.event";
+
 /// An exchange.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) options: ExchangeOptions,
-    /// Where messages go that no binding matches.
+    /// Where messages go that no binding matches: the argument, else the policy's.
     pub(super) alternate: Option<Name>,
+    /// Where messages wait that it holds back.
+    pub(super) delay_queue: Option<QueueId>,
     pub(super) router: Router,
 }
 
 impl Exchange {
-    pub(super) fn new(kind: ExchangeKind, options: &ExchangeOptions, hasher: Seeded) -> Self {
-        let alternate = options.arguments.get(ALTERNATE_EXCHANGE);
-        let alternate = alternate.and_then(|value| Name::new(value.as_str()?.as_bytes()).ok());
+    /// `delay_queue` for a kind that delays.
+    pub(super) fn new(
+        kind: ExchangeKind,
+        options: &ExchangeOptions,
+        delay_queue: Option<QueueId>,
+        hasher: Seeded,
+    ) -> Self {
         let options = ExchangeOptions {
             arguments: options.arguments.as_table_ref().to_field_table(),
             ..options.clone()
         };
+        let alternate = options.arguments.get(ALTERNATE_EXCHANGE);
+        let alternate = alternate.and_then(|value| Name::new(value.as_str()?.as_bytes()).ok());
         Self {
-            options,
             alternate,
-            router: Router::new(kind, hasher),
+            delay_queue,
+            router: Router::new(kind, &options.arguments, hasher),
+            options,
         }
     }
 
@@ -50,8 +75,161 @@ impl Exchange {
             internal,
             arguments: FieldTable::default(),
         };
-        Self::new(kind, &options, hasher)
+        Self::new(kind, &options, None, hasher)
     }
+}
+
+/// What the type of a declaration asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    /// Route at once.
+    Routes(ExchangeKind),
+    /// Hold back what asks for it, and route as the arguments say.
+    Delays,
+}
+
+impl Behaviour {
+    /// # Errors
+    /// [`Refusal::UnknownExchangeType`].
+    pub(super) fn of(kind: &Name) -> Result<Self, Refusal> {
+        if **kind == *DELAYED_MESSAGE.as_bytes() {
+            return Ok(Self::Delays);
+        }
+        ExchangeKind::from_name(kind)
+            .map(Self::Routes)
+            .ok_or_else(|| Refusal::UnknownExchangeType { kind: kind.clone() })
+    }
+
+    /// Checks the arguments of a new exchange; how it will route.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownExchangeType`] for the inner type, [`Refusal::Precondition`].
+    pub(super) fn check(
+        self,
+        subject: Subject<'_>,
+        options: &ExchangeOptions,
+    ) -> Result<ExchangeKind, Refusal> {
+        arguments::check_exchange_name(subject, ALTERNATE_EXCHANGE, &options.arguments)?;
+        let kind = match self {
+            Self::Routes(kind) => kind,
+            Self::Delays => delayed_kind(&options.arguments)?,
+        };
+        if kind == ExchangeKind::ConsistentHash {
+            ConsistentHash::check_arguments(&options.arguments).map_err(Refusal::Precondition)?;
+        }
+        Ok(kind)
+    }
+}
+
+/// The type behind a delay.
+fn delayed_kind(arguments: &FieldTable) -> Result<ExchangeKind, Refusal> {
+    let refused = |text: &str| Refusal::Precondition(text.to_owned());
+    let inner = arguments.get(DELAYED_TYPE).and_then(|value| value.as_str());
+    let inner = inner.ok_or_else(|| {
+        refused("Invalid argument, 'x-delayed-type' must be an existing exchange type")
+    })?;
+    if inner == DELAYED_MESSAGE {
+        let text = "Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'";
+        return Err(refused(text));
+    }
+    ExchangeKind::from_name(inner.as_bytes()).ok_or_else(|| {
+        // A name that is too long to be one is shown as far as the reply would show it.
+        let kind = super::short_name(inner.as_bytes());
+        Refusal::UnknownExchangeType { kind }
+    })
+}
+
+impl Catalog {
+    /// `name` is that of the virtual host and its own.
+    pub(super) fn declare_exchange(
+        &mut self,
+        (vhost, name): (&Name, &Name),
+        options: &ExchangeOptions,
+        delay_queue: QueueId,
+        mode: Mode,
+    ) -> Result<Applied, Refusal> {
+        let inside = self.vhost(vhost)?;
+        let behaviour = Behaviour::of(&options.kind)?;
+        if name.is_empty() {
+            return Err(Refusal::DefaultExchange);
+        }
+        let subject = Subject {
+            resource: Resource::Exchange,
+            vhost,
+            name,
+        };
+        if let Some(there) = inside.exchanges.get(name) {
+            arguments::check_same_exchange(subject, options, &there.options)?;
+            return Ok(Applied {
+                queue: there.delay_queue,
+                ..Applied::unchanged()
+            });
+        }
+        check_new_name(name)?;
+        let kind = behaviour.check(subject, options)?;
+        if mode == Mode::Decide {
+            self.check_exchange_limit(vhost, name)?;
+        }
+        let delay_queue = (behaviour == Behaviour::Delays)
+            .then(|| self.add_delay_queue(vhost, name, options.durable, delay_queue));
+        let exchange = Exchange::new(kind, options, delay_queue, self.hasher);
+        let inside = self.vhost_mut(vhost)?;
+        inside.add_exchange(name.clone(), exchange);
+        inside.follow_policies(name);
+        Ok(Applied {
+            queue: delay_queue,
+            ..Applied::new(Change::Created, options.durable)
+        })
+    }
+
+    fn check_exchange_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+        let count: usize = self.vhosts.values().map(|v| v.exchanges.len()).sum();
+        let limit = self.limits.exchanges_max;
+        if count < limit {
+            return Ok(());
+        }
+        Err(Refusal::LimitReached(format!(
+            "cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} is \
+             reached"
+        )))
+    }
+
+    /// Makes the queue for the messages that an exchange delays.
+    fn add_delay_queue(
+        &mut self,
+        vhost: &Name,
+        exchange: &Name,
+        durable: bool,
+        proposed: QueueId,
+    ) -> QueueId {
+        let id = self.take_queue_id(proposed);
+        self.queues.insert(QueueEntry {
+            id,
+            vhost: self.shared_vhost_name(vhost),
+            name: exchange.clone(),
+            options: QueueOptions {
+                durable,
+                exclusive: false,
+                auto_delete: false,
+                arguments: FieldTable::default(),
+            },
+            owner: None,
+            settings: Arc::default(),
+            holds_delayed: true,
+        });
+        id
+    }
+}
+
+fn check_new_name(name: &Name) -> Result<(), Refusal> {
+    let (resource, name) = (Resource::Exchange, name.clone());
+    if !arguments::is_valid_name(&name) {
+        return Err(Refusal::InvalidName { resource, name });
+    }
+    if is_reserved(&name) {
+        return Err(Refusal::ReservedName { resource, name });
+    }
+    Ok(())
 }
 
 /// Names that only the broker may make or delete.

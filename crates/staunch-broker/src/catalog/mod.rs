@@ -46,7 +46,7 @@ pub use command::CatalogCommand;
 pub use parameters::{PARAMETER_SIZE_BYTES_MAX, ParameterCommand, ParameterValue};
 pub use permissions::{Access, PermissionCommand, PermissionPatterns, TopicPatterns};
 pub use policies::{ApplyTo, Policy, PolicyCommand, PolicyScope};
-pub use route::Routed;
+pub use route::Route;
 pub use users::{TAGS_MAX, User, UserCommand, UserLimits};
 pub use vhosts::{DESCRIPTION_SIZE_BYTES_MAX, VhostCommand, VhostLimits, VhostMetadata};
 
@@ -141,7 +141,8 @@ pub struct Applied {
     pub durable: bool,
     /// Further commands to persist after it: durable exchanges that went as a consequence.
     pub consequences: Vec<CatalogCommand>,
-    /// The queue that was declared, new or not.
+    /// The queue that was declared, new or not; of an exchange that delays messages the queue
+    /// that holds them.
     pub queue: Option<QueueId>,
     /// Queues that went, as they were.
     pub queues_deleted: Vec<QueueEntry>,
@@ -163,6 +164,14 @@ pub enum QueueKind {
 }
 
 impl QueueKind {
+    /// RabbitMQ's module for it, which its texts name.
+    pub(crate) fn module(self) -> &'static str {
+        match self {
+            Self::Classic => "rabbit_classic_queue",
+            Self::Quorum => "rabbit_quorum_queue",
+        }
+    }
+
     /// Its value of `x-queue-type`.
     pub fn name(self) -> &'static str {
         match self {
@@ -196,6 +205,9 @@ pub struct QueueEntry {
     pub owner: Option<ConnectionId>,
     /// How it behaves, by its arguments and policies.
     pub settings: Arc<QueueSettings>,
+    /// It holds the messages that the exchange called `name` delays. Such a queue comes and goes
+    /// with its exchange, and no client can name it.
+    pub holds_delayed: bool,
 }
 
 impl QueueEntry {
@@ -235,7 +247,9 @@ impl Catalog {
     /// As [`Catalog::new`], with other limits.
     pub fn with_limits(seed: u64, limits: CatalogLimits) -> Self {
         let hasher = Seeded(seed);
-        let vhosts = BTreeMap::from([(Name::from_static(DEFAULT_VHOST), Vhost::new(hasher))]);
+        let name = Name::from_static(DEFAULT_VHOST);
+        let vhost = Vhost::new(&name, hasher);
+        let vhosts = BTreeMap::from([(name, vhost)]);
         // 0 is the catalog's own stream in the log.
         let next_queue_id = QueueId(1);
         Self {
@@ -295,12 +309,18 @@ impl Catalog {
         self.queues.by_id(id)
     }
 
-    /// Every queue, by id.
+    /// Every queue that clients know, by id.
     pub fn queues(&self) -> impl Iterator<Item = &QueueEntry> {
+        self.queues_and_holders()
+            .filter(|queue| !queue.holds_delayed)
+    }
+
+    /// Every queue, by id, with those that hold the messages that exchanges delay.
+    pub fn queues_and_holders(&self) -> impl Iterator<Item = &QueueEntry> {
         self.queues.sorted().into_iter()
     }
 
-    /// How many queues there are.
+    /// How many queues there are that clients know.
     pub fn queue_count(&self) -> usize {
         self.queues.len()
     }
@@ -388,9 +408,17 @@ impl Catalog {
     pub fn check_invariants(&self) {
         self.queues.check_invariants();
         assert!(
-            self.queues().all(|queue| queue.id < self.next_queue_id),
+            self.queues_and_holders()
+                .all(|queue| queue.id < self.next_queue_id),
             "ids are not reused"
         );
+        for holder in self
+            .queues_and_holders()
+            .filter(|queue| queue.holds_delayed)
+        {
+            let exchange = &self.vhosts[&holder.vhost].exchanges[&holder.name];
+            assert_eq!(exchange.delay_queue, Some(holder.id), "it has an exchange");
+        }
         for (user, vhost, _) in self.permissions() {
             assert!(self.vhosts.contains_key(vhost), "permission of {user}");
         }
@@ -408,6 +436,11 @@ impl Catalog {
             let queues = self.queues().filter(|queue| queue.vhost == *name);
             assert_eq!(queues.count(), vhost.queue_count);
             assert_eq!(vhost.exchanges.len(), vhost.exchange_names.len());
+            for exchange in &vhost.exchange_names {
+                let holder = vhost.exchanges[exchange].delay_queue;
+                let there = holder.is_none_or(|holder| self.queues.by_id(holder).is_some());
+                assert!(there, "an exchange that delays has its queue");
+            }
             for binding in vhost.bindings.iter() {
                 assert!(
                     vhost.exchanges.contains_key(&binding.source),

@@ -2,7 +2,8 @@
 //!
 //! Entries lie in one vector; two tables of 4-byte places find them. That is about 120 bytes
 //! a queue beside its name and arguments. The default binding is not stored: routing through the
-//! default exchange is [`Queues::by_name`].
+//! default exchange is [`Queues::by_name`]. A queue that holds the delayed messages of an exchange
+//! has no name there: nobody can ask for it but by its id.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
@@ -68,10 +69,12 @@ impl Queues {
             u32::try_from(self.entries.len() - 1).expect("the number of queues is bounded")
         };
         let (entries, hasher) = (&self.entries, self.hasher);
-        self.names.insert_unique(name_hash_new, place, |&place| {
-            let entry = entry_at(entries, place);
-            name_hash(hasher, &entry.vhost, &entry.name)
-        });
+        if !entry_at(entries, place).holds_delayed {
+            self.names.insert_unique(name_hash_new, place, |&place| {
+                let entry = entry_at(entries, place);
+                name_hash(hasher, &entry.vhost, &entry.name)
+            });
+        }
         self.ids.insert_unique(id_hash_new, place, |&place| {
             hasher.hash_one(entry_at(entries, place).id)
         });
@@ -87,22 +90,20 @@ impl Queues {
         entry.expect("the tables hold no ghosts").settings = settings;
     }
 
-    pub(super) fn remove(&mut self, vhost: &[u8], name: &[u8]) -> Option<QueueEntry> {
+    /// Removes a queue and gives it back.
+    pub(super) fn remove(&mut self, id: QueueId) -> Option<QueueEntry> {
         let entries = &self.entries;
-        let hash = name_hash(self.hasher, vhost, name);
-        let found = self.names.find_entry(hash, |&place| {
-            let entry = entry_at(entries, place);
-            *entry.name == *name && *entry.vhost == *vhost
-        });
+        let same = |&place: &u32| entry_at(entries, place).id == id;
+        let found = self.ids.find_entry(self.hasher.hash_one(id), same);
         let (place, _) = found.ok()?.remove();
-        let id = entry_at(entries, place).id;
-        let found = self
-            .ids
-            .find_entry(self.hasher.hash_one(id), |&other| other == place);
-        found.expect("both tables hold every queue").remove();
         let entry = self.entries[place as usize]
             .take()
             .expect("the tables hold no ghosts");
+        if !entry.holds_delayed {
+            let hash = name_hash(self.hasher, &entry.vhost, &entry.name);
+            let found = self.names.find_entry(hash, |&other| other == place);
+            found.expect("both tables hold every named queue").remove();
+        }
         self.free.push(place);
         if let Some(owner) = entry.owner {
             self.owned.remove(&(owner, id));
@@ -123,6 +124,7 @@ impl Queues {
         self.owned.range(all).map(|(_, id)| *id)
     }
 
+    /// How many can be found by name.
     pub(super) fn len(&self) -> usize {
         self.names.len()
     }
@@ -136,15 +138,18 @@ impl Queues {
     }
 
     pub(super) fn check_invariants(&self) {
-        assert_eq!(self.names.len(), self.ids.len());
-        assert_eq!(self.entries.iter().flatten().count(), self.names.len());
+        let entries = || self.entries.iter().flatten();
+        let named_count = entries().filter(|entry| !entry.holds_delayed).count();
+        assert_eq!(entries().count(), self.ids.len());
+        assert_eq!(named_count, self.names.len());
         for entry in self.entries.iter().flatten() {
             assert!(std::ptr::eq(
                 entry,
                 self.by_id(entry.id).expect("found by id")
             ));
             let by_name = self.by_name(&entry.vhost, &entry.name);
-            assert!(std::ptr::eq(entry, by_name.expect("found by name")));
+            let is_found = by_name.is_some_and(|found| std::ptr::eq(found, entry));
+            assert_ne!(is_found, entry.holds_delayed, "only holders have no name");
             assert!(
                 entry.owner.is_none() || entry.options.exclusive,
                 "only exclusive ones are owned"

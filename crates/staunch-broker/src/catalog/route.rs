@@ -2,95 +2,152 @@
 //!
 //! From the exchange it was published to, along bindings between exchanges, each exchange once.
 //! An exchange none of whose bindings matches hands on to its alternate exchange, if it has one.
+//! An exchange that delays puts a message with a delay into a queue of its own, and routes it
+//! when the delay is over.
 
 use std::collections::BTreeSet;
 
-use staunch_types::{Message, QueueId, Refusal, Resource};
+use staunch_types::{Name, QueueId, Refusal, Resource};
 
 use super::arguments::Subject;
 use super::exchange::Exchange;
 use super::{Catalog, Vhost, short_name};
-use crate::exchange::Matches;
+use crate::exchange::{Envelope, Matches, delay_millis};
 
-/// Whether a message found queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routed {
-    /// At least one.
-    Queues,
-    /// None: unroutable.
-    Nowhere,
+/// Where a message goes. Its owner keeps it and has it filled anew for each message.
+#[derive(Debug)]
+pub struct Route {
+    /// Queues it goes to: each once, sorted by id.
+    pub queues: Vec<QueueId>,
+    /// Queues that hold it back before it goes on ([`Catalog::route_delayed`]), and for how many
+    /// milliseconds.
+    pub delayed: Vec<(QueueId, u64)>,
+    /// Every message with the same exchange and routing key, and without further keys, goes the
+    /// same way until the catalog changes.
+    pub is_cacheable: bool,
+    /// State of the sequence that random choices are drawn from.
+    draws: u64,
+}
+
+impl Route {
+    /// An empty one. `seed` decides random choices (`x-random`, `x-local-random`).
+    pub fn new(seed: u64) -> Self {
+        Self {
+            queues: Vec::new(),
+            delayed: Vec::new(),
+            is_cacheable: false,
+            draws: seed,
+        }
+    }
+
+    /// Whether the message is unroutable.
+    pub fn is_nowhere(&self) -> bool {
+        self.queues.is_empty() && self.delayed.is_empty()
+    }
+
+    /// Forgets the last message.
+    pub fn clear(&mut self) {
+        self.queues.clear();
+        self.delayed.clear();
+        self.is_cacheable = false;
+    }
 }
 
 impl Catalog {
-    /// Appends the queues that a client's message goes to: each once, sorted by id.
+    /// Finds where a client's message goes.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] for its exchange, [`Refusal::InternalExchange`].
+    /// [`Refusal::NotFound`] for its exchange, [`Refusal::InternalExchange`]; `out` is empty then.
     pub fn route(
         &self,
         vhost: &[u8],
-        message: &Message,
-        out: &mut Vec<QueueId>,
-    ) -> Result<Routed, Refusal> {
-        if message.exchange().is_empty() {
-            return self.route_by_name(vhost, message.routing_key(), out);
+        envelope: &Envelope<'_>,
+        out: &mut Route,
+    ) -> Result<(), Refusal> {
+        out.clear();
+        if envelope.exchange.is_empty() {
+            return self.route_by_name(vhost, envelope, out);
         }
-        let (inside, exchange) = self.find_exchange(vhost, message.exchange())?;
+        let (inside, exchange) = self.find_exchange(vhost, envelope.exchange)?;
         if exchange.options.internal {
-            let (vhost, exchange) = (short_name(vhost), short_name(message.exchange()));
+            let (vhost, exchange) = (short_name(vhost), short_name(envelope.exchange));
             return Err(Refusal::InternalExchange { exchange, vhost });
         }
-        let (key, properties) = (message.routing_key(), message.properties());
-        let at = Hop {
-            vhost,
-            inside,
-            exchange: message.exchange(),
-            key,
-            properties,
-        };
-        Ok(self.follow(&at, exchange, out))
+        self.follow((vhost, inside), exchange, envelope, out);
+        Ok(())
     }
 
     /// As [`Catalog::route`] for the broker itself, which may publish to internal exchanges
-    /// (dead-lettering).
+    /// (dead letters, events).
     ///
     /// # Errors
     /// [`Refusal::NotFound`] for the exchange.
     pub fn route_onward(
         &self,
         vhost: &[u8],
-        exchange: &[u8],
-        routing_key: &[u8],
-        properties: &[u8],
-        out: &mut Vec<QueueId>,
-    ) -> Result<Routed, Refusal> {
-        if exchange.is_empty() {
-            return self.route_by_name(vhost, routing_key, out);
+        envelope: &Envelope<'_>,
+        out: &mut Route,
+    ) -> Result<(), Refusal> {
+        out.clear();
+        if envelope.exchange.is_empty() {
+            return self.route_by_name(vhost, envelope, out);
         }
-        let (inside, found) = self.find_exchange(vhost, exchange)?;
-        let at = Hop {
-            vhost,
-            inside,
-            exchange,
-            key: routing_key,
-            properties,
+        let (inside, exchange) = self.find_exchange(vhost, envelope.exchange)?;
+        self.follow((vhost, inside), exchange, envelope, out);
+        Ok(())
+    }
+
+    /// Finds where a message goes whose delay in `held_in` is over. The exchange of the envelope
+    /// plays no part, since the message may have come to the one that delays through others; its
+    /// properties shall be those of [`properties_after_delay`](crate::properties_after_delay).
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when the exchange has gone.
+    pub fn route_delayed(
+        &self,
+        held_in: QueueId,
+        envelope: &Envelope<'_>,
+        out: &mut Route,
+    ) -> Result<(), Refusal> {
+        out.clear();
+        let holder = self
+            .queues
+            .by_id(held_in)
+            .filter(|queue| queue.holds_delayed);
+        let (vhost, name): (&[u8], &[u8]) = match holder {
+            Some(holder) => (&holder.vhost, &holder.name),
+            None => (b"", envelope.exchange),
         };
-        Ok(self.follow(&at, found, out))
+        let (inside, exchange) = self.find_exchange(vhost, name)?;
+        let envelope = Envelope {
+            exchange: name,
+            ..*envelope
+        };
+        let mut journey = Journey::new((vhost, inside), &envelope, out);
+        journey.ask_router(exchange);
+        self.finish(journey);
+        Ok(())
     }
 
     /// The default exchange: every queue is bound to it by its name.
     fn route_by_name(
         &self,
         vhost: &[u8],
-        routing_key: &[u8],
-        out: &mut Vec<QueueId>,
-    ) -> Result<Routed, Refusal> {
-        if let Some(entry) = self.queues.by_name(vhost, routing_key) {
-            out.push(entry.id);
-            return Ok(Routed::Queues);
+        envelope: &Envelope<'_>,
+        out: &mut Route,
+    ) -> Result<(), Refusal> {
+        let by_name = |key: &[u8]| self.queues.by_name(vhost, key).map(|entry| entry.id);
+        out.is_cacheable = true;
+        out.queues.extend(by_name(envelope.routing_key));
+        if !envelope.more_keys.is_empty() {
+            let more = envelope.more_keys.iter().filter_map(|key| by_name(key));
+            out.queues.extend(more);
+            sort_once(&mut out.queues);
         }
-        self.vhost(vhost)?;
-        Ok(Routed::Nowhere)
+        if out.queues.is_empty() {
+            self.vhost(vhost)?;
+        }
+        Ok(())
     }
 
     fn find_exchange(&self, vhost: &[u8], name: &[u8]) -> Result<(&Vhost, &Exchange), Refusal> {
@@ -107,76 +164,116 @@ impl Catalog {
         Ok((inside, exchange))
     }
 
-    fn follow(&self, start: &Hop<'_>, exchange: &Exchange, out: &mut Vec<QueueId>) -> Routed {
-        let before = out.len();
-        let mut matches = Matches {
-            queues: out,
-            exchanges: Vec::new(),
-        };
-        start.ask(exchange, &mut matches);
-        if !matches.exchanges.is_empty() {
-            self.follow_exchanges(start, &mut matches);
+    fn follow(
+        &self,
+        vhost: (&[u8], &Vhost),
+        exchange: &Exchange,
+        envelope: &Envelope<'_>,
+        out: &mut Route,
+    ) {
+        let mut journey = Journey::new(vhost, envelope, out);
+        journey.ask(exchange);
+        self.finish(journey);
+    }
+
+    /// Asks the exchanges that the first one led to.
+    fn finish(&self, mut journey: Journey<'_>) {
+        if !journey.matches.exchanges.is_empty() {
+            self.follow_exchanges(&mut journey);
         }
-        sort_tail(out, before);
-        if out.len() > before {
-            Routed::Queues
-        } else {
-            Routed::Nowhere
-        }
+        let Journey {
+            matches,
+            delayed: _,
+            is_cacheable,
+            ..
+        } = journey;
+        *is_cacheable = matches.is_cacheable;
+        sort_once(matches.queues);
     }
 
     /// Asks every exchange that can be reached, each once, so that cycles end.
-    fn follow_exchanges(&self, start: &Hop<'_>, matches: &mut Matches<'_>) {
-        let mut asked = BTreeSet::from([short_name(start.exchange)]);
-        while let Some(name) = matches.exchanges.pop() {
-            if !asked.insert(name.clone()) {
+    fn follow_exchanges(&self, journey: &mut Journey<'_>) {
+        let mut asked = BTreeSet::from([short_name(journey.envelope.exchange)]);
+        while let Some(name) = journey.matches.exchanges.pop() {
+            if !asked.insert(Name::clone(&name)) {
                 continue;
             }
             if name.is_empty() {
                 // An alternate exchange may be the default one.
-                let queue = self.queues.by_name(start.vhost, start.key);
-                matches.queues.extend(queue.map(|entry| entry.id));
-            } else if let Some(exchange) = start.inside.exchanges.get(&name) {
-                start.ask(exchange, matches);
+                for key in journey.envelope.keys() {
+                    let queue = self.queues.by_name(journey.vhost, key);
+                    journey.matches.queues.extend(queue.map(|entry| entry.id));
+                }
+            } else if let Some(exchange) = journey.inside.exchanges.get(&name) {
+                journey.ask(exchange);
             }
         }
     }
 }
 
 /// A message on its way.
-struct Hop<'a> {
+struct Journey<'a> {
     vhost: &'a [u8],
     inside: &'a Vhost,
-    exchange: &'a [u8],
-    key: &'a [u8],
-    properties: &'a [u8],
+    envelope: &'a Envelope<'a>,
+    matches: Matches<'a>,
+    delayed: &'a mut Vec<(QueueId, u64)>,
+    is_cacheable: &'a mut bool,
 }
 
-impl Hop<'_> {
-    fn ask(&self, exchange: &Exchange, matches: &mut Matches<'_>) {
-        let before = matches.len();
-        exchange.router.route(self.key, self.properties, matches);
-        if matches.len() == before
+impl<'a> Journey<'a> {
+    fn new(
+        (vhost, inside): (&'a [u8], &'a Vhost),
+        envelope: &'a Envelope<'a>,
+        out: &'a mut Route,
+    ) -> Self {
+        let Route {
+            queues,
+            delayed,
+            is_cacheable,
+            draws,
+        } = out;
+        Self {
+            vhost,
+            inside,
+            envelope,
+            matches: Matches {
+                queues,
+                exchanges: Vec::new(),
+                is_cacheable: true,
+                draws,
+            },
+            delayed,
+            is_cacheable,
+        }
+    }
+
+    fn ask(&mut self, exchange: &Exchange) {
+        if let Some(queue) = exchange.delay_queue {
+            self.matches.is_cacheable = false;
+            if let Some(millis) = delay_millis(self.envelope.properties) {
+                self.delayed.push((queue, millis));
+                return;
+            }
+        }
+        self.ask_router(exchange);
+    }
+
+    fn ask_router(&mut self, exchange: &Exchange) {
+        let before = self.matches.len();
+        exchange.router.route(self.envelope, &mut self.matches);
+        if self.matches.len() == before
             && let Some(alternate) = &exchange.alternate
         {
-            matches.exchanges.push(alternate.clone());
+            self.matches.exchanges.push(alternate.clone());
         }
     }
 }
 
-/// Sorts what lies behind `start` and drops repetitions.
-fn sort_tail(out: &mut Vec<QueueId>, start: usize) {
-    let tail = &mut out[start..];
-    if tail.len() < 2 {
-        return;
+/// Sorts and drops repetitions.
+fn sort_once(queues: &mut Vec<QueueId>) {
+    if queues.len() > 1 {
+        queues.sort_unstable();
+        queues.dedup();
     }
-    tail.sort_unstable();
-    let mut kept = 1;
-    for at in 1..tail.len() {
-        if tail[at] != tail[kept - 1] {
-            tail[kept] = tail[at];
-            kept += 1;
-        }
-    }
-    out.truncate(start + kept);
 }

@@ -38,13 +38,15 @@ impl Catalog {
     fn encode_exchanges(&self, out: &mut Vec<u8>) {
         for (vhost, inside) in &self.vhosts {
             for name in &inside.exchange_names {
-                let options = &inside.exchanges[name].options;
+                let exchange = &inside.exchanges[name];
+                let options = &exchange.options;
                 if options.durable && !name.is_empty() && !is_reserved(name) {
                     put_sized(
                         &CatalogCommand::DeclareExchange {
                             vhost: vhost.clone(),
                             name: name.clone(),
                             options: options.clone(),
+                            delay_queue: exchange.delay_queue.unwrap_or_default(),
                         },
                         out,
                     );
@@ -54,12 +56,7 @@ impl Catalog {
     }
 
     fn encode_queues(&self, out: &mut Vec<u8>) {
-        for queue in self
-            .queues
-            .sorted()
-            .into_iter()
-            .filter(|queue| queue.is_durable())
-        {
+        for queue in self.queues().filter(|queue| queue.is_durable()) {
             put_sized(
                 &CatalogCommand::DeclareQueue {
                     vhost: queue.vhost.clone(),

@@ -5,12 +5,15 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use staunch_types::FieldTable;
 use staunch_types::field_table::{TableBuilder, Value};
-use staunch_types::properties::PropertiesBuilder;
+use staunch_types::properties::{NO_PROPERTIES, PropertiesBuilder};
 use staunch_types::refusal::ArgumentSide;
-use staunch_types::{FieldTable, Message};
 
 use super::*;
+use crate::exchange::Envelope;
+
+mod exchanges;
 
 type Side = ArgumentSide;
 
@@ -68,6 +71,7 @@ fn declare_exchange_as(exchange: &str, options: ExchangeOptions) -> CatalogComma
         vhost: vhost(),
         name: name(exchange),
         options,
+        delay_queue: QueueId(0),
     }
 }
 
@@ -119,12 +123,22 @@ fn catalog(commands: &[CatalogCommand]) -> Catalog {
     catalog
 }
 
+fn envelope<'a>(exchange: &'a str, key: &'a str) -> Envelope<'a> {
+    Envelope {
+        exchange: exchange.as_bytes(),
+        routing_key: key.as_bytes(),
+        more_keys: &[],
+        properties: NO_PROPERTIES,
+    }
+}
+
 fn routed(catalog: &Catalog, exchange: &str, key: &str) -> Vec<String> {
-    let message = Message::copied(exchange.as_bytes(), key.as_bytes(), b"\0\0", b"");
-    let mut out = Vec::new();
-    let routed = catalog.route(b"/", &message, &mut out).unwrap();
-    assert_eq!(routed == Routed::Queues, !out.is_empty());
-    out.iter()
+    let mut out = Route::new(1);
+    let envelope = envelope(exchange, key);
+    catalog.route(b"/", &envelope, &mut out).unwrap();
+    assert_eq!(out.is_nowhere(), out.queues.is_empty());
+    out.queues
+        .iter()
         .map(|id| catalog.queue_by_id(*id).unwrap().name.to_string())
         .collect()
 }
@@ -154,6 +168,7 @@ fn predeclared_exchanges_are_there_and_protected() {
         "amq.fanout",
         "amq.headers",
         "amq.match",
+        "amq.rabbitmq.event",
         "amq.rabbitmq.trace",
         "amq.topic",
     ];
@@ -203,29 +218,6 @@ fn predeclared_exchanges_are_there_and_protected() {
         catalog.check_exchange(b"/", b"no").unwrap_err().to_string(),
         "no exchange 'no' in vhost '/'"
     );
-}
-
-#[test]
-fn publishing_needs_an_exchange_that_is_not_internal() {
-    let mut catalog = catalog(&[]);
-    let publish = |exchange: &[u8]| {
-        let message = Message::copied(exchange, b"k", b"\0\0", b"");
-        catalog
-            .route(b"/", &message, &mut Vec::new())
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(publish(b"no"), "no exchange 'no' in vhost '/'");
-    assert_eq!(
-        publish(b"amq.rabbitmq.trace"),
-        "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'"
-    );
-    let onward = catalog.route_onward(b"/", b"amq.rabbitmq.trace", b"", b"\0\0", &mut Vec::new());
-    assert_eq!(onward, Ok(Routed::Nowhere));
-    catalog
-        .apply(&CatalogCommand::DeleteVhost { vhost: vhost() })
-        .unwrap();
-    assert!(catalog.check_vhost(b"/").is_err());
 }
 
 #[test]
@@ -461,43 +453,10 @@ fn auto_delete_exchanges_go_with_their_last_binding_and_say_so() {
 }
 
 #[test]
-fn unroutable_messages_go_to_the_alternate_exchange() {
-    let arguments = TableBuilder::new()
-        .longstr("alternate-exchange", "alt")
-        .build();
-    let options = ExchangeOptions {
-        arguments,
-        ..exchange_options("direct")
-    };
-    let catalog = catalog(&[
-        declare_exchange_as("x", options),
-        declare_exchange("alt", "fanout"),
-        declare_queue("q"),
-        declare_queue("rest"),
-        bind(binding("x", to_queue("q"), "k")),
-        bind(binding("alt", to_queue("rest"), "")),
-    ]);
-    assert_eq!(routed(&catalog, "x", "k"), ["q"]);
-    assert_eq!(routed(&catalog, "x", "other"), ["rest"]);
-    assert_eq!(routed(&catalog, "", "q"), ["q"]);
-    assert_eq!(routed(&catalog, "", "no"), [""; 0]);
-}
-
-#[test]
-fn unknown_x_match_is_refused() {
-    let arguments = TableBuilder::new().longstr("x-match", "some").build();
-    let binding = Binding {
-        arguments,
-        ..binding("amq.headers", to_queue("q"), "")
-    };
-    assert!(refused(&[declare_queue("q")], &bind(binding)).contains("Invalid x-match"));
-}
-
-#[test]
 fn limits_hold() {
     let limits = CatalogLimits {
         vhosts_max: 1,
-        exchanges_max: 8,
+        exchanges_max: 9,
         queues_max: 1,
         bindings_max: 1,
         ..CatalogLimits::default()
@@ -582,7 +541,7 @@ fn layouts_are_those_of_version_2() {
     );
     check(
         declare_exchange("x", "topic"),
-        b"\x02\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0",
+        b"\x02\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     );
     check(delete_exchange("x", true), b"\x02\x04\x01/\x01x\x01");
     let to = Destination::Exchange(name("y"));
@@ -790,15 +749,16 @@ proptest! {
             let builder = PropertiesBuilder::new().headers(headers.as_table_ref());
             let properties = builder.build().unwrap();
             let (exchange, key) = (KINDS[*exchange], key.as_str());
-            let message = Message::copied(
-                exchange.as_bytes(), key.as_bytes(), properties.as_bytes(), b"",
-            );
+            let envelope = Envelope {
+                properties: properties.as_bytes(),
+                ..envelope(exchange, key)
+            };
             let expected = naive_route(&bindings, exchange, key, headers);
             for catalog in [&catalog, &restored] {
-                let mut out = vec![QueueId(u64::MAX)];
-                catalog.route(b"/", &message, &mut out).unwrap();
-                prop_assert!(out[1..].is_sorted_by(|a, b| a < b), "sorted, each once");
-                let names = out[1..].iter().map(|id| catalog.queue_by_id(*id).unwrap());
+                let mut out = Route::new(seed);
+                catalog.route(b"/", &envelope, &mut out).unwrap();
+                prop_assert!(out.queues.is_sorted_by(|a, b| a < b), "sorted, each once");
+                let names = out.queues.iter().map(|id| catalog.queue_by_id(*id).unwrap());
                 let names: BTreeSet<String> = names.map(|queue| queue.name.to_string()).collect();
                 prop_assert_eq!(&names, &expected);
             }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use staunch_types::field_table::{TableBuilder, TableRef};
-use staunch_types::{FieldTable, Name, QueueOptions, Refusal};
+use staunch_types::{ExchangeKind, FieldTable, Name, QueueId, QueueOptions, Refusal};
 
 use super::parameters::{ParameterCommand, ParameterValue};
 use super::policies::Policies;
 use super::users::{check_name, sorted_tags};
-use super::{Applied, Bindings, Catalog, CatalogCommand, Change, Exchange, Mode, QueueKind};
-use crate::catalog::exchange::PREDECLARED;
+use super::{
+    Applied, Bindings, Catalog, CatalogCommand, Change, DEFAULT_VHOST, Exchange, Mode, QueueKind,
+};
+use crate::catalog::exchange::{EVENTS, PREDECLARED};
 use crate::encoding::{DecodeError, Reader, Writer};
 use crate::exchange::Seeded;
 
@@ -80,7 +82,7 @@ pub(super) struct Vhost {
 }
 
 impl Vhost {
-    pub(super) fn new(hasher: Seeded) -> Self {
+    pub(super) fn new(name: &Name, hasher: Seeded) -> Self {
         let mut vhost = Self {
             exchanges: HashMap::with_hasher(hasher),
             exchange_names: BTreeSet::new(),
@@ -91,9 +93,13 @@ impl Vhost {
             policies: Policies::default(),
             parameters: BTreeMap::new(),
         };
-        for (name, kind, internal) in PREDECLARED {
-            let exchange = Exchange::predeclared(kind, internal, hasher);
-            vhost.add_exchange(Name::from_static(name), exchange);
+        for (exchange, kind, internal) in PREDECLARED {
+            let exchange_name = Name::from_static(exchange);
+            vhost.add_exchange(exchange_name, Exchange::predeclared(kind, internal, hasher));
+        }
+        if **name == *DEFAULT_VHOST.as_bytes() {
+            let events = Exchange::predeclared(ExchangeKind::Topic, true, hasher);
+            vhost.add_exchange(Name::from_static(EVENTS), events);
         }
         vhost
     }
@@ -180,7 +186,8 @@ impl Catalog {
                 return Err(Refusal::LimitReached(text));
             }
         }
-        self.vhosts.insert(vhost.clone(), Vhost::new(self.hasher));
+        self.vhosts
+            .insert(vhost.clone(), Vhost::new(vhost, self.hasher));
         Ok(self.access_changed(Change::Created))
     }
 
@@ -197,14 +204,12 @@ impl Catalog {
         let mut applied = self.access_changed(Change::Deleted);
         applied.bindings_removed = bindings_removed;
         self.vhosts.remove(vhost);
-        let queues = self.queues.sorted().into_iter();
-        let names: Vec<Name> = queues
+        let all = self.queues_and_holders();
+        let ids: Vec<QueueId> = all
             .filter(|queue| queue.vhost == *vhost)
-            .map(|queue| queue.name.clone())
+            .map(|queue| queue.id)
             .collect();
-        let removed = names
-            .iter()
-            .filter_map(|name| self.queues.remove(vhost, name));
+        let removed = ids.into_iter().filter_map(|id| self.queues.remove(id));
         applied.queues_deleted = removed.collect();
         for user in self.users.values_mut() {
             user.permissions.remove(vhost);

@@ -1,9 +1,12 @@
 //! How exchanges choose where a message goes (AMQP 0-9-1, section 3.1.3).
 //!
 //! A [`Router`] holds the bindings of one exchange in the form its kind is asked in: a table for
-//! direct, a plain set for fanout, a trie for topic, a list for headers. It yields queues by id
-//! and exchanges by name; following exchanges is the catalog's business.
+//! direct, a plain set for fanout, a trie for topic, a list for headers, a list to choose from for
+//! the rest. It yields queues by id and exchanges by name; following exchanges is the catalog's
+//! business.
 
+mod choice;
+mod delay;
 mod headers;
 mod targets;
 mod topic;
@@ -13,15 +16,48 @@ use std::hash::BuildHasher;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use hashbrown::HashMap;
-use staunch_types::{ExchangeKind, Name};
+use staunch_types::{ExchangeKind, FieldTable, Message, Name};
 
-use crate::catalog::Binding;
+use crate::catalog::{Binding, QueueKind};
+use choice::Members;
 use headers::Headers;
 use targets::Targets;
 use topic::Topic;
 
-pub(crate) use headers::MatchKind;
+pub(crate) use choice::ConsistentHash;
+pub(crate) use delay::delay_millis;
+pub use delay::{DELAY_MILLIS_MAX, properties_after_delay};
 pub(crate) use targets::{Matches, Target};
+
+/// What routing sees of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    /// The exchange it was published to.
+    pub exchange: &'a [u8],
+    /// Its routing key.
+    pub routing_key: &'a [u8],
+    /// Further routing keys: its headers `CC` and `BCC` (RabbitMQ, sender-selected distribution).
+    pub more_keys: &'a [&'a [u8]],
+    /// Its properties, encoded.
+    pub properties: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Of a message without further routing keys.
+    pub fn of(message: &'a Message) -> Self {
+        Self {
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            more_keys: &[],
+            properties: message.properties(),
+        }
+    }
+
+    /// All its routing keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::once(self.routing_key).chain(self.more_keys.iter().copied())
+    }
+}
 
 /// Hashes names, by a seed that its owner chose. Tables with it are never iterated.
 #[derive(Clone, Copy, Debug)]
@@ -42,29 +78,77 @@ pub(crate) enum Router {
     Fanout(Targets),
     Topic(Topic),
     Headers(Headers),
+    ConsistentHash(Box<ConsistentHash>),
+    ModulusHash(Members),
+    Random(Members),
+    LocalRandom(Members),
 }
 
 impl Router {
-    pub(crate) fn new(kind: ExchangeKind, hasher: Seeded) -> Self {
+    /// `arguments` are the exchange's.
+    pub(crate) fn new(kind: ExchangeKind, arguments: &FieldTable, hasher: Seeded) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(HashMap::with_hasher(hasher)),
             ExchangeKind::Fanout => Self::Fanout(Targets::default()),
             ExchangeKind::Topic => Self::Topic(Topic::new(hasher)),
             ExchangeKind::Headers => Self::Headers(Headers::default()),
+            ExchangeKind::ConsistentHash => {
+                Self::ConsistentHash(Box::new(ConsistentHash::new(arguments)))
+            }
+            ExchangeKind::ModulusHash => Self::ModulusHash(Members::default()),
+            ExchangeKind::Random => Self::Random(Members::default()),
+            ExchangeKind::LocalRandom => Self::LocalRandom(Members::default()),
+        }
+    }
+
+    /// Checks a binding to be made; `queue` is the kind of its destination, none if that is an
+    /// exchange.
+    ///
+    /// # Errors
+    /// RabbitMQ's text.
+    pub(crate) fn check(&self, binding: &Binding, queue: Option<QueueKind>) -> Result<(), String> {
+        match self {
+            Self::Direct(_)
+            | Self::Fanout(_)
+            | Self::Topic(_)
+            | Self::ModulusHash(_)
+            | Self::Random(_) => Ok(()),
+            Self::Headers(_) => headers::check_arguments(&binding.arguments),
+            Self::ConsistentHash(_) => choice::weight_of(&binding.routing_key).map(drop),
+            Self::LocalRandom(_) if !binding.routing_key.is_empty() => {
+                let key = &binding.routing_key;
+                Err(format!("Non empty binding '{key}' key not permitted"))
+            }
+            Self::LocalRandom(_) => match queue {
+                Some(QueueKind::Classic) => Ok(()),
+                Some(kind @ QueueKind::Quorum) => {
+                    let module = kind.module();
+                    Err(format!(
+                        "Queue type {module} not valid for this exchange type"
+                    ))
+                }
+                None => Err("Destination not found".to_owned()),
+            },
         }
     }
 
     pub(crate) fn add(&mut self, binding: &Binding, target: Target) {
+        let Binding {
+            destination,
+            routing_key,
+            ..
+        } = binding;
         match self {
             Self::Direct(table) => {
-                table
-                    .entry(binding.routing_key.clone())
-                    .or_default()
-                    .add(target);
+                table.entry(routing_key.clone()).or_default().add(target);
             }
             Self::Fanout(targets) => targets.add(target),
-            Self::Topic(topic) => topic.add(&binding.routing_key, target),
+            Self::Topic(topic) => topic.add(routing_key, target),
             Self::Headers(headers) => headers.add(&binding.arguments, target),
+            Self::ConsistentHash(hash) => hash.add(target, destination, routing_key),
+            Self::ModulusHash(members) | Self::Random(members) | Self::LocalRandom(members) => {
+                members.add(target, destination, 1);
+            }
         }
     }
 
@@ -83,20 +167,41 @@ impl Router {
             Self::Fanout(targets) => targets.remove(target),
             Self::Topic(topic) => topic.remove(&binding.routing_key, target),
             Self::Headers(headers) => headers.remove(&binding.arguments, target),
+            Self::ConsistentHash(hash) => hash.remove(target, &binding.routing_key),
+            Self::ModulusHash(members) | Self::Random(members) | Self::LocalRandom(members) => {
+                members.remove(target, 1);
+            }
         }
     }
 
     /// Appends where the message goes; one target may come several times.
-    pub(crate) fn route(&self, routing_key: &[u8], properties: &[u8], matches: &mut Matches<'_>) {
+    pub(crate) fn route(&self, envelope: &Envelope<'_>, matches: &mut Matches<'_>) {
         match self {
             Self::Direct(table) => {
-                if let Some(targets) = table.get(routing_key) {
-                    targets.collect(matches);
+                for key in envelope.keys() {
+                    if let Some(targets) = table.get(key) {
+                        targets.collect(matches);
+                    }
                 }
             }
             Self::Fanout(targets) => targets.collect(matches),
-            Self::Topic(topic) => topic.route(routing_key, matches),
-            Self::Headers(headers) => headers.route(properties, matches),
+            Self::Topic(topic) => {
+                for key in envelope.keys() {
+                    topic.route(key, matches);
+                }
+            }
+            Self::Headers(headers) => headers.route(envelope.properties, matches),
+            Self::ConsistentHash(hash) => hash.route(envelope, matches),
+            Self::ModulusHash(members) => {
+                let hash = choice::stable_hash(b"text", envelope.routing_key);
+                let chosen = members.choose_by_modulus(hash);
+                chosen.into_iter().for_each(|target| matches.push(target));
+            }
+            Self::Random(members) | Self::LocalRandom(members) => {
+                matches.is_cacheable = false;
+                let chosen = members.choose_by_modulus(choice::draw(matches.draws));
+                chosen.into_iter().for_each(|target| matches.push(target));
+            }
         }
     }
 }

@@ -15,6 +15,10 @@ pub(crate) enum Target {
 pub(crate) struct Matches<'a> {
     pub(crate) queues: &'a mut Vec<QueueId>,
     pub(crate) exchanges: Vec<Name>,
+    /// Whether exchange and routing key alone led here.
+    pub(crate) is_cacheable: bool,
+    /// State of the sequence that random choices are drawn from.
+    pub(crate) draws: &'a mut u64,
 }
 
 impl Matches<'_> {

@@ -2,7 +2,7 @@
 
 use staunch_broker::CatalogCommand;
 use staunch_node::{AdminAnswer, AdminId, AdminRequest, Input, OnRefusal};
-use staunch_types::{ExchangeOptions, FieldTable};
+use staunch_types::{ExchangeOptions, FieldTable, QueueId};
 
 use crate::{
     script::{Script, name},
@@ -20,6 +20,7 @@ fn exchange(called: &str, kind: &str) -> CatalogCommand {
             internal: false,
             arguments: FieldTable::default(),
         },
+        delay_queue: QueueId(0),
     }
 }
 
