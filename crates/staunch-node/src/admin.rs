@@ -170,6 +170,7 @@ impl Node {
         let wanted = self
             .queues
             .iter()
+            .filter(|slot| !slot.holds_delayed)
             .filter(|slot| vhost.is_none_or(|vhost| slot.vhost == *vhost));
         wanted.map(queue_info).collect()
     }

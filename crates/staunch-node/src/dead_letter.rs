@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +24,7 @@ use staunch_broker::{
 use staunch_types::{Message, MessageIndex, Name, QueueId, Timestamp};
 
 use crate::{
+    delay::{Target, targets},
     input::Output,
     node::Node,
     publish::{Arriving, Enqueued},
@@ -191,8 +193,7 @@ impl Node {
                 return;
             };
             let next = self.next_dead(&mut slot);
-            let settings = slot.settings.clone();
-            let (vhost, name) = (slot.vhost.clone(), slot.name.clone());
+            let grave = Grave::of(&slot);
             self.queues.put(slot);
             let Some((mourned, stored)) = next else {
                 return;
@@ -201,11 +202,6 @@ impl Node {
             let left = self.dead_letters.size_bytes_left;
             self.dead_letters.size_bytes_left = left.saturating_sub(stored.len());
             let message = Message::from_stored(stored).expect("bodies are kept in their form");
-            let grave = Grave {
-                vhost: &vhost,
-                queue: &name,
-                settings: &settings,
-            };
             let Mourned { dying, placed } = mourned;
             let placed = self.place(&message, &grave, dying.reason, placed);
             self.publish_refused();
@@ -323,30 +319,34 @@ impl Node {
     fn place(
         &mut self,
         message: &Message,
-        grave: &Grave<'_>,
+        grave: &Grave,
         reason: Death,
         mut placed: Vec<QueueId>,
     ) -> Placed {
+        if grave.holds_delayed {
+            self.let_through(grave.id, message);
+            return Placed::Done;
+        }
         let Some(dead_lettering) = &grave.settings.dead_lettering else {
             // A policy has changed its mind since the message died.
             return Placed::Done;
         };
         let departure = Departure {
-            queue: grave.queue,
+            queue: &grave.queue,
             reason,
             at: self.wall_now(),
         };
         let routing_key = dead_lettering.routing_key.as_ref();
         let letter = dead_letter(message, &departure, &dead_lettering.exchange, routing_key);
-        let targets = self.targets_of(grave.vhost, &letter);
+        let targets = self.targets_of(&grave.vhost, &letter);
         let mut is_missing = targets.is_empty();
         let mut arriving = Arriving::new(&letter, self.wall_now());
         for target in targets {
-            if placed.contains(&target) {
+            if placed.contains(&target.0) {
                 continue;
             }
-            match self.enqueue(target, &mut arriving) {
-                Enqueued::InLog | Enqueued::InMemory => placed.push(target),
+            match self.enqueue_at(target, &mut arriving) {
+                Enqueued::InLog | Enqueued::InMemory => placed.push(target.0),
                 Enqueued::Refused => is_missing = true,
                 Enqueued::Gone => {}
             }
@@ -360,8 +360,8 @@ impl Node {
 
     /// The queues a dead letter goes to: where it is routed, but not round in a circle. None if it
     /// has outgrown the log.
-    fn targets_of(&mut self, vhost: &Name, letter: &Message) -> Vec<QueueId> {
-        if letter.stored_size_bytes() > self.store.config().payload_size_bytes_max() {
+    fn targets_of(&mut self, vhost: &Name, letter: &Message) -> Vec<Target> {
+        if letter.stored_size_bytes() > self.payload_size_bytes_max() {
             return Vec::new();
         }
         let route = &mut self.routes.onward;
@@ -371,10 +371,10 @@ impl Node {
         if routed.is_err() {
             return Vec::new();
         }
-        let mut targets = route.queues.clone();
-        targets.retain(|target| {
-            let entry = self.catalog.queue_by_id(*target);
-            entry.is_some_and(|entry| !is_cycle(letter, &entry.name))
+        let mut targets = targets(route);
+        targets.retain(|(id, _)| {
+            let entry = self.catalog.queue_by_id(*id);
+            entry.is_some_and(|entry| entry.holds_delayed || !is_cycle(letter, &entry.name))
         });
         targets
     }
@@ -392,13 +392,7 @@ impl Node {
             let Some(slot) = self.queues.get(id) else {
                 continue;
             };
-            let settings = slot.settings.clone();
-            let (vhost, queue) = (slot.vhost.clone(), slot.name.clone());
-            let grave = Grave {
-                vhost: &vhost,
-                queue: &queue,
-                settings: &settings,
-            };
+            let grave = Grave::of(slot);
             self.place(&message, &grave, Death::MaxLength, Vec::new());
         }
     }
@@ -415,8 +409,22 @@ impl Node {
 }
 
 /// Where a message died.
-struct Grave<'a> {
-    vhost: &'a Name,
-    queue: &'a Name,
-    settings: &'a QueueSettings,
+struct Grave {
+    id: QueueId,
+    vhost: Name,
+    queue: Name,
+    settings: Arc<QueueSettings>,
+    holds_delayed: bool,
+}
+
+impl Grave {
+    fn of(slot: &QueueSlot) -> Self {
+        Self {
+            id: slot.id,
+            vhost: slot.vhost.clone(),
+            queue: slot.name.clone(),
+            settings: slot.settings.clone(),
+            holds_delayed: slot.holds_delayed,
+        }
+    }
 }

@@ -349,6 +349,9 @@ impl Node {
             }
             self.remove_queue(entry.id);
         }
+        for id in &applied.queues_changed {
+            self.configure_queue(*id);
+        }
         let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else {
             return;
         };
@@ -370,6 +373,20 @@ impl Node {
             && let Some(session) = self.sessions.get_mut(session)
         {
             session.exclusive_queues.insert(id);
+        }
+    }
+
+    /// A queue's settings have changed with a policy.
+    fn configure_queue(&mut self, id: QueueId) {
+        let Some(entry) = self.catalog.queue_by_id(id) else {
+            return;
+        };
+        let settings = settings_of(entry);
+        if let Some(slot) = self.queues.get_mut(id) {
+            slot.queue.configure(&settings);
+            slot.settings = settings;
+            self.watch_use(id);
+            self.mark_dirty(id);
         }
     }
 

@@ -21,6 +21,7 @@ mod consume;
 mod consumers;
 mod dead_letter;
 mod definitions;
+mod delay;
 mod deliver;
 mod expiry;
 mod get;

@@ -44,6 +44,17 @@ pub(crate) enum Kept {
     Refused,
 }
 
+impl Kept {
+    /// What it amounts to with one more queue.
+    fn with(self, enqueued: Enqueued) -> Self {
+        match enqueued {
+            Enqueued::InLog if self == Self::Nowhere => Self::InLog,
+            Enqueued::InLog | Enqueued::InMemory | Enqueued::Gone => self,
+            Enqueued::Refused => Self::Refused,
+        }
+    }
+}
+
 /// What putting a message into one queue amounted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enqueued {
@@ -70,6 +81,8 @@ pub(crate) struct Arriving<'a> {
     in_memory: Option<Bytes>,
     /// A queue that has it and whose consumers lag behind.
     lagging: Option<QueueId>,
+    /// How long the next queue holds it back, whatever it says itself.
+    pub(crate) delay_millis: Option<u64>,
 }
 
 impl<'a> Arriving<'a> {
@@ -86,11 +99,13 @@ impl<'a> Arriving<'a> {
             ttl_millis: message_ttl(properties).unwrap_or_default(),
             in_memory: None,
             lagging: None,
+            delay_millis: None,
         }
     }
 
     fn arrival(&self, settings: &QueueSettings) -> Arrival {
         let ttl_millis = match (self.ttl_millis, settings.message_ttl_millis) {
+            _ if self.delay_millis.is_some() => self.delay_millis,
             (Some(own), Some(of_queue)) => Some(own.min(of_queue)),
             (either, other) => either.or(other),
         };
@@ -141,11 +156,14 @@ impl Node {
                 return self.refuse(slot, channel, Operation::Publish, refusal);
             }
             Ok(()) if is_in_tx => {
-                let queues = self.routes.route.queues.as_slice().into();
+                let Route {
+                    queues, delayed, ..
+                } = &self.routes.route;
                 let held = HeldPublish {
                     message,
                     mandatory,
-                    queues,
+                    queues: queues.as_slice().into(),
+                    delayed: delayed.as_slice().into(),
                 };
                 return self.hold_publish(slot, channel, held);
             }
@@ -201,11 +219,11 @@ impl Node {
         let mut arriving = Arriving::new(message, self.wall_now());
         for position in 0..self.routes.route.queues.len() {
             let id = self.routes.route.queues[position];
-            match self.enqueue(id, &mut arriving) {
-                Enqueued::InLog if kept == Kept::Nowhere => kept = Kept::InLog,
-                Enqueued::InLog | Enqueued::InMemory | Enqueued::Gone => {}
-                Enqueued::Refused => kept = Kept::Refused,
-            }
+            kept = kept.with(self.enqueue(id, &mut arriving));
+        }
+        for position in 0..self.routes.route.delayed.len() {
+            let (id, millis) = self.routes.route.delayed[position];
+            kept = kept.with(self.hold_back(id, millis, &mut arriving));
         }
         if arriving.lagging.is_some()
             && let Some(session) = self.sessions.get_mut(session)
@@ -299,9 +317,16 @@ impl RouteCache {
     }
 
     /// Takes another answer's queues in place of the last one's.
-    pub(crate) fn replace(&mut self, queues: Vec<QueueId>) {
+    pub(crate) fn replace(&mut self, queues: Vec<QueueId>, delayed: &[(QueueId, u64)]) {
         self.is_valid = false;
         self.route.queues = queues;
+        self.route.delayed.clear();
+        self.route.delayed.extend_from_slice(delayed);
+    }
+
+    /// Whether the route leads to no queue.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.route.is_nowhere()
     }
 
     fn remember(&mut self, version: u64, vhost: &[u8], message: &Message) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use staunch_broker::{Priorities, Queue, QueueEntry, QueueKind, QueueSettings};
+use staunch_broker::{DeadLettering, Priorities, Queue, QueueEntry, QueueKind, QueueSettings};
 use staunch_types::{ChannelNumber, MessageIndex, Name, QueueId, UnixMillis};
 
 use crate::{dead_letter::Dead, session::SessionSlot, transient::Arena};
@@ -15,7 +15,7 @@ use crate::{dead_letter::Dead, session::SessionSlot, transient::Arena};
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "two facts, and membership of four lists of the node"
+    reason = "three facts, and membership of four lists of the node"
 )]
 pub(crate) struct QueueSlot {
     pub(crate) id: QueueId,
@@ -28,6 +28,8 @@ pub(crate) struct QueueSlot {
     pub(crate) is_durable: bool,
     /// Goes when its last consumer goes.
     pub(crate) is_auto_delete: bool,
+    /// It holds the messages that an exchange delays; no client knows it.
+    pub(crate) holds_delayed: bool,
     pub(crate) queue: Queue,
     /// Every live message below this has left the young files.
     pub(crate) tenured_below: MessageIndex,
@@ -104,6 +106,7 @@ impl QueueSlot {
             settings: settings_of(entry),
             is_durable: is_logged(entry),
             is_auto_delete: entry.options.auto_delete,
+            holds_delayed: entry.holds_delayed,
             queue,
             tenured_below: MessageIndex::default(),
             settled: Vec::new(),
@@ -217,8 +220,18 @@ pub(crate) fn is_logged(entry: &QueueEntry) -> bool {
     entry.is_durable()
 }
 
-/// How the queue behaves, by its arguments.
+/// How the queue behaves. What an exchange delays leaves the queue that holds it as dead letters
+/// leave theirs, see `delay`.
 pub(crate) fn settings_of(entry: &QueueEntry) -> Arc<QueueSettings> {
-    let arguments = &entry.options.arguments;
-    Arc::new(QueueSettings::from_arguments(entry.kind(), arguments))
+    if !entry.holds_delayed {
+        return entry.settings.clone();
+    }
+    Arc::new(QueueSettings {
+        dead_lettering: Some(DeadLettering {
+            exchange: entry.name.clone(),
+            routing_key: None,
+            at_least_once: false,
+        }),
+        ..QueueSettings::default()
+    })
 }

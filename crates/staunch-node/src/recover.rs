@@ -102,6 +102,8 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
             .expect("replay follows the catalog");
         let mut slot = QueueSlot::new(entry, queue, node.wall_now());
         slot.tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
+        // A policy may have changed since the queue's snapshot was taken.
+        slot.queue.configure(&slot.settings);
         node.note_expiry(&mut slot);
         node.queues.insert(Box::new(slot));
         node.watch_use(id);

@@ -31,6 +31,8 @@ pub(crate) struct HeldPublish {
     pub(crate) mandatory: bool,
     /// Where it goes, as it was when it was published.
     pub(crate) queues: Box<[QueueId]>,
+    /// Queues that hold it back first, and for how many milliseconds from the commit on.
+    pub(crate) delayed: Box<[(QueueId, u64)]>,
 }
 
 impl Transaction {
@@ -122,14 +124,14 @@ impl Node {
             message,
             mandatory,
             queues,
+            delayed,
         } = publish;
         // A queue may have gone since.
         let queues = queues.iter().filter(|id| self.queues.get(**id).is_some());
-        let queues: Vec<_> = queues.copied().collect();
-        if queues.is_empty() {
+        self.routes.replace(queues.copied().collect(), &delayed);
+        if self.routes.is_nowhere() {
             return self.give_unroutable(slot, channel, mandatory, message);
         }
-        self.routes.replace(queues);
         self.enqueue_routed(slot, &message);
     }
 }

@@ -6,9 +6,10 @@
 //!
 //! ```text
 //! a connect                      a open 1                       a close
-//! a/1 queue q durable            a/1 delete-queue q if-empty    a/1 purge q
+//! a/1 queue q durable x-expires=5  a/1 delete-queue q if-empty  a/1 purge q
 //! a/1 exchange x fanout durable  a/1 delete-exchange x          a/1 bind x q key
 //! a/1 publish q m1..m3 #1        a/1 publish x/key m mandatory  a/1 get q no-ack
+//! a/1 publish q m expiration=50 priority=3 delay=100
 //! a/1 consume q as c prefetch=2  a/1 cancel c                   a/1 limit 5
 //! a/1 ack m1                     a/1 requeue m1 m2              a/1 close
 //! a/1 tx                         a/1 commit m1 m2               a/1 rollback
@@ -16,14 +17,14 @@
 //! write · background · fetch     manual · auto · disk · tick 3  crash 5 · kill · stop
 //! ```
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use staunch_node::{Input, NodeConfig};
 use staunch_types::{
     ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, ExchangeOptions, FieldTable,
     Message, MessageIndex, Name, Outcome, Proof, PublishSeq, QueueId, QueueOptions, Reply, Request,
     Secret,
-    field_table::TableBuilder,
+    field_table::{TableBuilder, Value},
     properties::{Properties, PropertiesBuilder},
     request::{
         Binding, Consume, DeclareExchange, DeclareQueue, Destination, Login, Publish, Settle,
@@ -498,13 +499,29 @@ impl Client {
     }
 }
 
+/// The body, then `again` if it is redelivered, how often it came back, and the deaths it died:
+/// `m again 2x died expired/q*1`.
 fn said(delivery: &Delivery) -> String {
-    let body = body_of(&delivery.message);
+    let mut said = body_of(&delivery.message);
     if delivery.redelivered {
-        format!("{body} again")
-    } else {
-        body
+        said += " again";
     }
+    let properties = Properties::parse(delivery.message.properties()).unwrap();
+    let headers = properties.headers().unwrap_or_default();
+    if let Some(count) = headers.get("x-delivery-count") {
+        let _ = write!(said, " {}x", count.as_i64().unwrap());
+    }
+    let Some(deaths) = headers.get("x-death").and_then(Value::as_array) else {
+        return said;
+    };
+    said += " died";
+    for death in deaths {
+        let death = death.as_table().unwrap();
+        let text = |key: &str| death.get(key).and_then(Value::as_str).unwrap();
+        let count = death.get("count").and_then(Value::as_i64).unwrap();
+        let _ = write!(said, " {}/{}*{count}", text("reason"), text("queue"));
+    }
+    said
 }
 
 /// The text at the beginning of the body.
@@ -524,12 +541,29 @@ fn publishes(
         .iter()
         .find_map(|word| word.strip_prefix('#')?.parse().ok().map(PublishSeq));
     let mandatory = rest.contains(&"mandatory");
+    let headers = rest.iter().find_map(|word| word.strip_prefix("delay="));
+    let headers = headers.map(|millis| {
+        let table = TableBuilder::new();
+        table.long("x-delay", millis.parse().unwrap()).build()
+    });
     let mut properties = PropertiesBuilder::new();
+    if let Some(headers) = &headers {
+        properties = properties.headers(headers.as_table_ref());
+    }
     if rest.contains(&"asks") {
         properties = properties.reply_to("amq.rabbitmq.reply-to");
     }
     if let Some(user) = rest.iter().find_map(|word| word.strip_prefix("by=")) {
         properties = properties.user_id(user);
+    }
+    if let Some(expiration) = rest
+        .iter()
+        .find_map(|word| word.strip_prefix("expiration="))
+    {
+        properties = properties.expiration(expiration);
+    }
+    if let Some(priority) = rest.iter().find_map(|word| word.strip_prefix("priority=")) {
+        properties = properties.priority(priority.parse().unwrap());
     }
     let properties = properties.build().unwrap();
     let publish = |body: String| {
@@ -588,7 +622,7 @@ fn definitions(channel: ChannelNumber, words: &[&str]) -> Vec<Request> {
                 durable: has("durable"),
                 exclusive: has("exclusive"),
                 auto_delete: has("auto-delete"),
-                arguments: FieldTable::default(),
+                arguments: arguments(words),
             },
         })],
         ["exchange", exchange, kind, ..] => vec![Request::DeclareExchange(DeclareExchange {
@@ -600,11 +634,24 @@ fn definitions(channel: ChannelNumber, words: &[&str]) -> Vec<Request> {
                 durable: has("durable"),
                 auto_delete: has("auto-delete"),
                 internal: false,
-                arguments: FieldTable::default(),
+                arguments: arguments(words),
             },
         })],
         other => panic!("unknown words {other:?}"),
     }
+}
+
+/// `x-max-length=5 x-overflow=reject-publish x-single-active-consumer=true`, numbers as such.
+fn arguments(words: &[&str]) -> FieldTable {
+    let pairs = words.iter().filter_map(|word| word.split_once('='));
+    let table = pairs.fold(TableBuilder::new(), |table, (key, value)| {
+        match (value.parse(), value) {
+            (Ok(number), _) => table.long(key, number),
+            (Err(_), "true") => table.bool(key, true),
+            (Err(_), text) => table.longstr(key, text),
+        }
+    });
+    table.build()
 }
 
 /// A publish that asks for no confirm.
