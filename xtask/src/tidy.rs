@@ -32,7 +32,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("staunch-definitions", &["staunch-types", "staunch-broker"]),
     (
         "staunch-http",
-        &["staunch-types", "staunch-broker", "staunch-definitions"],
+        &[
+            "staunch-types",
+            "staunch-broker",
+            "staunch-definitions",
+            "staunch-node",
+        ],
     ),
     ("staunch-client", &["staunch-types", "staunch-amqp-codec"]),
     (

@@ -3,7 +3,9 @@
 //! Requests come from the rim (HTTP, definitions at start) and not from a client, so nobody's
 //! permissions are asked here: whoever sends them has been judged before.
 
-use staunch_broker::{Catalog, CatalogCommand};
+use std::{any::Any, fmt};
+
+use staunch_broker::{Catalog, CatalogCommand, Change};
 use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, request::Peer};
 
 use crate::{input::Output, node::Node, pending::Pending, queues::QueueSlot, session::Session};
@@ -13,7 +15,7 @@ use crate::{input::Output, node::Node, pending::Pending, queues::QueueSlot, sess
 pub struct AdminId(pub u64);
 
 /// What an operator asks for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum AdminRequest {
     /// Apply changes in order. Answered by [`AdminAnswer::Applied`] once all that was changed is
     /// on disk. The id in a `DeclareQueue` is chosen by the node.
@@ -24,12 +26,7 @@ pub enum AdminRequest {
         on_refusal: OnRefusal,
     },
     /// Read the catalog. Answered by [`AdminAnswer::Read`].
-    Read {
-        /// A virtual host to read of; none: of all.
-        vhost: Option<Name>,
-        /// Reads it; runs on the node's own time.
-        read: fn(&Catalog, Option<&Name>) -> Vec<u8>,
-    },
+    Read(CatalogRead),
     /// List the connections. Answered by [`AdminAnswer::Connections`].
     ListConnections,
     /// List the queues. Answered by [`AdminAnswer::Queues`].
@@ -46,6 +43,26 @@ pub enum AdminRequest {
     },
 }
 
+/// A question to the catalog, as a function of it that gives back what it found. It runs on the
+/// node's own time, so it copies out little and leaves the rest to who asked.
+pub struct CatalogRead(Box<dyn FnOnce(&Catalog) -> Found + Send>);
+
+/// What a [`CatalogRead`] found: of the type that who asked it expects.
+pub type Found = Box<dyn Any + Send>;
+
+impl CatalogRead {
+    /// The question that `read` answers.
+    pub fn new<T: Send + 'static>(read: impl FnOnce(&Catalog) -> T + Send + 'static) -> Self {
+        Self(Box::new(|catalog| Box::new(read(catalog))))
+    }
+}
+
+impl fmt::Debug for CatalogRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CatalogRead(..)")
+    }
+}
+
 /// What becomes of the changes behind a refused one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnRefusal {
@@ -56,12 +73,12 @@ pub enum OnRefusal {
 }
 
 /// The answer to an [`AdminRequest`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum AdminAnswer {
     /// One result per change that was tried, in order.
-    Applied(Vec<Result<(), Refusal>>),
-    /// What was read.
-    Read(Vec<u8>),
+    Applied(Vec<Result<Change, Refusal>>),
+    /// What was found.
+    Read(Found),
     /// Every connection that has logged in, oldest first.
     Connections(Vec<ConnectionInfo>),
     /// Queues, by id.
@@ -118,9 +135,7 @@ impl Node {
                 let answer = AdminAnswer::Applied(self.apply_all(commands, on_refusal));
                 return self.answer_admin_when_persisted(id, answer);
             }
-            AdminRequest::Read { vhost, read } => {
-                AdminAnswer::Read(read(&self.catalog, vhost.as_ref()))
-            }
+            AdminRequest::Read(CatalogRead(read)) => AdminAnswer::Read(read(&self.catalog)),
             AdminRequest::ListConnections => AdminAnswer::Connections(self.list_connections()),
             AdminRequest::ListQueues { vhost } => {
                 AdminAnswer::Queues(self.list_queues(vhost.as_ref()))
@@ -136,13 +151,15 @@ impl Node {
         &mut self,
         commands: Vec<CatalogCommand>,
         on_refusal: OnRefusal,
-    ) -> Vec<Result<(), Refusal>> {
+    ) -> Vec<Result<Change, Refusal>> {
         let mut results = Vec::with_capacity(commands.len());
         for mut command in commands {
             if let CatalogCommand::DeclareQueue { id, .. } = &mut command {
                 *id = self.catalog.next_queue_id();
             }
-            let result = self.apply_definition(&command).map(drop);
+            let result = self
+                .apply_definition(&command)
+                .map(|defined| defined.change);
             let ends = result.is_err() && on_refusal == OnRefusal::Stop;
             results.push(result);
             if ends {

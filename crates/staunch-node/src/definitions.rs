@@ -2,7 +2,8 @@
 //! (contract C5).
 
 use staunch_broker::{
-    Applied, Binding as CatalogBinding, CatalogCommand, Durability, Queue, QueueEntry, QueueKind,
+    Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, Queue, QueueEntry,
+    QueueKind,
 };
 use staunch_log::StreamId;
 use staunch_types::{
@@ -17,6 +18,13 @@ use crate::{
     replies::{self, is_reply_name},
     session::SessionSlot,
 };
+
+/// What a definition has done.
+pub(crate) struct Defined {
+    pub(crate) change: Change,
+    /// It survives once what is logged is on disk.
+    pub(crate) is_logged: bool,
+}
 
 impl Node {
     pub(crate) fn declare_exchange(&mut self, session: SessionSlot, declare: DeclareExchange) {
@@ -307,10 +315,10 @@ impl Node {
     ) {
         match self.apply_definition(command) {
             Err(refusal) => self.refuse(session, channel, operation, refusal),
-            Ok(is_durable) => {
+            Ok(defined) => {
                 let event = Event::Reply { channel, reply };
                 // An answer about what is already there must not overtake its making.
-                if is_durable || !self.is_all_persisted() {
+                if defined.is_logged || !self.is_all_persisted() {
                     self.answer_when_persisted(session, event);
                 } else {
                     self.sessions.push(session, event);
@@ -320,8 +328,10 @@ impl Node {
     }
 
     /// Changes the catalog, logs the change if it must survive, and makes or removes queues.
-    /// True if something was logged.
-    pub(crate) fn apply_definition(&mut self, command: &CatalogCommand) -> Result<bool, Refusal> {
+    pub(crate) fn apply_definition(
+        &mut self,
+        command: &CatalogCommand,
+    ) -> Result<Defined, Refusal> {
         let applied = self.catalog.apply(command)?;
         if applied.durable {
             self.log_definition(command);
@@ -330,7 +340,10 @@ impl Node {
             self.log_definition(consequence);
         }
         self.follow(&applied);
-        Ok(applied.durable || !applied.consequences.is_empty())
+        Ok(Defined {
+            change: applied.change,
+            is_logged: applied.durable || !applied.consequences.is_empty(),
+        })
     }
 
     fn log_definition(&mut self, command: &CatalogCommand) {

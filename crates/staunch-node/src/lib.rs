@@ -44,7 +44,9 @@ mod stop;
 mod transient;
 mod tx;
 
-pub use admin::{AdminAnswer, AdminId, AdminRequest, ConnectionInfo, OnRefusal, QueueInfo};
+pub use admin::{
+    AdminAnswer, AdminId, AdminRequest, CatalogRead, ConnectionInfo, Found, OnRefusal, QueueInfo,
+};
 pub use config::{NodeConfig, User};
 pub use input::{Input, Output};
 pub use node::Node;

@@ -1,6 +1,6 @@
 //! What operators ask.
 
-use staunch_broker::CatalogCommand;
+use staunch_broker::{CatalogCommand, Change};
 use staunch_node::{AdminAnswer, AdminId, AdminRequest, Input, OnRefusal};
 use staunch_types::{ExchangeOptions, FieldTable, QueueId};
 
@@ -48,7 +48,9 @@ fn changes_are_answered_when_they_are_on_disk() {
     );
     assert!(script.world.answers.is_empty());
     script.world.run_jobs();
-    assert!(matches!(answer(&mut script), AdminAnswer::Applied(results) if results == [Ok(())]));
+    assert!(
+        matches!(answer(&mut script), AdminAnswer::Applied(results) if results == [Ok(Change::Created)])
+    );
     script.check(
         "crash 1
          a connect

@@ -32,7 +32,7 @@ use tokio::{
 use crate::{
     clock::Clock,
     fatal,
-    runtime::{Mailbox, worker::Workers},
+    runtime::{Mailbox, admin::Questions, worker::Workers},
 };
 
 /// Batches of requests that may wait for the node; a connection with more waits itself.
@@ -59,6 +59,7 @@ pub(crate) struct NodeHandle {
     requests: mpsc::Sender<FromConnection>,
     facts: mpsc::UnboundedSender<Input>,
     shared: Arc<Shared>,
+    questions: Arc<Questions>,
 }
 
 /// The node has written everything and stopped, when this resolves.
@@ -82,6 +83,7 @@ struct Driver {
     requests: mpsc::Receiver<FromConnection>,
     facts: mpsc::UnboundedReceiver<Input>,
     mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
+    questions: Arc<Questions>,
     stopped: Option<oneshot::Sender<()>>,
 }
 
@@ -115,6 +117,7 @@ where
         requests,
         facts,
         shared,
+        questions: Arc::default(),
     };
     let workers = Workers::start(writer, background, reader, &handle)?;
     *handle.shared.lock() = Some(Driver {
@@ -124,6 +127,7 @@ where
         requests: request_inbox,
         facts: fact_inbox,
         mailboxes: HashMap::new(),
+        questions: handle.questions.clone(),
         stopped: Some(stopped_sender),
     });
     let runtime = runtime::Builder::new_current_thread()
@@ -188,6 +192,10 @@ impl NodeHandle {
         self.shared.queued.fetch_add(1, Ordering::SeqCst);
         self.shared.try_drive();
         true
+    }
+
+    pub(super) fn questions(&self) -> &Questions {
+        &self.questions
     }
 
     /// Tells the node a fact: that work is done, how the machine is, or to stop.
@@ -304,8 +312,7 @@ impl Driver {
                 let sent = self.workers.reader.send((queue, job));
                 assert!(sent.is_ok(), "the reader lives as long as the node");
             }
-            // Nobody asks yet.
-            Output::Admin(..) => {}
+            Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()
                     && stopped.send(()).is_err()

@@ -11,6 +11,7 @@
 //! through an inbox of their own, so that a full inbox of client requests, which is how
 //! backpressure works, can never keep a finished write from being heard.
 
+mod admin;
 mod driver;
 mod mailbox;
 mod worker;

@@ -1,0 +1,185 @@
+//! Who asks, and what its tags let it do (RabbitMQ's management plugin).
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{header, request::Parts},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use staunch_broker::{Access, User};
+use staunch_types::{Name, Resource};
+
+use crate::{Api, error::ApiError};
+
+/// Slow password checks at once: each takes a processor and some memory.
+pub(crate) const VERIFICATIONS_MAX: usize = 2;
+
+/// Somebody who has logged in and may use the interface at all.
+pub(crate) struct Caller {
+    pub(crate) name: Name,
+    pub(crate) tags: Vec<Name>,
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let header = parts.headers.get(header::AUTHORIZATION);
+        let (name, password) = header
+            .and_then(|header| basic(header.as_bytes()))
+            .ok_or(ApiError::LoginFailed)?;
+        let name = Name::new(&name).map_err(|_| ApiError::LoginFailed)?;
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
+        if !is_near && api.settings.loopback_users.contains(&name) {
+            return Err(ApiError::LoginFailed);
+        }
+        let asked = name.clone();
+        let user = api.node.read(move |catalog| catalog.user(&asked).cloned());
+        let user = user.await?.ok_or(ApiError::LoginFailed)?;
+        let tags = user.tags.clone();
+        if !verify(api, user, password).await? {
+            return Err(ApiError::LoginFailed);
+        }
+        let caller = Self { name, tags };
+        if !caller.is_anybody(&["management", "monitoring", "policymaker", "administrator"]) {
+            return Err(ApiError::NotAuthorized("Not management user".to_owned()));
+        }
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    /// Everything.
+    pub(crate) fn administrator(&self) -> Result<(), ApiError> {
+        self.require(&["administrator"], "Not administrator user")
+    }
+
+    /// Sees everything.
+    pub(crate) fn is_monitor(&self) -> bool {
+        self.is_anybody(&["monitoring", "administrator"])
+    }
+
+    /// Policies and parameters.
+    pub(crate) fn policymaker(&self) -> Result<(), ApiError> {
+        self.require(&["policymaker", "administrator"], "Not policymaker user")
+    }
+
+    /// The virtual host, which must be there, and must let the caller in.
+    pub(crate) async fn enter(&self, api: &Api, vhost: &Name) -> Result<(), ApiError> {
+        let (user, vhost) = (self.name.clone(), vhost.clone());
+        let (is_there, may_enter) = api
+            .node
+            .read(move |catalog| {
+                let is_there = catalog.check_vhost(&vhost).is_ok();
+                (is_there, catalog.may_enter(&user, &vhost))
+            })
+            .await?;
+        match (is_there, may_enter || self.is_anybody(&["administrator"])) {
+            (false, _) => Err(ApiError::NotFound),
+            (true, true) => Ok(()),
+            (true, false) => Err(ApiError::NotAuthorized(
+                "User not authorised to access virtual host".to_owned(),
+            )),
+        }
+    }
+
+    /// The virtual hosts that let the caller in; monitors are let in everywhere.
+    pub(crate) async fn vhosts(&self, api: &Api) -> Result<Vec<Name>, ApiError> {
+        let (user, sees_all) = (self.name.clone(), self.is_monitor());
+        api.node
+            .read(move |catalog| {
+                let names = catalog.vhost_names();
+                let seen = names.filter(|name| sees_all || catalog.may_enter(&user, name));
+                seen.cloned().collect()
+            })
+            .await
+    }
+
+    /// What messaging permissions say about a queue or exchange, as over AMQP.
+    pub(crate) async fn may(
+        &self,
+        api: &Api,
+        vhost: &Name,
+        wanted: Vec<(Access, Resource, Name)>,
+    ) -> Result<(), ApiError> {
+        self.enter(api, vhost).await?;
+        let (user, inside) = (self.name.clone(), vhost.clone());
+        let refused = api.node.read(move |catalog| {
+            wanted.into_iter().find(|(access, resource, name)| {
+                !catalog.authorize(&user, &inside, *access, (*resource, name))
+            })
+        });
+        match refused.await? {
+            None => Ok(()),
+            Some((access, resource, name)) => Err(ApiError::NotAuthorized(format!(
+                "ACCESS_REFUSED - {} access to {} '{name}' in vhost '{vhost}' refused for user '{}'",
+                access.verb(),
+                resource.noun(),
+                self.name
+            ))),
+        }
+    }
+
+    pub(crate) fn is_anybody(&self, tags: &[&str]) -> bool {
+        let is = |tag: &Name| tags.iter().any(|wanted| **tag == *wanted.as_bytes());
+        self.tags.iter().any(is)
+    }
+
+    fn require(&self, tags: &[&str], otherwise: &str) -> Result<(), ApiError> {
+        if self.is_anybody(tags) {
+            Ok(())
+        } else {
+            Err(ApiError::NotAuthorized(otherwise.to_owned()))
+        }
+    }
+}
+
+/// User and password of `Authorization: Basic` (RFC 7617).
+fn basic(header: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (scheme, encoded) = header.split_at_checked("Basic ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let (user, password) = (decoded[..colon].to_vec(), decoded[colon + 1..].to_vec());
+    Some((user, password))
+}
+
+/// Checks a password, a slow one on a thread of its own.
+async fn verify(api: &Api, user: User, password: Vec<u8>) -> Result<bool, ApiError> {
+    let Some(hash) = user.password else {
+        return Ok(false);
+    };
+    if password.is_empty() {
+        return Ok(false);
+    }
+    if !hash.is_slow() {
+        return Ok(hash.verify(&password));
+    }
+    let turn = api.verifying.acquire().await;
+    let _turn = turn.map_err(|_| ApiError::Unavailable)?;
+    tokio::task::spawn_blocking(move || hash.verify(&password))
+        .await
+        .map_err(|_| ApiError::Unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_are_split_at_the_first_colon() {
+        let header = |text: &str| basic(format!("Basic {}", STANDARD.encode(text)).as_bytes());
+        let split = |user: &str, password: &str| Some((user.into(), password.into()));
+        assert_eq!(header("guest:guest"), split("guest", "guest"));
+        assert_eq!(header("a:b:c"), split("a", "b:c"));
+        assert_eq!(header(":"), split("", ""));
+        assert_eq!(header("nobody"), None);
+        for wrong in ["", "Basic", "Bearer abc", "Basic ???", "Basicguest"] {
+            assert_eq!(basic(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Bodies of requests and responses.
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{FromRequest, Request},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use staunch_broker::Change;
+
+use crate::{error::ApiError, router::BODY_SIZE_BYTES_MAX};
+
+/// What every handler returns.
+pub(crate) type Answer = Result<Response, ApiError>;
+
+/// A JSON body, whatever its content type says. An empty one is an empty object.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let bytes = to_bytes(request.into_body(), BODY_SIZE_BYTES_MAX)
+            .await
+            .map_err(|_| ApiError::BodyTooLarge(BODY_SIZE_BYTES_MAX))?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(text)
+            .map(Self)
+            .map_err(|error| ApiError::BadRequest(format!("not_json: {error}")))
+    }
+}
+
+/// A response with a JSON body.
+pub(crate) fn json(status: StatusCode, value: &Value) -> Response {
+    let mut response = (status, Body::from(value.to_string())).into_response();
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// 200 with a JSON body.
+pub(crate) fn ok(value: &Value) -> Answer {
+    Ok(json(StatusCode::OK, value))
+}
+
+/// The answer to PUT: 201 if it made something, else 204.
+pub(crate) fn put(change: Change) -> Answer {
+    let status = match change {
+        Change::Created => StatusCode::CREATED,
+        Change::Unchanged | Change::Updated | Change::Deleted => StatusCode::NO_CONTENT,
+    };
+    Ok(status.into_response())
+}
+
+/// The answer to DELETE: 204, or 404 if there was nothing.
+pub(crate) fn delete(change: Change) -> Answer {
+    match change {
+        Change::Deleted => Ok(StatusCode::NO_CONTENT.into_response()),
+        Change::Created | Change::Unchanged | Change::Updated => Err(ApiError::NotFound),
+    }
+}

@@ -1,0 +1,148 @@
+//! Field tables as JSON, as RabbitMQ's management plugin writes them.
+
+use axum::extract::rejection::PathRejection;
+use serde_json::{Map, Number, Value as Json};
+use staunch_types::{
+    FieldTable, Name,
+    field_table::{ArrayBuilder, TableBuilder, TableRef, Value},
+};
+
+use crate::error::ApiError;
+
+/// How deep objects and lists may lie in each other.
+const DEPTH_MAX: usize = 32;
+
+/// A table as an object.
+pub(crate) fn object(table: TableRef<'_>) -> Json {
+    let entries = table.iter().map(|(key, value)| {
+        let key = String::from_utf8_lossy(key).into_owned();
+        (key, value_json(value))
+    });
+    Json::Object(entries.collect())
+}
+
+/// A value as JSON; bytes that are no UTF-8 are replaced.
+pub(crate) fn value_json(value: Value<'_>) -> Json {
+    match value {
+        Value::Bool(value) => value.into(),
+        Value::F32(value) => float(f64::from(value)),
+        Value::F64(value) => float(value),
+        Value::Decimal { scale, value } => float(f64::from(value) / 10_f64.powi(i32::from(scale))),
+        Value::LongStr(bytes) | Value::Binary(bytes) => {
+            String::from_utf8_lossy(bytes).into_owned().into()
+        }
+        Value::Array(array) => array.iter().map(value_json).collect(),
+        Value::Timestamp(seconds) => seconds.into(),
+        Value::Table(table) => object(table),
+        Value::Void => Json::Null,
+        integer => integer.as_i64().into(),
+    }
+}
+
+/// An object as a table: integers become 64 bits wide, as RabbitMQ makes them.
+pub(crate) fn table(object: &Map<String, Json>) -> Result<FieldTable, ApiError> {
+    table_within(object, 0)
+}
+
+/// Calls `with` with the value that JSON stands for.
+pub(crate) fn with_value<T>(json: &Json, with: impl FnOnce(Value<'_>) -> T) -> Result<T, ApiError> {
+    with_value_within(json, 0, with)
+}
+
+/// A name out of a path or body.
+pub(crate) fn name(text: &str) -> Result<Name, ApiError> {
+    Name::new(text.as_bytes()).map_err(|error| ApiError::BadRequest(error.to_string()))
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::BadRequest(rejection.to_string())
+    }
+}
+
+fn table_within(object: &Map<String, Json>, depth: usize) -> Result<FieldTable, ApiError> {
+    let mut table = TableBuilder::new();
+    for (key, value) in object {
+        let added =
+            with_value_within(value, depth, |value| table.try_value(key.as_bytes(), value))?;
+        added.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    }
+    Ok(table.build())
+}
+
+fn with_value_within<T>(
+    json: &Json,
+    depth: usize,
+    with: impl FnOnce(Value<'_>) -> T,
+) -> Result<T, ApiError> {
+    if depth > DEPTH_MAX {
+        let reason = format!("objects lie more than {DEPTH_MAX} deep in each other");
+        return Err(ApiError::BadRequest(reason));
+    }
+    Ok(match json {
+        Json::Null => with(Value::Void),
+        Json::Bool(value) => with(Value::Bool(*value)),
+        Json::Number(number) => with(number_value(number)?),
+        Json::String(text) => with(Value::LongStr(text.as_bytes())),
+        Json::Array(items) => {
+            let mut array = ArrayBuilder::new();
+            for item in items {
+                // A builder is passed through: it takes each value by turns.
+                let before = array;
+                array = with_value_within(item, depth + 1, |value| before.value(value))?;
+            }
+            with(Value::Array(array.as_array_ref()))
+        }
+        Json::Object(object) => {
+            let table = table_within(object, depth + 1)?;
+            with(Value::Table(table.as_table_ref()))
+        }
+    })
+}
+
+fn number_value(number: &Number) -> Result<Value<'static>, ApiError> {
+    if let Some(value) = number.as_i64() {
+        return Ok(Value::I64(value));
+    }
+    match number.as_f64() {
+        Some(value) if number.is_f64() => Ok(Value::F64(value)),
+        _ => Err(ApiError::BadRequest(format!("{number} is too large"))),
+    }
+}
+
+fn float(value: f64) -> Json {
+    Number::from_f64(value).map_or(Json::Null, Json::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_json_value_comes_back_as_it_was() {
+        let value = json!({
+            "text": "ü", "number": -5, "large": i64::MAX, "float": 1.5, "yes": true, "none": null,
+            "list": [1, "two", [3], {"four": 4}], "object": {"inner": {}},
+        });
+        let table = table(value.as_object().expect("an object")).expect("a table");
+        assert_eq!(object(table.as_table_ref()), value);
+    }
+
+    #[test]
+    fn what_no_table_can_hold_is_refused() {
+        let mut deep = json!(1);
+        for _ in 0..=DEPTH_MAX {
+            deep = json!([deep]);
+        }
+        for (wrong, message) in [
+            (json!({ "a": deep }), "deep"),
+            (json!({"a": u64::MAX}), "too large"),
+            (json!({"k".repeat(256): 1}), "256"),
+        ] {
+            let error = table(wrong.as_object().expect("an object")).expect_err("refused");
+            assert!(error.to_string().contains(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The way to the node.
+
+use std::{pin::Pin, sync::Arc};
+
+use staunch_broker::{Catalog, CatalogCommand, Change};
+use staunch_node::{AdminAnswer, AdminRequest, CatalogRead, ConnectionInfo, OnRefusal, QueueInfo};
+use staunch_types::{Name, Refusal};
+
+use crate::error::ApiError;
+
+/// An answer on its way; none if the node is gone.
+pub type Asked = Pin<Box<dyn Future<Output = Option<AdminAnswer>> + Send>>;
+
+/// Asks the node.
+#[derive(Clone)]
+pub struct NodePort(Arc<dyn Fn(AdminRequest) -> Asked + Send + Sync>);
+
+impl NodePort {
+    /// A port whose questions `ask` carries.
+    pub fn new(ask: impl Fn(AdminRequest) -> Asked + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// What `read` finds in the catalog.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Catalog) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        match self.ask(AdminRequest::Read(CatalogRead::new(read))).await? {
+            AdminAnswer::Read(found) => found
+                .downcast::<T>()
+                .map(|found| *found)
+                .map_err(|_| ApiError::Unavailable),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// Applies one change; when this resolves, it is on disk.
+    pub(crate) async fn apply(&self, command: CatalogCommand) -> Result<Change, ApiError> {
+        let results = self.apply_all(vec![command], OnRefusal::Stop).await?;
+        let result = results.into_iter().next().ok_or(ApiError::Unavailable)?;
+        Ok(result?)
+    }
+
+    /// Applies changes in order.
+    pub(crate) async fn apply_all(
+        &self,
+        commands: Vec<CatalogCommand>,
+        on_refusal: OnRefusal,
+    ) -> Result<Vec<Result<Change, Refusal>>, ApiError> {
+        let request = AdminRequest::Apply {
+            commands,
+            on_refusal,
+        };
+        match self.ask(request).await? {
+            AdminAnswer::Applied(results) => Ok(results),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    pub(crate) async fn queues(&self, vhost: Option<Name>) -> Result<Vec<QueueInfo>, ApiError> {
+        match self.ask(AdminRequest::ListQueues { vhost }).await? {
+            AdminAnswer::Queues(queues) => Ok(queues),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    pub(crate) async fn connections(&self) -> Result<Vec<ConnectionInfo>, ApiError> {
+        match self.ask(AdminRequest::ListConnections).await? {
+            AdminAnswer::Connections(connections) => Ok(connections),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// How many connections of that name were told to close.
+    pub(crate) async fn close_connection(
+        &self,
+        name: String,
+        reason: String,
+    ) -> Result<usize, ApiError> {
+        match self
+            .ask(AdminRequest::CloseConnection { name, reason })
+            .await?
+        {
+            AdminAnswer::Closing(count) => Ok(count),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    async fn ask(&self, request: AdminRequest) -> Result<AdminAnswer, ApiError> {
+        (self.0)(request).await.ok_or(ApiError::Unavailable)
+    }
+}

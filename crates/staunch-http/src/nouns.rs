@@ -1,0 +1,178 @@
+//! What the interface speaks of, one file each.
+
+use axum::{
+    Router,
+    routing::{get, post, put},
+};
+
+use crate::Api;
+
+mod bindings;
+mod connections;
+mod exchanges;
+mod limits;
+mod overview;
+mod parameters;
+mod permissions;
+mod policies;
+mod queues;
+mod topic_permissions;
+mod users;
+mod vhosts;
+
+/// Every path below `/api`.
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .merge(access_routes())
+        .merge(setting_routes())
+        .merge(messaging_routes())
+        .route("/overview", get(overview::get))
+        .route("/whoami", get(overview::whoami))
+        .route("/connections", get(connections::list))
+        .route(
+            "/connections/{name}",
+            get(connections::get).delete(connections::delete),
+        )
+        .route("/vhosts/{vhost}/connections", get(connections::list_vhost))
+}
+
+/// Who there is and what they may do.
+fn access_routes() -> Router<Api> {
+    Router::new()
+        .route("/users", get(users::list))
+        .route("/users/bulk-delete", post(users::delete_many))
+        .route(
+            "/users/without-permissions",
+            get(users::list_without_permissions),
+        )
+        .route(
+            "/users/{user}",
+            get(users::get).put(users::put).delete(users::delete),
+        )
+        .route("/users/{user}/permissions", get(permissions::list_user))
+        .route(
+            "/users/{user}/topic-permissions",
+            get(topic_permissions::list_user),
+        )
+        .route("/permissions", get(permissions::list))
+        .route(
+            "/permissions/{vhost}/{user}",
+            get(permissions::get)
+                .put(permissions::put)
+                .delete(permissions::delete),
+        )
+        .route("/topic-permissions", get(topic_permissions::list))
+        .route(
+            "/topic-permissions/{vhost}/{user}",
+            get(topic_permissions::get)
+                .put(topic_permissions::put)
+                .delete(topic_permissions::delete),
+        )
+        .route(
+            "/topic-permissions/{vhost}/{user}/{exchange}",
+            get(topic_permissions::get_one).delete(topic_permissions::delete_one),
+        )
+        .route("/vhosts", get(vhosts::list))
+        .route(
+            "/vhosts/{vhost}",
+            get(vhosts::get).put(vhosts::put).delete(vhosts::delete),
+        )
+        .route("/vhosts/{vhost}/permissions", get(permissions::list_vhost))
+        .route(
+            "/vhosts/{vhost}/topic-permissions",
+            get(topic_permissions::list_vhost),
+        )
+}
+
+/// Policies, limits, parameters.
+fn setting_routes() -> Router<Api> {
+    Router::new()
+        .route("/policies", get(policies::list))
+        .route("/policies/{vhost}", get(policies::list_vhost))
+        .route(
+            "/policies/{vhost}/{name}",
+            get(policies::get)
+                .put(policies::put)
+                .delete(policies::delete),
+        )
+        .route("/operator-policies", get(policies::operator::list))
+        .route(
+            "/operator-policies/{vhost}",
+            get(policies::operator::list_vhost),
+        )
+        .route(
+            "/operator-policies/{vhost}/{name}",
+            get(policies::operator::get)
+                .put(policies::operator::put)
+                .delete(policies::operator::delete),
+        )
+        .route("/vhost-limits", get(limits::vhost::list))
+        .route("/vhost-limits/{vhost}", get(limits::vhost::get))
+        .route(
+            "/vhost-limits/{vhost}/{name}",
+            put(limits::vhost::put).delete(limits::vhost::delete),
+        )
+        .route("/user-limits", get(limits::user::list))
+        .route("/user-limits/{user}", get(limits::user::get))
+        .route(
+            "/user-limits/{user}/{name}",
+            put(limits::user::put).delete(limits::user::delete),
+        )
+        .route("/parameters", get(parameters::list))
+        .route("/parameters/{component}", get(parameters::list_component))
+        .route(
+            "/parameters/{component}/{vhost}",
+            get(parameters::list_vhost),
+        )
+        .route(
+            "/parameters/{component}/{vhost}/{name}",
+            get(parameters::get)
+                .put(parameters::put)
+                .delete(parameters::delete),
+        )
+        .route("/global-parameters", get(parameters::global::list))
+        .route(
+            "/global-parameters/{name}",
+            get(parameters::global::get)
+                .put(parameters::global::put)
+                .delete(parameters::global::delete),
+        )
+}
+
+/// Queues, exchanges, bindings.
+fn messaging_routes() -> Router<Api> {
+    Router::new()
+        .route("/queues", get(queues::list))
+        .route("/queues/{vhost}", get(queues::list_vhost))
+        .route(
+            "/queues/{vhost}/{name}",
+            get(queues::get).put(queues::put).delete(queues::delete),
+        )
+        .route("/queues/{vhost}/{name}/bindings", get(bindings::of_queue))
+        .route("/exchanges", get(exchanges::list))
+        .route("/exchanges/{vhost}", get(exchanges::list_vhost))
+        .route(
+            "/exchanges/{vhost}/{name}",
+            get(exchanges::get)
+                .put(exchanges::put)
+                .delete(exchanges::delete),
+        )
+        .route(
+            "/exchanges/{vhost}/{name}/bindings/source",
+            get(bindings::from_exchange),
+        )
+        .route(
+            "/exchanges/{vhost}/{name}/bindings/destination",
+            get(bindings::to_exchange),
+        )
+        .route("/bindings", get(bindings::list))
+        .route("/bindings/{vhost}", get(bindings::list_vhost))
+        .route(
+            "/bindings/{vhost}/e/{source}/{kind}/{destination}",
+            get(bindings::between).post(bindings::post),
+        )
+        .route(
+            "/bindings/{vhost}/e/{source}/{kind}/{destination}/{properties}",
+            get(bindings::get).delete(bindings::delete),
+        )
+}

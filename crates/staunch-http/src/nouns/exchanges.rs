@@ -1,0 +1,154 @@
+//! `/api/exchanges`.
+
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use staunch_broker::{Access, Catalog, CatalogCommand, PolicyScope};
+use staunch_types::{ExchangeOptions, Name, Resource};
+
+use crate::{
+    Api,
+    auth::Caller,
+    body::{self, Answer, Json},
+    error::ApiError,
+    json::{name, object, table},
+};
+
+/// The body of PUT.
+#[derive(Deserialize)]
+pub(crate) struct ExchangeBody {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default = "yes")]
+    durable: bool,
+    #[serde(default)]
+    auto_delete: bool,
+    #[serde(default)]
+    internal: bool,
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+/// Conditions of DELETE.
+#[derive(Deserialize)]
+pub(crate) struct Conditions {
+    #[serde(default, rename = "if-unused")]
+    if_unused: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+    let vhosts = caller.vhosts(&api).await?;
+    body::ok(&Value::Array(all(&api, vhosts, |_| true).await?))
+}
+
+pub(crate) async fn list_vhost(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(vhost): Path<String>,
+) -> Answer {
+    let vhost = name(&vhost)?;
+    caller.enter(&api, &vhost).await?;
+    body::ok(&Value::Array(all(&api, vec![vhost], |_| true).await?))
+}
+
+pub(crate) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, exchange)): Path<(String, String)>,
+) -> Answer {
+    let (vhost, exchange) = (name(&vhost)?, named(&exchange)?);
+    caller.enter(&api, &vhost).await?;
+    let found = all(&api, vec![vhost], move |name| *name == exchange).await?;
+    body::ok(found.first().ok_or(ApiError::NotFound)?)
+}
+
+pub(crate) async fn put(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, exchange)): Path<(String, String)>,
+    Json(body): Json<ExchangeBody>,
+) -> Answer {
+    let (vhost, exchange) = (name(&vhost)?, name(&exchange)?);
+    let mut wanted = vec![(Access::Configure, Resource::Exchange, exchange.clone())];
+    if let Some(Value::String(alternate)) = body.arguments.get("alternate-exchange") {
+        wanted.push((Access::Read, Resource::Exchange, exchange.clone()));
+        wanted.push((Access::Write, Resource::Exchange, name(alternate)?));
+    }
+    caller.may(&api, &vhost, wanted).await?;
+    let command = CatalogCommand::DeclareExchange {
+        vhost,
+        name: exchange,
+        options: ExchangeOptions {
+            kind: name(&body.kind)?,
+            durable: body.durable,
+            auto_delete: body.auto_delete,
+            internal: body.internal,
+            arguments: table(&body.arguments)?,
+        },
+    };
+    body::put(api.node.apply(command).await?)
+}
+
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, exchange)): Path<(String, String)>,
+    Query(conditions): Query<Conditions>,
+) -> Answer {
+    let (vhost, exchange) = (name(&vhost)?, name(&exchange)?);
+    let wanted = vec![(Access::Configure, Resource::Exchange, exchange.clone())];
+    caller.may(&api, &vhost, wanted).await?;
+    let command = CatalogCommand::DeleteExchange {
+        vhost,
+        name: exchange,
+        if_unused: conditions.if_unused,
+    };
+    body::delete(api.node.apply(command).await?)
+}
+
+/// In paths the default exchange is called `amq.default`.
+pub(crate) fn named(text: &str) -> Result<Name, ApiError> {
+    name(if text == "amq.default" { "" } else { text })
+}
+
+async fn all(
+    api: &Api,
+    vhosts: Vec<Name>,
+    wanted: impl Fn(&Name) -> bool + Send + 'static,
+) -> Result<Vec<Value>, ApiError> {
+    let found = api.node.read(move |catalog| {
+        let mut found = Vec::new();
+        for vhost in vhosts {
+            for (name, options) in catalog.exchanges(&vhost) {
+                if wanted(name) {
+                    let policy = policy(catalog, &vhost, name);
+                    found.push((vhost.clone(), name.clone(), options.clone(), policy));
+                }
+            }
+        }
+        found
+    });
+    let shown = |(vhost, name, options, policy): &(Name, Name, ExchangeOptions, Option<Name>)| {
+        json!({
+            "name": name.to_string(),
+            "vhost": vhost.to_string(),
+            "type": options.kind.to_string(),
+            "durable": options.durable,
+            "auto_delete": options.auto_delete,
+            "internal": options.internal,
+            "arguments": object(options.arguments.as_table_ref()),
+            "policy": policy.as_ref().map(Name::to_string),
+        })
+    };
+    Ok(found.await?.iter().map(shown).collect())
+}
+
+fn policy(catalog: &Catalog, vhost: &Name, exchange: &Name) -> Option<Name> {
+    catalog
+        .policy_of_exchange(vhost, PolicyScope::User, exchange)
+        .cloned()
+}

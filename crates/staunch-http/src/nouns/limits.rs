@@ -1,0 +1,228 @@
+//! `/api/vhost-limits` and `/api/user-limits`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// The body of PUT.
+#[derive(Deserialize)]
+pub(crate) struct LimitBody {
+    value: i64,
+}
+
+impl LimitBody {
+    /// A negative number is no limit.
+    fn limit(&self) -> Option<u64> {
+        u64::try_from(self.value).ok()
+    }
+}
+
+fn unknown(limit: &str) -> ApiError {
+    ApiError::BadRequest(format!("Unrecognised limit: {limit}"))
+}
+
+/// The limits that there are, by name.
+fn object<const N: usize>(limits: [(&str, Option<u64>); N]) -> Value {
+    let set = limits
+        .into_iter()
+        .filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())));
+    Value::Object(set.collect::<Map<_, _>>())
+}
+
+/// Limits of virtual hosts.
+pub(crate) mod vhost {
+    use axum::extract::{Path, State};
+    use serde_json::{Value, json};
+    use staunch_broker::{CatalogCommand, VhostCommand, VhostLimits};
+    use staunch_types::Name;
+
+    use super::{LimitBody, object, unknown};
+    use crate::{
+        Api,
+        auth::Caller,
+        body::{self, Answer, Json},
+        error::ApiError,
+        json::name,
+    };
+
+    pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+        let vhosts = caller.vhosts(&api).await?;
+        body::ok(&Value::Array(all(&api, vhosts).await?))
+    }
+
+    pub(crate) async fn get(
+        State(api): State<Api>,
+        caller: Caller,
+        Path(vhost): Path<String>,
+    ) -> Answer {
+        let vhost = name(&vhost)?;
+        caller.enter(&api, &vhost).await?;
+        body::ok(&Value::Array(all(&api, vec![vhost]).await?))
+    }
+
+    pub(crate) async fn put(
+        State(api): State<Api>,
+        caller: Caller,
+        Path((vhost, limit)): Path<(String, String)>,
+        Json(body): Json<LimitBody>,
+    ) -> Answer {
+        set(&api, &caller, &vhost, &limit, body.limit()).await
+    }
+
+    pub(crate) async fn delete(
+        State(api): State<Api>,
+        caller: Caller,
+        Path((vhost, limit)): Path<(String, String)>,
+    ) -> Answer {
+        set(&api, &caller, &vhost, &limit, None).await
+    }
+
+    async fn set(
+        api: &Api,
+        caller: &Caller,
+        vhost: &str,
+        limit: &str,
+        value: Option<u64>,
+    ) -> Answer {
+        caller.administrator()?;
+        let vhost = name(vhost)?;
+        caller.enter(api, &vhost).await?;
+        let asked = vhost.clone();
+        let mut limits = api
+            .node
+            .read(move |catalog| catalog.vhost_limits(&asked))
+            .await?;
+        match limit {
+            "max-connections" => limits.connections_max = value,
+            "max-queues" => limits.queues_max = value,
+            other => return Err(unknown(other)),
+        }
+        let command = VhostCommand::SetLimits { vhost, limits };
+        api.node.apply(CatalogCommand::Vhost(command)).await?;
+        body::put(staunch_broker::Change::Updated)
+    }
+
+    async fn all(api: &Api, vhosts: Vec<Name>) -> Result<Vec<Value>, ApiError> {
+        let found = api.node.read(move |catalog| {
+            let limits = vhosts.into_iter().map(|vhost| {
+                let limits = catalog.vhost_limits(&vhost);
+                (vhost, limits)
+            });
+            limits.collect::<Vec<_>>()
+        });
+        let found = found.await?;
+        let limited = found
+            .iter()
+            .filter(|(_, limits)| *limits != VhostLimits::default());
+        let shown = limited.map(|(vhost, limits)| {
+            let value = object([
+                ("max-connections", limits.connections_max),
+                ("max-queues", limits.queues_max),
+            ]);
+            json!({"vhost": vhost.to_string(), "value": value})
+        });
+        Ok(shown.collect())
+    }
+}
+
+/// Limits of users.
+pub(crate) mod user {
+    use axum::extract::{Path, State};
+    use serde_json::{Value, json};
+    use staunch_broker::{CatalogCommand, UserCommand, UserLimits};
+    use staunch_types::Name;
+
+    use super::{LimitBody, object, unknown};
+    use crate::{
+        Api,
+        auth::Caller,
+        body::{self, Answer, Json},
+        error::ApiError,
+        json::name,
+        nouns::permissions::check_user,
+    };
+
+    pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+        caller.administrator()?;
+        body::ok(&Value::Array(all(&api, |_| true).await?))
+    }
+
+    pub(crate) async fn get(
+        State(api): State<Api>,
+        caller: Caller,
+        Path(user): Path<String>,
+    ) -> Answer {
+        caller.administrator()?;
+        let asked = name(&user)?;
+        check_user(&api, &asked).await?;
+        body::ok(&Value::Array(all(&api, move |name| *name == asked).await?))
+    }
+
+    pub(crate) async fn put(
+        State(api): State<Api>,
+        caller: Caller,
+        Path((user, limit)): Path<(String, String)>,
+        Json(body): Json<LimitBody>,
+    ) -> Answer {
+        set(&api, &caller, &user, &limit, body.limit()).await
+    }
+
+    pub(crate) async fn delete(
+        State(api): State<Api>,
+        caller: Caller,
+        Path((user, limit)): Path<(String, String)>,
+    ) -> Answer {
+        set(&api, &caller, &user, &limit, None).await
+    }
+
+    /// As an object.
+    pub(crate) fn shown(limits: UserLimits) -> Value {
+        object([
+            ("max-connections", limits.connections_max),
+            ("max-channels", limits.channels_max),
+        ])
+    }
+
+    async fn set(
+        api: &Api,
+        caller: &Caller,
+        user: &str,
+        limit: &str,
+        value: Option<u64>,
+    ) -> Answer {
+        caller.administrator()?;
+        let user = name(user)?;
+        let asked = user.clone();
+        let known = api
+            .node
+            .read(move |catalog| catalog.user(&asked).map(|user| user.limits));
+        let mut limits = known.await?.ok_or(ApiError::NotFound)?;
+        match limit {
+            "max-connections" => limits.connections_max = value,
+            "max-channels" => limits.channels_max = value,
+            other => return Err(unknown(other)),
+        }
+        let command = UserCommand::SetLimits { name: user, limits };
+        api.node.apply(CatalogCommand::User(command)).await?;
+        body::put(staunch_broker::Change::Updated)
+    }
+
+    async fn all(
+        api: &Api,
+        wanted: impl Fn(&Name) -> bool + Send + 'static,
+    ) -> Result<Vec<Value>, ApiError> {
+        let found = api.node.read(move |catalog| {
+            let users = catalog.users().filter(|(name, _)| wanted(name));
+            users
+                .map(|(name, user)| (name.clone(), user.limits))
+                .collect::<Vec<_>>()
+        });
+        let found = found.await?;
+        let limited = found
+            .iter()
+            .filter(|(_, limits)| *limits != UserLimits::default());
+        let json = |(name, limits): &(Name, UserLimits)| json!({"user": name.to_string(), "value": shown(*limits)});
+        Ok(limited.map(json).collect())
+    }
+}

@@ -1,0 +1,214 @@
+//! `/api/policies` and `/api/operator-policies`.
+
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use staunch_broker::{ApplyTo, CatalogCommand, Policy, PolicyCommand, PolicyScope};
+use staunch_types::Name;
+
+use crate::{
+    Api,
+    auth::Caller,
+    body::{self, Answer, Json},
+    error::ApiError,
+    json::{name, object, table},
+};
+
+/// The body of PUT.
+#[derive(Deserialize)]
+pub(crate) struct PolicyBody {
+    pattern: String,
+    definition: Map<String, Value>,
+    priority: Option<i64>,
+    #[serde(rename = "apply-to")]
+    apply_to: Option<String>,
+}
+
+pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+    list_in_all(&api, &caller, PolicyScope::User).await
+}
+
+pub(crate) async fn list_vhost(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(vhost): Path<String>,
+) -> Answer {
+    list_in_one(&api, &caller, PolicyScope::User, &vhost).await
+}
+
+pub(crate) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, policy)): Path<(String, String)>,
+) -> Answer {
+    get_one(&api, &caller, PolicyScope::User, (&vhost, &policy)).await
+}
+
+pub(crate) async fn put(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, policy)): Path<(String, String)>,
+    Json(body): Json<PolicyBody>,
+) -> Answer {
+    caller.policymaker()?;
+    set(&api, &caller, PolicyScope::User, (&vhost, &policy), body).await
+}
+
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, policy)): Path<(String, String)>,
+) -> Answer {
+    caller.policymaker()?;
+    clear(&api, &caller, PolicyScope::User, (&vhost, &policy)).await
+}
+
+/// What only administrators change.
+pub(crate) mod operator {
+    use super::{
+        Answer, Api, Caller, Json, Path, PolicyBody, PolicyScope, State, clear, get_one,
+        list_in_all, list_in_one, set,
+    };
+
+    pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+        list_in_all(&api, &caller, PolicyScope::Operator).await
+    }
+
+    pub(crate) async fn list_vhost(
+        State(api): State<Api>,
+        caller: Caller,
+        Path(vhost): Path<String>,
+    ) -> Answer {
+        list_in_one(&api, &caller, PolicyScope::Operator, &vhost).await
+    }
+
+    pub(crate) async fn get(
+        State(api): State<Api>,
+        caller: Caller,
+        Path((vhost, policy)): Path<(String, String)>,
+    ) -> Answer {
+        get_one(&api, &caller, PolicyScope::Operator, (&vhost, &policy)).await
+    }
+
+    pub(crate) async fn put(
+        State(api): State<Api>,
+        caller: Caller,
+        Path((vhost, policy)): Path<(String, String)>,
+        Json(body): Json<PolicyBody>,
+    ) -> Answer {
+        caller.administrator()?;
+        set(
+            &api,
+            &caller,
+            PolicyScope::Operator,
+            (&vhost, &policy),
+            body,
+        )
+        .await
+    }
+
+    pub(crate) async fn delete(
+        State(api): State<Api>,
+        caller: Caller,
+        Path((vhost, policy)): Path<(String, String)>,
+    ) -> Answer {
+        caller.administrator()?;
+        clear(&api, &caller, PolicyScope::Operator, (&vhost, &policy)).await
+    }
+}
+
+async fn list_in_all(api: &Api, caller: &Caller, scope: PolicyScope) -> Answer {
+    let vhosts = caller.vhosts(api).await?;
+    body::ok(&Value::Array(all(api, scope, vhosts).await?))
+}
+
+async fn list_in_one(api: &Api, caller: &Caller, scope: PolicyScope, vhost: &str) -> Answer {
+    let vhost = name(vhost)?;
+    caller.enter(api, &vhost).await?;
+    body::ok(&Value::Array(all(api, scope, vec![vhost]).await?))
+}
+
+async fn get_one(
+    api: &Api,
+    caller: &Caller,
+    scope: PolicyScope,
+    (vhost, policy): (&str, &str),
+) -> Answer {
+    let (vhost, policy) = (name(vhost)?, name(policy)?);
+    caller.enter(api, &vhost).await?;
+    let asked = (vhost.clone(), policy.clone());
+    let found = api
+        .node
+        .read(move |catalog| catalog.policy(&asked.0, scope, &asked.1).cloned());
+    let found = found.await?.ok_or(ApiError::NotFound)?;
+    body::ok(&shown(&vhost, &policy, &found))
+}
+
+async fn set(
+    api: &Api,
+    caller: &Caller,
+    scope: PolicyScope,
+    (vhost, policy): (&str, &str),
+    body: PolicyBody,
+) -> Answer {
+    let vhost = name(vhost)?;
+    caller.enter(api, &vhost).await?;
+    let apply_to = body.apply_to.as_deref().unwrap_or("all");
+    let command = PolicyCommand::Set {
+        scope,
+        vhost,
+        name: name(policy)?,
+        policy: Policy {
+            pattern: body.pattern,
+            apply_to: ApplyTo::from_name(apply_to)
+                .ok_or_else(|| ApiError::BadRequest(format!("unknown apply-to '{apply_to}'")))?,
+            priority: body.priority.unwrap_or(0),
+            definition: table(&body.definition)?,
+        },
+    };
+    body::put(api.node.apply(CatalogCommand::Policy(command)).await?)
+}
+
+async fn clear(
+    api: &Api,
+    caller: &Caller,
+    scope: PolicyScope,
+    (vhost, policy): (&str, &str),
+) -> Answer {
+    let vhost = name(vhost)?;
+    caller.enter(api, &vhost).await?;
+    let command = PolicyCommand::Delete {
+        scope,
+        vhost,
+        name: name(policy)?,
+    };
+    body::delete(api.node.apply(CatalogCommand::Policy(command)).await?)
+}
+
+async fn all(api: &Api, scope: PolicyScope, vhosts: Vec<Name>) -> Result<Vec<Value>, ApiError> {
+    let found = api.node.read(move |catalog| {
+        let mut found = Vec::new();
+        for vhost in vhosts {
+            for (name, policy) in catalog.policies(&vhost, scope) {
+                found.push((vhost.clone(), name.clone(), policy.clone()));
+            }
+        }
+        found
+    });
+    let found = found.await?;
+    Ok(found
+        .iter()
+        .map(|(vhost, name, policy)| shown(vhost, name, policy))
+        .collect())
+}
+
+fn shown(vhost: &Name, name: &Name, policy: &Policy) -> Value {
+    json!({
+        "vhost": vhost.to_string(),
+        "name": name.to_string(),
+        "pattern": policy.pattern,
+        "apply-to": policy.apply_to.name(),
+        "priority": policy.priority,
+        "definition": object(policy.definition.as_table_ref()),
+    })
+}

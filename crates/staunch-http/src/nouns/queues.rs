@@ -1,0 +1,211 @@
+//! `/api/queues`.
+
+use std::collections::HashMap;
+
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use staunch_broker::{Access, Catalog, CatalogCommand, PolicyScope, QueueEntry};
+use staunch_node::QueueInfo;
+use staunch_types::{FieldTable, Name, QueueId, QueueOptions, Resource};
+
+use crate::{
+    Api,
+    auth::Caller,
+    body::{self, Answer, Json},
+    error::ApiError,
+    json::{name, object, table},
+};
+
+/// The body of PUT.
+#[derive(Deserialize)]
+pub(crate) struct QueueBody {
+    #[serde(default = "yes")]
+    durable: bool,
+    #[serde(default)]
+    auto_delete: bool,
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+/// Conditions of DELETE.
+#[derive(Deserialize)]
+pub(crate) struct Conditions {
+    #[serde(default, rename = "if-empty")]
+    if_empty: bool,
+    #[serde(default, rename = "if-unused")]
+    if_unused: bool,
+}
+
+/// What the catalog knows of a queue, copied out of it.
+struct Declared {
+    entry: QueueEntry,
+    policy: Option<Name>,
+    operator_policy: Option<Name>,
+    effective: FieldTable,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+    let vhosts = caller.vhosts(&api).await?;
+    let queues = api.node.queues(None).await?;
+    let seen = queues
+        .into_iter()
+        .filter(|queue| vhosts.contains(&queue.vhost));
+    body::ok(&Value::Array(shown(&api, seen.collect()).await?))
+}
+
+pub(crate) async fn list_vhost(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(vhost): Path<String>,
+) -> Answer {
+    let vhost = name(&vhost)?;
+    caller.enter(&api, &vhost).await?;
+    let queues = api.node.queues(Some(vhost)).await?;
+    body::ok(&Value::Array(shown(&api, queues).await?))
+}
+
+pub(crate) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, queue)): Path<(String, String)>,
+) -> Answer {
+    let vhost = name(&vhost)?;
+    caller.enter(&api, &vhost).await?;
+    let found = find(&api, &vhost, &name(&queue)?).await?;
+    let shown = shown(&api, vec![found]).await?;
+    body::ok(shown.first().ok_or(ApiError::NotFound)?)
+}
+
+pub(crate) async fn put(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, queue)): Path<(String, String)>,
+    Json(body): Json<QueueBody>,
+) -> Answer {
+    let (vhost, queue) = (name(&vhost)?, name(&queue)?);
+    let wanted = vec![(Access::Configure, Resource::Queue, queue.clone())];
+    caller.may(&api, &vhost, wanted).await?;
+    let options = QueueOptions {
+        durable: body.durable,
+        exclusive: false,
+        auto_delete: body.auto_delete,
+        arguments: table(&body.arguments)?,
+    };
+    let asked = vhost.clone();
+    let options = api
+        .node
+        .read(move |catalog| catalog.complete_queue_options(&asked, options));
+    let command = CatalogCommand::DeclareQueue {
+        vhost,
+        name: queue,
+        // The node chooses it.
+        id: QueueId(0),
+        server_named: false,
+        options: options.await?,
+        owner: None,
+    };
+    body::put(api.node.apply(command).await?)
+}
+
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, queue)): Path<(String, String)>,
+    Query(conditions): Query<Conditions>,
+) -> Answer {
+    let (vhost, queue) = (name(&vhost)?, name(&queue)?);
+    let wanted = vec![(Access::Configure, Resource::Queue, queue.clone())];
+    caller.may(&api, &vhost, wanted).await?;
+    let found = find(&api, &vhost, &queue).await?;
+    let in_use = |what: &str| {
+        ApiError::BadRequest(format!(
+            "406 PRECONDITION_FAILED - queue '{queue}' in vhost '{vhost}' {what}"
+        ))
+    };
+    if conditions.if_empty && found.ready_count > 0 {
+        return Err(in_use("not empty"));
+    }
+    if conditions.if_unused && found.consumer_count > 0 {
+        return Err(in_use("in use"));
+    }
+    let (inside, asked) = (vhost.clone(), queue.clone());
+    let is_owned = api.node.read(move |catalog| {
+        catalog
+            .queue(&inside, &asked)
+            .is_some_and(|entry| entry.owner.is_some())
+    });
+    if is_owned.await? {
+        return Err(ApiError::BadRequest(format!(
+            "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'"
+        )));
+    }
+    body::delete(
+        api.node
+            .apply(CatalogCommand::DeleteQueue { vhost, name: queue })
+            .await?,
+    )
+}
+
+async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueInfo, ApiError> {
+    let queues = api.node.queues(Some(vhost.clone())).await?;
+    let found = queues.into_iter().find(|info| info.name == *queue);
+    found.ok_or(ApiError::NotFound)
+}
+
+async fn shown(api: &Api, queues: Vec<QueueInfo>) -> Result<Vec<Value>, ApiError> {
+    let ids: Vec<_> = queues.iter().map(|queue| queue.id).collect();
+    let declared = api.node.read(move |catalog| {
+        let known = ids.into_iter().filter_map(|id| {
+            let entry = catalog.queue_by_id(id)?;
+            Some((id, Declared::of(catalog, entry)))
+        });
+        known.collect::<HashMap<_, _>>()
+    });
+    let declared = declared.await?;
+    let shown = |info: &QueueInfo| {
+        let declared = declared.get(&info.id)?;
+        Some(declared.shown(info, &api.settings.node_name))
+    };
+    Ok(queues.iter().filter_map(shown).collect())
+}
+
+impl Declared {
+    fn of(catalog: &Catalog, entry: &QueueEntry) -> Self {
+        let policy = |scope| catalog.policy_of_queue(entry, scope).cloned();
+        Self {
+            policy: policy(PolicyScope::User),
+            operator_policy: policy(PolicyScope::Operator),
+            effective: catalog.effective_policy_of_queue(entry),
+            entry: entry.clone(),
+        }
+    }
+
+    fn shown(&self, info: &QueueInfo, node_name: &str) -> Value {
+        let options = &self.entry.options;
+        let text = |name: &Option<Name>| name.as_ref().map(Name::to_string);
+        json!({
+            "name": info.name.to_string(),
+            "vhost": info.vhost.to_string(),
+            "type": self.entry.kind().name(),
+            "durable": options.durable,
+            "auto_delete": options.auto_delete,
+            "exclusive": options.exclusive,
+            "arguments": object(options.arguments.as_table_ref()),
+            "node": node_name,
+            "state": "running",
+            "policy": text(&self.policy),
+            "operator_policy": text(&self.operator_policy),
+            "effective_policy_definition": object(self.effective.as_table_ref()),
+            "messages": info.ready_count + info.unacked_count,
+            "messages_ready": info.ready_count,
+            "messages_unacknowledged": info.unacked_count,
+            "consumers": info.consumer_count,
+            "memory": info.memory_size_bytes,
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! `/api/vhosts`.
+
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use staunch_broker::{CatalogCommand, Change, QueueKind, VhostCommand, VhostMetadata};
+use staunch_node::OnRefusal;
+use staunch_types::Name;
+
+use crate::{
+    Api,
+    auth::Caller,
+    body::{self, Answer, Json},
+    error::ApiError,
+    json::name,
+    nouns::users::Tags,
+};
+
+/// The body of PUT; what is left out stays as it is.
+#[derive(Deserialize)]
+pub(crate) struct VhostBody {
+    description: Option<String>,
+    tags: Option<Tags>,
+    default_queue_type: Option<String>,
+    protected_from_deletion: Option<bool>,
+    tracing: Option<bool>,
+}
+
+pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+    let names = caller.vhosts(&api).await?;
+    body::ok(&Value::Array(shown(&api, names).await?))
+}
+
+pub(crate) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(vhost): Path<String>,
+) -> Answer {
+    let vhost = name(&vhost)?;
+    if !caller.is_monitor() {
+        caller.enter(&api, &vhost).await?;
+    }
+    let found = shown(&api, vec![vhost]).await?;
+    body::ok(found.first().ok_or(ApiError::NotFound)?)
+}
+
+pub(crate) async fn put(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(vhost): Path<String>,
+    Json(body): Json<VhostBody>,
+) -> Answer {
+    caller.administrator()?;
+    let vhost = name(&vhost)?;
+    let asked = vhost.clone();
+    let known = api
+        .node
+        .read(move |catalog| catalog.vhost_metadata(&asked).cloned());
+    let known = known.await?.unwrap_or_default();
+    let metadata = body.over(known)?;
+    let commands = vec![
+        CatalogCommand::CreateVhost {
+            vhost: vhost.clone(),
+        },
+        CatalogCommand::Vhost(VhostCommand::SetMetadata { vhost, metadata }),
+    ];
+    let mut made = Change::Unchanged;
+    for (i, result) in api
+        .node
+        .apply_all(commands, OnRefusal::Stop)
+        .await?
+        .into_iter()
+        .enumerate()
+    {
+        let change = result?;
+        if i == 0 {
+            made = change;
+        }
+    }
+    body::put(made)
+}
+
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(vhost): Path<String>,
+) -> Answer {
+    caller.administrator()?;
+    let vhost = name(&vhost)?;
+    let asked = vhost.clone();
+    let known = api
+        .node
+        .read(move |catalog| catalog.vhost_metadata(&asked).cloned());
+    if known
+        .await?
+        .is_some_and(|known| known.protected_from_deletion)
+    {
+        let reason = format!("vhost '{vhost}' is protected from deletion");
+        return Err(ApiError::Precondition(reason));
+    }
+    body::delete(
+        api.node
+            .apply(CatalogCommand::DeleteVhost { vhost })
+            .await?,
+    )
+}
+
+impl VhostBody {
+    fn over(self, known: VhostMetadata) -> Result<VhostMetadata, ApiError> {
+        let default_queue_type = match self.default_queue_type.as_deref() {
+            None => known.default_queue_type,
+            Some("" | "undefined") => None,
+            Some(kind) => Some(QueueKind::from_name(kind).ok_or_else(|| {
+                ApiError::BadRequest(format!("unsupported default queue type '{kind}'"))
+            })?),
+        };
+        Ok(VhostMetadata {
+            description: self.description.unwrap_or(known.description),
+            tags: match self.tags {
+                Some(tags) => tags.names()?,
+                None => known.tags,
+            },
+            default_queue_type,
+            tracing: self.tracing.unwrap_or(known.tracing),
+            protected_from_deletion: self
+                .protected_from_deletion
+                .unwrap_or(known.protected_from_deletion),
+        })
+    }
+}
+
+/// Those of the names that are there.
+async fn shown(api: &Api, names: Vec<Name>) -> Result<Vec<Value>, ApiError> {
+    let node_name = api.settings.node_name.clone();
+    let found = api.node.read(move |catalog| {
+        let default = catalog.limits().default_queue_type.name();
+        let known = names.into_iter().filter_map(|name| {
+            let metadata = catalog.vhost_metadata(&name)?.clone();
+            Some((name, metadata))
+        });
+        (default, known.collect::<Vec<_>>())
+    });
+    let (default, found) = found.await?;
+    Ok(found
+        .iter()
+        .map(|(name, known)| vhost_json(name, known, default, &node_name))
+        .collect())
+}
+
+fn vhost_json(name: &Name, known: &VhostMetadata, default: &str, node_name: &str) -> Value {
+    let kind = known.default_queue_type.map_or(default, QueueKind::name);
+    let tags: Vec<_> = known.tags.iter().map(Name::to_string).collect();
+    json!({
+        "name": name.to_string(),
+        "description": known.description,
+        "tags": tags,
+        "default_queue_type": kind,
+        "protected_from_deletion": known.protected_from_deletion,
+        "tracing": known.tracing,
+        "metadata": {
+            "description": known.description,
+            "tags": tags,
+            "default_queue_type": kind,
+        },
+        "cluster_state": { node_name: "running" },
+    })
+}

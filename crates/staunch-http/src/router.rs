@@ -1,0 +1,47 @@
+//! Which path leads where, and what bounds every request.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tokio::{sync::Semaphore, time};
+
+use crate::{Api, NodePort, Settings, auth::VERIFICATIONS_MAX, error::ApiError, nouns};
+
+/// Largest body of a request, in bytes: definitions of a large installation.
+pub const BODY_SIZE_BYTES_MAX: usize = 20 << 20;
+/// Requests that are worked on at once; more are refused with 503.
+pub const REQUESTS_MAX: usize = 256;
+/// Time that a request may take in all, its body included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The interface of a node. Requests need `ConnectInfo<SocketAddr>`.
+pub fn router(node: NodePort, settings: Settings) -> Router {
+    let api = Api {
+        node,
+        settings: Arc::new(settings),
+        verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+    };
+    let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
+    Router::new()
+        .nest("/api", nouns::routes())
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(middleware::from_fn_with_state(turns, bounded))
+        .with_state(api)
+}
+
+/// Lets a request in if there is room, and ends it if it takes too long.
+async fn bounded(State(turns): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(_turn) = turns.try_acquire() else {
+        return ApiError::Busy.into_response();
+    };
+    match time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::Unavailable.into_response(),
+    }
+}
