@@ -41,11 +41,13 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Response {
 }
 
 /// 200 with a JSON body.
+#[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
 pub(crate) fn ok(value: &Value) -> Answer {
     Ok(json(StatusCode::OK, value))
 }
 
 /// The answer to PUT: 201 if it made something, else 204.
+#[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
 pub(crate) fn put(change: Change) -> Answer {
     let status = match change {
         Change::Created => StatusCode::CREATED,

@@ -46,7 +46,12 @@ pub(crate) fn table(object: &Map<String, Json>) -> Result<FieldTable, ApiError> 
 
 /// Calls `with` with the value that JSON stands for.
 pub(crate) fn with_value<T>(json: &Json, with: impl FnOnce(Value<'_>) -> T) -> Result<T, ApiError> {
-    with_value_within(json, 0, with)
+    let mut with = Some(with);
+    let mut result = None;
+    visit(json, 0, &mut |value| {
+        result = with.take().map(|with| with(value));
+    })?;
+    Ok(result.expect("a visit calls back once"))
 }
 
 /// A name out of a path or body.
@@ -63,23 +68,22 @@ impl From<PathRejection> for ApiError {
 fn table_within(object: &Map<String, Json>, depth: usize) -> Result<FieldTable, ApiError> {
     let mut table = TableBuilder::new();
     for (key, value) in object {
-        let added =
-            with_value_within(value, depth, |value| table.try_value(key.as_bytes(), value))?;
+        let mut added = Ok(());
+        visit(value, depth, &mut |value| {
+            added = table.try_value(key.as_bytes(), value);
+        })?;
         added.map_err(|error| ApiError::BadRequest(error.to_string()))?;
     }
     Ok(table.build())
 }
 
-fn with_value_within<T>(
-    json: &Json,
-    depth: usize,
-    with: impl FnOnce(Value<'_>) -> T,
-) -> Result<T, ApiError> {
+/// Calls `with` once, unless this fails.
+fn visit(json: &Json, depth: usize, with: &mut dyn FnMut(Value<'_>)) -> Result<(), ApiError> {
     if depth > DEPTH_MAX {
         let reason = format!("objects lie more than {DEPTH_MAX} deep in each other");
         return Err(ApiError::BadRequest(reason));
     }
-    Ok(match json {
+    match json {
         Json::Null => with(Value::Void),
         Json::Bool(value) => with(Value::Bool(*value)),
         Json::Number(number) => with(number_value(number)?),
@@ -87,17 +91,18 @@ fn with_value_within<T>(
         Json::Array(items) => {
             let mut array = ArrayBuilder::new();
             for item in items {
-                // A builder is passed through: it takes each value by turns.
-                let before = array;
-                array = with_value_within(item, depth + 1, |value| before.value(value))?;
+                visit(item, depth + 1, &mut |value| {
+                    array = std::mem::take(&mut array).value(value);
+                })?;
             }
-            with(Value::Array(array.as_array_ref()))
+            with(Value::Array(array.as_array_ref()));
         }
         Json::Object(object) => {
             let table = table_within(object, depth + 1)?;
-            with(Value::Table(table.as_table_ref()))
+            with(Value::Table(table.as_table_ref()));
         }
-    })
+    }
+    Ok(())
 }
 
 fn number_value(number: &Number) -> Result<Value<'static>, ApiError> {
@@ -139,7 +144,7 @@ mod tests {
         for (wrong, message) in [
             (json!({ "a": deep }), "deep"),
             (json!({"a": u64::MAX}), "too large"),
-            (json!({"k".repeat(256): 1}), "256"),
+            (json!({"k".repeat(256): 1}), "255"),
         ] {
             let error = table(wrong.as_object().expect("an object")).expect_err("refused");
             assert!(error.to_string().contains(message), "{error}");

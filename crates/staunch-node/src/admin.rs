@@ -18,7 +18,7 @@ pub struct AdminId(pub u64);
 #[derive(Debug)]
 pub enum AdminRequest {
     /// Apply changes in order. Answered by [`AdminAnswer::Applied`] once all that was changed is
-    /// on disk. The id in a `DeclareQueue` is chosen by the node.
+    /// on disk. The queue ids in declarations are chosen by the node.
     Apply {
         /// The changes.
         commands: Vec<CatalogCommand>,
@@ -154,7 +154,11 @@ impl Node {
     ) -> Vec<Result<Change, Refusal>> {
         let mut results = Vec::with_capacity(commands.len());
         for mut command in commands {
-            if let CatalogCommand::DeclareQueue { id, .. } = &mut command {
+            if let CatalogCommand::DeclareQueue { id, .. }
+            | CatalogCommand::DeclareExchange {
+                delay_queue: id, ..
+            } = &mut command
+            {
                 *id = self.catalog.next_queue_id();
             }
             let result = self

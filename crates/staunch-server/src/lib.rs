@@ -5,6 +5,7 @@ pub mod banner;
 mod clock;
 pub mod config;
 pub mod fatal;
+mod http;
 mod listener;
 pub mod logging;
 mod proxy;

@@ -28,6 +28,7 @@ use crate::{
         access::{AmqpListener, TlsVerify},
     },
     fatal::{EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
+    http,
     listener::{self, Shared},
     logging, resources,
     runtime::{self, NodeHandle, Stopped},
@@ -142,6 +143,13 @@ fn open_doors(config: &Config, shared: &Shared) -> anyhow::Result<Bound> {
         bound.amqps = accept(&config.amqps, door, "AMQP over TLS")?;
         let hangups = Hangups::listen().context("listen for SIGHUP")?;
         tokio::spawn(reloader.watch(config.tls_reload_interval, hangups));
+    }
+    let listeners = bind(&config.http, "HTTP")?;
+    let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
+    bound.http = addresses?;
+    let router = http::router(config, &bound, &shared.node)?;
+    for listener in listeners {
+        http::serve(listener, router.clone(), shared.stopping.clone());
     }
     Ok(bound)
 }

@@ -4,7 +4,7 @@ use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use staunch_broker::{Access, Catalog, CatalogCommand, PolicyScope};
-use staunch_types::{ExchangeOptions, Name, Resource};
+use staunch_types::{ExchangeOptions, Name, QueueId, Resource};
 
 use crate::{
     Api,
@@ -89,6 +89,8 @@ pub(crate) async fn put(
             internal: body.internal,
             arguments: table(&body.arguments)?,
         },
+        // The node chooses it.
+        delay_queue: QueueId(0),
     };
     body::put(api.node.apply(command).await?)
 }
@@ -149,6 +151,6 @@ async fn all(
 
 fn policy(catalog: &Catalog, vhost: &Name, exchange: &Name) -> Option<Name> {
     catalog
-        .policy_of_exchange(vhost, PolicyScope::User, exchange)
+        .policy_of_exchange(vhost, exchange, PolicyScope::User)
         .cloned()
 }

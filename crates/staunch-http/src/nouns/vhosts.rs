@@ -147,7 +147,7 @@ async fn shown(api: &Api, names: Vec<Name>) -> Result<Vec<Value>, ApiError> {
         .collect())
 }
 
-fn vhost_json(name: &Name, known: &VhostMetadata, default: &str, node_name: &str) -> Value {
+fn vhost_json(name: &Name, known: &VhostMetadata, default: &'static str, node_name: &str) -> Value {
     let kind = known.default_queue_type.map_or(default, QueueKind::name);
     let tags: Vec<_> = known.tags.iter().map(Name::to_string).collect();
     json!({

@@ -1,0 +1,89 @@
+//! The HTTP interface on its listener, with the node behind it.
+
+use std::{future::IntoFuture as _, net::SocketAddr};
+
+use anyhow::Context;
+use axum::Router;
+use rustls::crypto::{SecureRandom, aws_lc_rs};
+use staunch_broker::{HashAlgorithm, password::SALT_SIZE_BYTES};
+use staunch_http::{Listener, NodePort, Settings};
+use staunch_types::Name;
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    banner::Bound,
+    config::{Config, access::PasswordHashing},
+    runtime::NodeHandle,
+};
+
+/// Serves until `stopping`.
+pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stop = async move {
+        if stopping.wait_for(|stopping| *stopping).await.is_err() {
+            tracing::debug!(
+                event = "http.stopping",
+                "nobody is left to say when to stop"
+            );
+        }
+    };
+    let server = axum::serve(listener, service).with_graceful_shutdown(stop);
+    tokio::spawn(async move {
+        if let Err(error) = server.into_future().await {
+            tracing::error!(event = "http.failed", %error, "the HTTP interface has ended");
+        }
+    });
+}
+
+/// The interface of this node.
+pub(crate) fn router(config: &Config, bound: &Bound, node: &NodeHandle) -> anyhow::Result<Router> {
+    let names = config.loopback_users.0.iter();
+    let names = names.map(|name| Name::new(name.as_bytes()));
+    let listener = |protocol| {
+        move |address: &SocketAddr| Listener {
+            protocol,
+            address: *address,
+        }
+    };
+    let plain = bound.amqp.iter().map(listener("amqp"));
+    let encrypted = bound.amqps.iter().map(listener("amqp/ssl"));
+    let http = bound.http.iter().map(listener("http"));
+    let settings = Settings {
+        node_name: config.node_name.as_str().to_owned(),
+        product: config.product.clone(),
+        product_version: config.product_version.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        loopback_users: names.collect::<Result<_, _>>().context("loopback_users")?,
+        password_hashing: hashing(config.password_hashing),
+        salt,
+        listeners: plain.chain(encrypted).chain(http).collect(),
+    };
+    let node = node.clone();
+    let port = NodePort::new(move |request| {
+        let node = node.clone();
+        Box::pin(async move { node.ask(request).await })
+    });
+    Ok(staunch_http::router(port, settings))
+}
+
+/// How the catalog calls a way to keep passwords.
+pub(crate) fn hashing(setting: PasswordHashing) -> HashAlgorithm {
+    match setting {
+        PasswordHashing::Sha256 => HashAlgorithm::Sha256,
+        PasswordHashing::Sha512 => HashAlgorithm::Sha512,
+        PasswordHashing::Argon2id => HashAlgorithm::Argon2id,
+    }
+}
+
+/// Random bytes for a new password.
+///
+/// # Panics
+/// When the system has no random numbers: no secret could be kept then.
+pub(crate) fn salt() -> [u8; SALT_SIZE_BYTES] {
+    let mut salt = [0; SALT_SIZE_BYTES];
+    let random: &dyn SecureRandom = aws_lc_rs::default_provider().secure_random;
+    random
+        .fill(&mut salt)
+        .expect("the system has random numbers");
+    salt
+}
