@@ -109,6 +109,8 @@ pub(crate) struct Client {
     pub(crate) knows_cancel: bool,
     /// Capability `authentication_failure_close`.
     pub(crate) knows_login_refused: bool,
+    /// It takes `basic.qos` without `global` to change the consumers there are.
+    pub(crate) limits_consumers: bool,
 }
 
 impl Connection {

@@ -38,6 +38,11 @@ const START_OK: MethodId = MethodId(10, 11);
 /// RabbitMQ blames `connection.tune` for a failed negotiation.
 const TUNE: MethodId = MethodId(10, 30);
 
+/// Celery and kombu connect with this. They raise the prefetch of consumers that run by
+/// `basic.qos` without `global`, which RabbitMQ ignores: a worker stalls once tasks for later
+/// fill its prefetch (docs/decisions, product).
+const PRODUCT_THAT_LIMITS_CONSUMERS: &str = "py-amqp";
+
 /// What RabbitMQ offers and Staunch does too (reference 1.3).
 const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
@@ -172,6 +177,8 @@ impl Connection {
             self.client.knows_cancel = has("consumer_cancel_notify");
             self.client.knows_login_refused = has("authentication_failure_close");
         }
+        self.client.limits_consumers = properties.get("product").and_then(Value::as_str)
+            == Some(PRODUCT_THAT_LIMITS_CONSUMERS);
         self.client.properties = properties;
         let transport = &*self.transport;
         let name = start_ok.mechanism.as_bytes();

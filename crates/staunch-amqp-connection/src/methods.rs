@@ -6,8 +6,8 @@
 use staunch_amqp_codec::{
     frame::{Frame, FrameKind},
     methods::{
-        AccessRequestOk, BasicCancelOk, BasicPublish, BasicQosOk, BasicRecoverOk, ChannelCloseOk,
-        ChannelFlowOk, ConfirmSelectOk, Method, TxRollbackOk, TxSelectOk,
+        AccessRequestOk, BasicCancelOk, BasicPublish, BasicQos, BasicQosOk, BasicRecoverOk,
+        ChannelCloseOk, ChannelFlowOk, ConfirmSelectOk, Method, TxRollbackOk, TxSelectOk,
     },
     wire::ShortStr,
 };
@@ -236,18 +236,7 @@ impl Connection {
                 let text = format!("prefetch_size!=0 ({})", qos.prefetch_size);
                 return Err(PeerError::NotImplemented(text));
             }
-            Method::BasicQos(qos) => {
-                let prefetch = qos.prefetch_count;
-                if qos.global {
-                    self.requests.push(Request::LimitChannel {
-                        channel: number,
-                        prefetch,
-                    });
-                } else {
-                    self.open_channel(number).prefetch = prefetch;
-                }
-                self.output.method(number.0, BasicQosOk);
-            }
+            Method::BasicQos(qos) => self.take_qos(number, qos),
             Method::BasicConsume(consume) => return self.take_consume(number, &consume),
             Method::BasicCancel(cancel) => {
                 self.take_cancel(
@@ -262,6 +251,24 @@ impl Connection {
             _ => return Err(PeerError::UnimplementedMethod),
         }
         Ok(())
+    }
+
+    /// `basic.qos`: without `global` for consumers to come, with it for all together.
+    fn take_qos(&mut self, number: ChannelNumber, qos: BasicQos) {
+        let (channel, prefetch) = (number, qos.prefetch_count);
+        let limits_consumers = self.client.limits_consumers;
+        let open = self.open_channel(number);
+        if qos.global {
+            self.requests
+                .push(Request::LimitChannel { channel, prefetch });
+        } else {
+            open.prefetch = prefetch;
+            if limits_consumers && open.consumer_count() > 0 {
+                self.requests
+                    .push(Request::LimitConsumers { channel, prefetch });
+            }
+        }
+        self.output.method(number.0, BasicQosOk);
     }
 
     fn settle(

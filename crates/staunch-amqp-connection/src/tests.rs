@@ -63,12 +63,14 @@ impl Bench {
 
     /// After `connection.open-ok`, as a client that has the usual capabilities.
     fn open_with(config: Config) -> Self {
+        Self::open_as(config, &client_properties())
+    }
+
+    /// After `connection.open-ok`, as a client that says this about itself.
+    fn open_as(config: Config, properties: &FieldTable) -> Self {
         let mut bench = Self::new(config);
         bench.bytes(b"AMQP\0\0\x09\x01");
-        bench.method(
-            0,
-            start_ok(&client_properties(), "PLAIN", b"\0guest\0guest"),
-        );
+        bench.method(0, start_ok(properties, "PLAIN", b"\0guest\0guest"));
         bench.event(Event::LoginAccepted {
             user: Name::from_static("guest"),
         });

@@ -206,6 +206,29 @@ impl Node {
         self.unblock_session(session);
     }
 
+    /// `basic.qos` without `global`, for clients that take it to change consumers there are.
+    pub(crate) fn limit_consumers(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        prefetch: u16,
+    ) {
+        let Some(open) = self.sessions.channel_mut(session, channel) else {
+            return;
+        };
+        let keys: Vec<_> = open.consumers.iter().copied().collect();
+        for key in keys {
+            let Some(consumer) = self.consumers.get(key) else {
+                continue;
+            };
+            let queue = consumer.queue;
+            if let Some(slot) = self.queues.get_mut(queue) {
+                slot.queue.set_consumer_prefetch(key, prefetch);
+                self.mark_dirty(queue);
+            }
+        }
+    }
+
     /// A channel is over: consumers go, what was not settled returns to its queues, and gets
     /// that wait are forgotten.
     pub(crate) fn abandon_channel(&mut self, session: SessionSlot, channel: ChannelNumber) {

@@ -52,6 +52,9 @@ impl Node {
             Request::LimitChannel { channel, prefetch } => {
                 self.limit_channel(slot, channel, prefetch);
             }
+            Request::LimitConsumers { channel, prefetch } => {
+                self.limit_consumers(slot, channel, prefetch);
+            }
             Request::CloseChannel { channel } => self.close_channel(slot, channel),
             Request::CloseConnection => self.close_connection(slot),
         }

@@ -124,6 +124,15 @@ pub enum Request {
         /// Deliveries that may be unsettled on it.
         prefetch: u16,
     },
+    /// The limit of each consumer that the channel has at this moment; 0 is no limit. What one
+    /// holds above it stays with it. Only for clients that take `basic.qos` without `global` to
+    /// mean this. One-way.
+    LimitConsumers {
+        /// The channel.
+        channel: ChannelNumber,
+        /// Deliveries that may be unsettled on each.
+        prefetch: u16,
+    },
     /// The channel is over: its consumers go and its unsettled deliveries return. Answered by
     /// `ChannelClosed` once the settlements sent before are persisted (contract C9).
     CloseChannel {

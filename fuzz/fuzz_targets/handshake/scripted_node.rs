@@ -202,7 +202,8 @@ impl ScriptedNode {
             | Request::Settle(_)
             | Request::SelectTx { .. }
             | Request::Rollback { .. }
-            | Request::LimitChannel { .. } => return None,
+            | Request::LimitChannel { .. }
+            | Request::LimitConsumers { .. } => return None,
             other => unreachable!("{other:?} is on no channel"),
         })
     }
@@ -256,7 +257,8 @@ fn channel_of(request: &Request) -> ChannelNumber {
         | Request::Rollback { channel }
         | Request::Cancel { channel, .. }
         | Request::Get { channel, .. }
-        | Request::LimitChannel { channel, .. } => *channel,
+        | Request::LimitChannel { channel, .. }
+        | Request::LimitConsumers { channel, .. } => *channel,
         other => unreachable!("{other:?} is on no channel"),
     }
 }

@@ -39,6 +39,45 @@ fn consume_deliver_settle() {
     );
 }
 
+fn qos(prefetch_count: u16) -> BasicQos {
+    BasicQos {
+        prefetch_size: 0,
+        prefetch_count,
+        global: false,
+    }
+}
+
+#[test]
+fn a_limit_is_for_consumers_to_come() {
+    let mut bench = Bench::consuming();
+    bench.method(1, qos(9));
+    bench.check("1 basic.qos-ok", "");
+    bench.method(1, consume("next"));
+    assert!(bench.requests().contains("prefetch: 9"));
+}
+
+#[test]
+fn celery_changes_the_limit_of_consumers_that_run() {
+    let properties = TableBuilder::new().longstr("product", "py-amqp").build();
+    let mut bench = Bench::open_as(small_config(), &properties);
+    bench.open_channel(1);
+    bench.method(1, qos(4));
+    bench.output();
+    assert!(!bench.requests().contains("Limit"), "nobody consumes yet");
+    bench.method(1, consume("tag"));
+    assert!(bench.requests().contains("prefetch: 4"));
+    bench.reply(Reply::Consuming {
+        consumer: ConsumerKey(7),
+        consumer_timeout: None,
+    });
+    bench.output();
+    bench.method(1, qos(5));
+    bench.check(
+        "1 basic.qos-ok",
+        "LimitConsumers { channel: ChannelNumber(1), prefetch: 5 }",
+    );
+}
+
 #[test]
 fn every_way_to_settle() {
     let mut bench = Bench::consuming();

@@ -67,6 +67,8 @@ pub(super) struct Consumer {
     /// It stands in the ring of its priority.
     in_ring: bool,
     pub(super) unacked: Unacked,
+    /// What it held when its prefetch was changed: it may hold that many on.
+    held_max: u32,
 }
 
 impl Consumer {
@@ -79,6 +81,7 @@ impl Consumer {
             eligible: false,
             in_ring: false,
             unacked: Unacked::default(),
+            held_max: 0,
         }
     }
 
@@ -211,6 +214,19 @@ impl Consumers {
             self.get_mut(slot).blocked = blocked;
             self.refresh(slot);
         }
+    }
+
+    /// Changes how much a consumer may hold from now on; what it holds stays with it.
+    pub(super) fn set_prefetch(&mut self, key: ConsumerKey, prefetch: u16) {
+        let Some(slot) = self.find(key) else {
+            return;
+        };
+        let consumer = self.get_mut(slot);
+        if let Role::Consumer(spec) = &mut consumer.role {
+            spec.prefetch = prefetch;
+            consumer.held_max = consumer.unacked.count();
+        }
+        self.refresh(slot);
     }
 
     /// Whose turn it is; call [`Consumers::served`] after handing out.
@@ -414,7 +430,8 @@ impl Consumers {
                 "who can take stands in a ring"
             );
             if let Role::Consumer(spec) = consumer.role {
-                let over = consumer.unacked.count() > u32::from(spec.prefetch);
+                let most = consumer.held_max.max(u32::from(spec.prefetch));
+                let over = consumer.unacked.count() > most;
                 assert!(
                     spec.no_ack || spec.prefetch == 0 || !over,
                     "prefetch is never exceeded"

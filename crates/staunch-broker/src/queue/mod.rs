@@ -242,6 +242,14 @@ impl Queue {
         }
     }
 
+    /// Changes how many unsettled deliveries a consumer may have from now on; 0 is no limit. What
+    /// it has stays with it.
+    pub fn set_consumer_prefetch(&mut self, key: ConsumerKey, prefetch: u16) {
+        if let Some(consumers) = &mut self.consumers {
+            consumers.set_prefetch(key, prefetch);
+        }
+    }
+
     /// Keys of the consumers, ascending.
     pub fn consumer_keys(&self) -> impl Iterator<Item = ConsumerKey> {
         self.consumers.iter().flat_map(|consumers| consumers.keys())

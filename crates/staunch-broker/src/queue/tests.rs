@@ -273,6 +273,34 @@ fn purge_takes_only_what_is_ready() {
 }
 
 #[test]
+fn a_prefetch_may_change_while_a_consumer_holds_messages() {
+    let mut queue = filled(20);
+    queue.add_consumer(consumer(A, 2)).unwrap();
+    let mut departed = Departed::default();
+    let taken = |queue: &mut Queue| {
+        let count = assigned(queue).len();
+        queue.check_invariants();
+        count
+    };
+    assert_eq!(taken(&mut queue), 2);
+    queue.set_consumer_prefetch(A, 5);
+    assert_eq!(taken(&mut queue), 3);
+    queue.set_consumer_prefetch(A, 1);
+    assert_eq!(taken(&mut queue), 0);
+    let ack = Outcome::Ack;
+    queue
+        .settle(A, MessageIndex(0), 4, ack, &mut departed)
+        .unwrap();
+    assert_eq!(taken(&mut queue), 0);
+    queue
+        .settle(A, MessageIndex(4), 1, ack, &mut departed)
+        .unwrap();
+    assert_eq!(taken(&mut queue), 1);
+    queue.set_consumer_prefetch(A, 0);
+    assert_eq!(taken(&mut queue), 14);
+}
+
+#[test]
 fn layouts_are_those_of_version_2() {
     let check = |command: QueueCommand, expected: &[u8]| {
         let mut bytes = Vec::new();

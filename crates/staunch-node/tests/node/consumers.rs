@@ -56,6 +56,27 @@ fn prefetch_of_a_consumer_and_of_its_channel() {
 }
 
 #[test]
+fn the_prefetch_of_consumers_that_run_may_change() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 consume q as c prefetch=1
+         > a/1 c consumes
+         a/1 publish q m1..m6
+         > a/1 c gets m1
+         a/1 limit-consumers 3
+         > a/1 c gets m2
+         > a/1 c gets m3
+         a/1 limit-consumers 1
+         a/1 ack m1 m2
+         a/1 ack m3
+         > a/1 c gets m4",
+    );
+}
+
+#[test]
 fn a_channel_limit_spans_queues() {
     check(
         "a connect

@@ -308,6 +308,12 @@ impl Client {
                     prefetch: prefetch.parse().unwrap(),
                 }]
             }
+            ["limit-consumers", prefetch] => {
+                vec![Request::LimitConsumers {
+                    channel,
+                    prefetch: prefetch.parse().unwrap(),
+                }]
+            }
             ["get", queue, ..] => {
                 vec![Request::Get {
                     channel,
