@@ -75,8 +75,8 @@ pub fn check(history: &History) -> Vec<Violation> {
     let index = Index::build(history);
     confirm::check(history, &index, &mut violations);
     phantom::check(history, &index, &mut violations);
-    redelivery::check(history, &mut violations);
-    double_enqueue::check(history, &mut violations);
+    redelivery::check(history, &index, &mut violations);
+    double_enqueue::check(history, &index, &mut violations);
     order::check(history, &index, &mut violations);
     resurrected::check(history, &index, &mut violations);
     lost::check(history, &index, &mut violations);

@@ -210,10 +210,7 @@ mod tests {
         let key = "a.*".to_owned();
         Definitions::new(Topology {
             exchanges: vec![exchange],
-            queues: vec![Queue {
-                name: "q".into(),
-                kind: QueueKind::Transient,
-            }],
+            queues: vec![Queue::plain("q".into(), QueueKind::Transient)],
             bindings: vec![Binding {
                 source: ExchangeRef(0),
                 target,

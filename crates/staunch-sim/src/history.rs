@@ -60,9 +60,17 @@ pub struct QueueFacts {
     pub name: String,
     /// It survives a crash.
     pub durable: bool,
-    /// Nothing but settlements, purges and deletes takes from it: no consumer without acks, no
-    /// automatic deletion.
+    /// Nothing but settlements, purges, deletes and dead-lettering takes from it: no consumer
+    /// without acks, no automatic deletion.
     pub lossless: bool,
+    /// Fresh deliveries follow the order of publishing: no priorities, no dead letters that come
+    /// in between.
+    pub ordered: bool,
+    /// Where its dead letters go. Messages die in it of what a client says (a reject), of time,
+    /// of a limit.
+    pub dead_letters_to: Option<QueueRef>,
+    /// Other queues' dead letters come to it: a message can be in it several times.
+    pub gets_dead_letters: bool,
 }
 
 /// Something that happened.
@@ -227,6 +235,11 @@ impl History {
             queues,
             facts: Vec::new(),
         }
+    }
+
+    /// The queue, and those in which its dead letters may be.
+    pub fn line_of_death(&self, queue: QueueRef) -> impl Iterator<Item = QueueRef> + '_ {
+        std::iter::successors(Some(queue), |at| self.queues[at.0].dead_letters_to)
     }
 
     /// Adds a fact and says where.

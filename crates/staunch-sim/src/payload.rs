@@ -49,6 +49,9 @@ impl Payload {
         if self.id.0.is_multiple_of(3) {
             builder = builder.content_type("application/octet-stream");
         }
+        if self.id.0.is_multiple_of(5) {
+            builder = builder.priority(u8::try_from(self.id.0 % 11).expect("it is below 11"));
+        }
         let mut out = Vec::with_capacity(64);
         builder.encode(&mut out).expect("the properties are short");
         out
@@ -72,6 +75,23 @@ impl Payload {
 /// The id the properties name, if they are a message of the simulator.
 pub fn id_of(properties: &[u8]) -> Option<MessageId> {
     read_mark(Properties::parse(properties).ok()?.message_id()?)
+}
+
+/// The properties without what a broker adds: headers. The simulator publishes none.
+///
+/// # Panics
+/// Never: properties that were read can be written.
+pub fn without_headers(properties: &[u8]) -> Option<Vec<u8>> {
+    let view = Properties::parse(properties).ok()?;
+    if view.headers().is_none() {
+        return Some(properties.to_vec());
+    }
+    let mut out = Vec::with_capacity(64);
+    PropertiesBuilder::from_properties(view)
+        .without_headers()
+        .encode(&mut out)
+        .expect("the properties were read");
+    Some(out)
 }
 
 /// Every id whose mark is in `bytes`.

@@ -4,6 +4,8 @@
 //! name always has the same properties, so a declaration is refused only where a client means
 //! to be refused.
 
+use staunch_types::{FieldTable, field_table::TableBuilder};
+
 use crate::{
     history::{QueueFacts, QueueRef},
     random::Random,
@@ -22,6 +24,11 @@ pub enum QueueKind {
     Leaky,
     /// Goes with its last consumer.
     AutoDelete,
+    /// Durable; its messages expire, are too many or come back too often, and go on to another
+    /// queue.
+    Mortal,
+    /// Durable; gets the dead letters of the mortal ones.
+    Grave,
 }
 
 /// A queue.
@@ -31,13 +38,43 @@ pub struct Queue {
     pub name: String,
     /// Its life.
     pub kind: QueueKind,
+    /// Its arguments.
+    pub arguments: FieldTable,
+    /// Where its dead letters go.
+    pub dead_letters_to: Option<QueueRef>,
+    /// Dead letters come to it.
+    pub gets_dead_letters: bool,
+    /// It knows priorities, or is of a type that does.
+    pub has_priorities: bool,
+    /// It refuses publishes when it is full: not a place for dead letters that must arrive.
+    pub refuses: bool,
+    /// It is a quorum queue, for which a channel must not have a limit of its own.
+    pub is_quorum: bool,
 }
 
 impl Queue {
+    /// A queue without arguments.
+    pub fn plain(name: String, kind: QueueKind) -> Self {
+        Self {
+            name,
+            kind,
+            arguments: FieldTable::default(),
+            dead_letters_to: None,
+            gets_dead_letters: kind == QueueKind::Grave,
+            has_priorities: false,
+            refuses: false,
+            is_quorum: false,
+        }
+    }
+
     /// Whether it survives a crash.
     pub fn durable(&self) -> bool {
         match self.kind {
-            QueueKind::Steady | QueueKind::Churned | QueueKind::Leaky => true,
+            QueueKind::Steady
+            | QueueKind::Churned
+            | QueueKind::Leaky
+            | QueueKind::Mortal
+            | QueueKind::Grave => true,
             QueueKind::Transient | QueueKind::AutoDelete => false,
         }
     }
@@ -53,6 +90,9 @@ impl Queue {
             name: self.name.clone(),
             durable: self.durable(),
             lossless,
+            ordered: !self.has_priorities && !self.gets_dead_letters,
+            dead_letters_to: self.dead_letters_to,
+            gets_dead_letters: self.gets_dead_letters,
         }
     }
 }
@@ -247,10 +287,7 @@ fn draw_exchanges(random: &mut Random) -> Vec<Exchange> {
 }
 
 fn draw_queues(random: &mut Random) -> Vec<Queue> {
-    let mut queues = vec![Queue {
-        name: "q.steady.0".into(),
-        kind: QueueKind::Steady,
-    }];
+    let mut queues = vec![Queue::plain("q.steady.0".into(), QueueKind::Steady)];
     let kinds = [
         (QueueKind::Steady, "steady"),
         (QueueKind::Churned, "churned"),
@@ -260,12 +297,76 @@ fn draw_queues(random: &mut Random) -> Vec<Queue> {
     ];
     for number in 1..=random.below(7) {
         let (kind, word) = kinds[random.weighted(&[4, 3, 2, 1, 1])];
-        queues.push(Queue {
-            name: format!("q.{word}.{number}"),
-            kind,
-        });
+        queues.push(Queue::plain(format!("q.{word}.{number}"), kind));
+    }
+    if random.chance(600) {
+        draw_mortals(&mut queues, random);
     }
     queues
+}
+
+/// Adds queues in which messages die, after the queue in which their dead letters end: who
+/// declares them in this order loses none on the way.
+fn draw_mortals(queues: &mut Vec<Queue>, random: &mut Random) {
+    let grave = QueueRef(queues.len());
+    queues.push(Queue::plain("q.grave".into(), QueueKind::Grave));
+    for number in 1..=random.between(1, 3) {
+        let last = QueueRef(queues.len() - 1);
+        let is_chained = random.chance(300) && !queues[last.0].refuses;
+        let target = if is_chained { last } else { grave };
+        queues[target.0].gets_dead_letters = true;
+        let key = queues[target.0].name.clone();
+        let mut mortal = Queue::plain(format!("q.mortal.{number}"), QueueKind::Mortal);
+        mortal.dead_letters_to = Some(target);
+        draw_death(&mut mortal, &key, random);
+        queues.push(mortal);
+    }
+}
+
+/// Draws what messages die of in a queue whose dead letters are published with `key`.
+fn draw_death(queue: &mut Queue, key: &str, random: &mut Random) {
+    let mut table = TableBuilder::new()
+        .longstr("x-dead-letter-exchange", DEFAULT_EXCHANGE)
+        .longstr("x-dead-letter-routing-key", key);
+    if random.chance(500) {
+        let millis = *random.pick(&[0, 50, 500, 5_000]);
+        table = table.int("x-message-ttl", millis);
+    }
+    let rejects = random.chance(400);
+    if random.chance(600) {
+        table = table.int("x-max-length", *random.pick(&[0, 1, 5, 50]));
+        if rejects {
+            queue.refuses = true;
+            table = table.longstr("x-overflow", "reject-publish");
+        }
+    }
+    if random.chance(300) {
+        table = table.int("x-max-length-bytes", *random.pick(&[100, 2_000, 20_000]));
+    }
+    match random.below(4) {
+        0 => {
+            queue.has_priorities = true;
+            table = table.int("x-max-priority", *random.pick(&[1, 4, 255]));
+        }
+        1 | 2 => {
+            queue.is_quorum = true;
+            queue.has_priorities = true;
+            table = table.longstr("x-queue-type", "quorum");
+            table = table.int("x-delivery-limit", *random.pick(&[0, 1, 3, -1]));
+            if random.chance(500) {
+                table = table.longstr("x-dead-letter-strategy", "at-least-once");
+            }
+            if random.chance(200) {
+                table = table.bool("x-single-active-consumer", true);
+            }
+        }
+        _ => {
+            if random.chance(200) {
+                table = table.bool("x-single-active-consumer", true);
+            }
+        }
+    }
+    queue.arguments = table.build();
 }
 
 fn draw_key(kind: &str, random: &mut Random) -> String {

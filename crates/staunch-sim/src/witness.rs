@@ -1,7 +1,7 @@
 //! What the world knows and no client or node does: the history, the model of the definitions,
 //! every payload ever published, and which delivery on a channel is which emission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use staunch_types::{ChannelNumber, ConnectionId};
 
@@ -252,8 +252,11 @@ impl Witness {
             let route = self
                 .definitions
                 .route(exchange, key, published.sent, published.over);
+            let history = &self.history;
+            let line = |queue: &QueueRef| history.line_of_death(*queue);
+            let reachable: BTreeSet<_> = route.must.union(&route.may).flat_map(line).collect();
             let must = route.must.iter().copied().collect();
-            let may = route.may.difference(&route.must).copied().collect();
+            let may = reachable.difference(&route.must).copied().collect();
             self.history.push(Fact::Routed { id: *id, must, may });
         }
     }

@@ -457,6 +457,12 @@ impl<'a> PropertiesBuilder<'a> {
         self
     }
 
+    /// Removes the headers.
+    pub fn without_headers(mut self) -> Self {
+        self.headers = None;
+        self
+    }
+
     /// Sets the delivery mode: 1 transient, 2 persistent.
     pub fn delivery_mode(mut self, mode: u8) -> Self {
         self.delivery_mode = Some(mode);

@@ -1,6 +1,6 @@
 //! The history by message, by delivery and by removal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{
     ChannelKey, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind, Settlement,
@@ -43,6 +43,8 @@ pub struct Delivery {
     pub received: Option<(ChannelKey, QueueRef)>,
     /// When it was settled without going back, if it was.
     pub settled: Option<Stamp>,
+    /// It was settled by a reject.
+    pub is_rejected: bool,
 }
 
 /// A purge or delete.
@@ -84,6 +86,19 @@ impl<'a> Index<'a> {
             index.add_consume_side(stamp, fact);
         }
         index
+    }
+
+    /// Ids under which the node knows queues that get the dead letters of others: a message may be
+    /// in them several times.
+    pub fn ids_of_graves(&self, history: &History) -> BTreeSet<u64> {
+        let received = self.deliveries.values().filter_map(|delivery| {
+            let (_, queue) = delivery.received?;
+            Some((delivery.queue_id, queue))
+        });
+        received
+            .filter(|(_, queue)| history.queues[queue.0].gets_dead_letters)
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Whether the node crashed at or after `stamp`.
@@ -183,6 +198,7 @@ impl<'a> Index<'a> {
                     redelivered: *redelivered,
                     received: None,
                     settled: None,
+                    is_rejected: false,
                 };
                 self.deliveries.insert(*emission, delivery);
             }
@@ -198,10 +214,11 @@ impl<'a> Index<'a> {
             }
             Fact::Settled {
                 emission,
-                settlement: Settlement::Ack | Settlement::Discard,
+                settlement: settlement @ (Settlement::Ack | Settlement::Discard),
             } => {
                 if let Some(delivery) = self.deliveries.get_mut(emission) {
                     delivery.settled = Some(stamp);
+                    delivery.is_rejected = *settlement == Settlement::Discard;
                 }
             }
             Fact::Removing {

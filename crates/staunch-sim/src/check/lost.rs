@@ -12,7 +12,8 @@ use crate::{
 
 /// Flags `Lost`, of queues that were drained at the end.
 ///
-/// The drain settles what it receives, so a message that was in the queue has a settlement.
+/// The drain settles what it receives, so a message that was in the queue has a settlement, there
+/// or where its dead letter ended.
 pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
     let drained: BTreeSet<QueueRef> = history
         .iter()
@@ -28,7 +29,11 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
         .deliveries
         .values()
         .filter(|delivery| delivery.settled.is_some())
-        .filter_map(|delivery| delivery.received.map(|(_, queue)| (delivery.id, queue)))
+        .filter_map(|delivery| {
+            let (_, queue) = delivery.received?;
+            let goes_on = delivery.is_rejected && history.queues[queue.0].dead_letters_to.is_some();
+            (!goes_on).then_some((delivery.id, queue))
+        })
         .collect();
     for (id, message) in index
         .messages
@@ -36,7 +41,8 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
         .filter(|(_, message)| message.confirmed.is_some())
     {
         for queue in message.must {
-            let there = settled.contains(&(*id, *queue)) || !drained.contains(queue);
+            let mut line = history.line_of_death(*queue);
+            let there = line.any(|at| settled.contains(&(*id, at)) || !drained.contains(&at));
             if !there && !may_be_gone(history, index, message, *queue) {
                 let name = &history.queues[queue.0].name;
                 let text = format_args!("message {} was confirmed but is not in '{name}'", id.0);

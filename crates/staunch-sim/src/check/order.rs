@@ -25,6 +25,9 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
         let Some(message) = index.messages.get(id) else {
             continue;
         };
+        if !history.queues[queue.0].ordered {
+            continue;
+        }
         let newest = last
             .entry((*channel, *queue, message.channel))
             .or_insert((message.sent, *id));

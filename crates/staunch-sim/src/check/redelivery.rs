@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    check::{Kind, Violation, flag},
+    check::{Kind, Violation, flag, index::Index},
     history::{Fact, History},
 };
 
@@ -11,7 +11,8 @@ use crate::{
 ///
 /// Emissions count, not receptions: the bytes of the first delivery may arrive after those of
 /// the second when the first consumer reads slowly.
-pub fn check(history: &History, out: &mut Vec<Violation>) {
+pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
+    let graves = known.ids_of_graves(history);
     let mut sent = BTreeSet::new();
     for (_, fact) in history.iter() {
         let Fact::Emitted {
@@ -24,7 +25,9 @@ pub fn check(history: &History, out: &mut Vec<Violation>) {
         else {
             continue;
         };
-        if !sent.insert((*queue_id, *id)) && !redelivered {
+        // Of a message that can be in a queue several times each place counts for itself.
+        let place = graves.contains(queue_id).then_some(*index);
+        if !sent.insert((*queue_id, *id, place)) && !redelivered {
             let text = format_args!(
                 "message {} at index {index} of queue id {queue_id} was sent before, but flagged \
                  as fresh",

@@ -25,10 +25,15 @@ fn check_settled(history: &History, index: &Index<'_>, out: &mut Vec<Violation>)
                 let Some(delivery) = index.deliveries.get(emission) else {
                     continue;
                 };
-                let Some((channel, _)) = delivery.received else {
+                let Some((channel, queue)) = delivery.received else {
                     continue;
                 };
-                if delivery.settled == Some(stamp) {
+                let facts = &history.queues[queue.0];
+                // What is rejected there leaves with its dead letter, which may take a while; what
+                // is settled in a grave may be there again.
+                let is_open = facts.gets_dead_letters
+                    || (delivery.is_rejected && facts.dead_letters_to.is_some());
+                if delivery.settled == Some(stamp) && !is_open {
                     on_channel.entry(channel).or_default().push(*emission);
                 }
             }

@@ -10,6 +10,7 @@ const PUBLISHER: ChannelKey = ChannelKey(1);
 const CONSUMER: ChannelKey = ChannelKey(2);
 const OTHER: ChannelKey = ChannelKey(3);
 const QUEUE: QueueRef = QueueRef(0);
+const GRAVE: QueueRef = QueueRef(1);
 
 /// A history over one durable, lossless queue, without the drain.
 fn history(facts: Vec<Vec<Fact>>) -> History {
@@ -17,12 +18,28 @@ fn history(facts: Vec<Vec<Fact>>) -> History {
         name: "q".into(),
         durable: true,
         lossless: true,
+        ordered: true,
+        dead_letters_to: None,
+        gets_dead_letters: false,
     };
     let mut history = History::new(vec![queue]);
     for fact in facts.into_iter().flatten() {
         history.push(fact);
     }
     history.push(Drained { queue: QUEUE });
+    history
+}
+
+/// A history over a queue whose dead letters go to a second one.
+fn mortal_history(facts: Vec<Vec<Fact>>) -> History {
+    let mut history = history(facts);
+    let mut grave = history.queues[QUEUE.0].clone();
+    grave.name = "grave".into();
+    grave.gets_dead_letters = true;
+    grave.ordered = false;
+    history.queues.push(grave);
+    history.queues[QUEUE.0].dead_letters_to = Some(GRAVE);
+    history.push(Drained { queue: GRAVE });
     history
 }
 
@@ -113,9 +130,41 @@ fn remove(kind: RemovalKind) -> Vec<Fact> {
     ]
 }
 
+/// A delivery from the queue of dead letters.
+fn deliver_dead(emission: u64, id: u64, index: u64) -> Vec<Fact> {
+    let mut facts = deliver_at(emission, CONSUMER, id, false, index);
+    for fact in &mut facts {
+        match fact {
+            Emitted { queue_id, .. } => *queue_id = 10,
+            Received { queue, .. } => *queue = GRAVE,
+            _ => {}
+        }
+    }
+    facts
+}
+
+/// A publish to the mortal queue, which may also come to the other one.
+fn publish_mortal(id: u64) -> Vec<Fact> {
+    let mut facts = publish(id);
+    if let Some(Routed { may, .. }) = facts.last_mut() {
+        may.push(GRAVE);
+    }
+    facts
+}
+
+#[track_caller]
+fn check_mortal(facts: Vec<Vec<Fact>>, expected: &[Kind]) {
+    check_found(&mortal_history(facts), expected);
+}
+
 #[track_caller]
 fn check_history(facts: Vec<Vec<Fact>>, expected: &[Kind]) {
-    let found = check(&history(facts));
+    check_found(&history(facts), expected);
+}
+
+#[track_caller]
+fn check_found(history: &History, expected: &[Kind]) {
+    let found = check(history);
     let kinds: Vec<Kind> = found.iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, expected, "{found:?}");
 }
@@ -215,6 +264,52 @@ fn legal_purge_delete_and_reused_place() {
         deliver_at(2, OTHER, 2, false, 5),
     ];
     check_history(reused, &[]);
+}
+
+#[test]
+fn legal_dead_letter_that_comes_twice_after_a_crash() {
+    check_mortal(
+        vec![
+            publish_mortal(1),
+            confirm(1),
+            deliver(1, CONSUMER, 1, false),
+            settle(1, Settlement::Discard),
+            deliver_dead(2, 1, 0),
+            ack(2),
+            vec![Crash],
+            deliver_dead(3, 1, 1),
+            ack(3),
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn planted_loss_of_a_dead_letter() {
+    // Rejected, and in neither queue at the end.
+    check_mortal(
+        vec![
+            publish_mortal(1),
+            confirm(1),
+            deliver(1, CONSUMER, 1, false),
+            settle(1, Settlement::Discard),
+        ],
+        &[Kind::Lost],
+    );
+}
+
+#[test]
+fn planted_unflagged_duplicate_of_a_dead_letter() {
+    check_mortal(
+        vec![
+            publish_mortal(1),
+            confirm(1),
+            deliver_dead(1, 1, 0),
+            deliver_dead(2, 1, 0),
+            ack(2),
+        ],
+        &[Kind::DupUnflagged],
+    );
 }
 
 #[test]

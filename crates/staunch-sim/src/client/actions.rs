@@ -208,8 +208,12 @@ fn consume(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u
     let topology = wire.witness.definitions.topology().clone();
     let queue = QueueRef(random.index(topology.queues.len()));
     let kind = topology.queues[queue.0].kind;
+    let is_quorum = topology.queues[queue.0].is_quorum;
+    if is_quorum && channel.prefetch_global > 0 {
+        return 0;
+    }
     let fresh = channel.tags_used == 0;
-    if fresh && random.chance(200) {
+    if fresh && !is_quorum && random.chance(200) {
         channel.prefetch_global = to_u16(random.between(1, 20));
         let count = channel.prefetch_global;
         let qos = BasicQos {

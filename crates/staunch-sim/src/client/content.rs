@@ -5,6 +5,8 @@ use staunch_amqp_codec::{
     frame::{Frame, FrameKind},
 };
 
+use staunch_types::{field_table::Value, properties::Properties};
+
 use crate::{
     client::{
         Wire,
@@ -14,6 +16,9 @@ use crate::{
     payload,
     witness::Witness,
 };
+
+/// Header that tells how often a message came back, in queues that count it.
+const DELIVERY_COUNT: &[u8] = b"x-delivery-count";
 
 /// What announced the content.
 #[derive(Clone, Debug)]
@@ -65,19 +70,45 @@ impl Assembling {
         }
     }
 
-    /// Whether the message is byte for byte what was published under `id`.
-    fn is_intact(&self, id: MessageId, witness: &Witness) -> bool {
+    /// Whether the message is byte for byte what was published under `id`, but for what a broker
+    /// adds on the way.
+    fn is_intact(&self, id: MessageId, queue: Option<QueueRef>, witness: &mut Witness) -> bool {
         let Some(published) = witness.published(id) else {
             return true;
         };
         let payload = &published.payload;
-        self.exchange == payload.exchange.as_bytes()
-            && self.key == payload.key.as_bytes()
-            && self
-                .header
-                .as_ref()
-                .is_some_and(|(_, raw)| *raw == payload.properties())
-            && self.body == payload.body()
+        let Some((_, raw)) = &self.header else {
+            return false;
+        };
+        let same = payload::without_headers(raw) == Some(payload.properties())
+            && self.body == payload.body();
+        let at_once =
+            self.exchange == payload.exchange.as_bytes() && self.key == payload.key.as_bytes();
+        let headers = Properties::parse(raw).ok();
+        let headers = headers.and_then(Properties::headers).unwrap_or_default();
+        let Some(death) = headers.get("x-death").and_then(Value::as_array) else {
+            return same && at_once && headers.iter().all(|(key, _)| key == DELIVERY_COUNT);
+        };
+        let topology = witness.definitions.topology();
+        let queue = queue.map(|queue| &topology.queues[queue.0]);
+        let may_be = queue.is_some_and(|queue| {
+            queue.gets_dead_letters && self.exchange.is_empty() && self.key == queue.name.as_bytes()
+        });
+        let newest = death.iter().next().and_then(Value::as_table);
+        let text = |key: &str| newest.and_then(|death| death.get(key)?.as_str());
+        let from = text("queue").and_then(|name| topology.queue_named(name));
+        let came_from = from.and_then(|from| topology.queues[from.0].dead_letters_to);
+        let is_told = queue.is_some()
+            && came_from.map(|to| &topology.queues[to.0].name) == queue.map(|queue| &queue.name);
+        let seen = match text("reason") {
+            Some("expired") => "dead letter: expired",
+            Some("maxlen") => "dead letter: maxlen",
+            Some("rejected") => "dead letter: rejected",
+            Some("delivery_limit") => "dead letter: delivery_limit",
+            _ => return false,
+        };
+        witness.coverage.hit(seen);
+        same && may_be && is_told
     }
 }
 
@@ -126,7 +157,8 @@ impl Channel {
             let what = format!("a message without a mark came as {:?}", message.carrier);
             return wire.witness.protocol_broken(what);
         };
-        let intact = message.is_intact(id, wire.witness);
+        let queue = self.queue_of(&message.carrier);
+        let intact = message.is_intact(id, queue, wire.witness);
         match &message.carrier {
             Carrier::Return => {
                 if !intact {
@@ -159,6 +191,17 @@ impl Channel {
                 self.check_tag(*tag, wire);
                 self.delivered(consumer, (id, *redelivered, intact), *tag, wire);
             }
+        }
+    }
+
+    /// The queue a message came from, as far as the client knows.
+    fn queue_of(&self, carrier: &Carrier) -> Option<QueueRef> {
+        match carrier {
+            Carrier::Deliver { consumer, .. } => {
+                self.consumers.get(consumer).map(|state| state.queue)
+            }
+            Carrier::Get { queue, .. } => Some(*queue),
+            Carrier::Return => None,
         }
     }
 

@@ -87,7 +87,11 @@ fn declare_all(control: &mut Channel, thorough: bool, random: &mut Random, wire:
         let skip = match queue.kind {
             QueueKind::AutoDelete => true,
             QueueKind::Churned => !thorough && random.chance(400),
-            QueueKind::Steady | QueueKind::Transient | QueueKind::Leaky => false,
+            QueueKind::Steady
+            | QueueKind::Transient
+            | QueueKind::Leaky
+            | QueueKind::Mortal
+            | QueueKind::Grave => false,
         };
         if !skip {
             declare_queue(control, &topology, QueueRef(index), wire);
@@ -155,7 +159,7 @@ pub fn queue_declare(topology: &Topology, queue: QueueRef, passive: bool) -> Que
         exclusive: false,
         auto_delete: facts.kind == QueueKind::AutoDelete,
         nowait: false,
-        arguments: TableRef::default(),
+        arguments: facts.arguments.as_table_ref(),
     }
 }
 
