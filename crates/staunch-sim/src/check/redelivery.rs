@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 
 use crate::{
     check::{Kind, Violation, flag, index::Index},
-    history::{Fact, History},
+    history::{Fact, History, MessageId},
 };
 
 /// Flags `DupUnflagged`.
 ///
 /// Emissions count, not receptions: the bytes of the first delivery may arrive after those of
-/// the second when the first consumer reads slowly.
+/// the second when the first consumer reads slowly. A dead letter that a crash took, because it
+/// was handed out before it was on disk, is published once more, and is a new one then.
 pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
     let graves = known.ids_of_graves(history);
-    let mut sent = BTreeSet::new();
+    let mut sent: BTreeSet<(u64, MessageId, Option<u64>)> = BTreeSet::new();
     for (_, fact) in history.iter() {
+        if matches!(fact, Fact::Crash) {
+            sent.retain(|(_, _, place)| place.is_none());
+        }
         let Fact::Emitted {
             queue_id,
             id,
