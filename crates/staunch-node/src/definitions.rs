@@ -178,6 +178,7 @@ impl Node {
             });
         }
         let owner = options.exclusive.then_some(connection);
+        let options = self.catalog.complete_queue_options(&vhost, options);
         let id = self.catalog.next_queue_id();
         let command = CatalogCommand::DeclareQueue {
             vhost,

@@ -29,7 +29,7 @@ enum Domain {
     },
     Text,
     Truth,
-    /// One of these texts; else this reason.
+    /// One of these texts; else this reason, in which `{value}` is the text that was given.
     OneOf(&'static [&'static str], &'static str),
 }
 
@@ -58,6 +58,11 @@ const TIME: Domain = Domain::Integer {
 const OVERFLOW: Domain = Domain::OneOf(
     &["drop-head", "reject-publish", "reject-publish-dlx"],
     "invalid_overflow",
+);
+
+const LEADER_LOCATOR: Domain = Domain::OneOf(
+    &["client-local", "balanced", "random", "least-leaders"],
+    "invalid_queue_locator_arg",
 );
 
 /// Every argument that some queue kind knows, in the order in which they are compared.
@@ -94,7 +99,7 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
     ("x-overflow", OVERFLOW, KnownTo::All),
     (
         "x-queue-mode",
-        Domain::OneOf(&["default", "lazy"], "invalid_queue_mode"),
+        Domain::OneOf(&["default", "lazy"], "\"unsupported queue mode '{value}'\""),
         KnownTo::Classic,
     ),
     (
@@ -103,7 +108,7 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
         KnownTo::Classic,
     ),
     ("x-single-active-consumer", Domain::Truth, KnownTo::All),
-    ("x-queue-leader-locator", Domain::Text, KnownTo::All),
+    ("x-queue-leader-locator", LEADER_LOCATOR, KnownTo::All),
     ("x-queue-master-locator", Domain::Text, KnownTo::Classic),
     ("x-quorum-initial-group-size", POSITIVE, KnownTo::Quorum),
     ("x-quorum-target-group-size", POSITIVE, KnownTo::Quorum),
@@ -229,15 +234,17 @@ pub(super) fn check_queue(
     options: &QueueOptions,
     server_named: bool,
 ) -> Result<(), Refusal> {
+    if let Some(value) = options.arguments.get("x-queue-type") {
+        check_domain(Domain::Text, value)
+            .map_err(|reason| subject.invalid("x-queue-type", reason))?;
+    }
     let kind = queue_kind(&options.arguments).ok_or_else(|| {
         let value = options
             .arguments
             .get("x-queue-type")
             .map_or(String::new(), print);
-        subject.invalid(
-            "x-queue-type",
-            format!("\"unsupported queue type '{value}'\""),
-        )
+        let reason = format!("\"unsupported queue type '{value}'\"");
+        subject.invalid("x-queue-type", reason)
     })?;
     if kind == QueueKind::Quorum && server_named {
         let text = "Cannot declare a server-named queue for type quorum";
@@ -299,9 +306,6 @@ pub(super) fn check_queue_kind(
     }
     if !options.durable {
         return invalid("non-durable");
-    }
-    if options.arguments.get("x-overflow").and_then(Value::as_str) == Some("reject-publish-dlx") {
-        return Err(subject.invalid("x-overflow", "invalid_overflow"));
     }
     Ok(())
 }
@@ -389,7 +393,8 @@ fn check_domain(domain: Domain, value: Value<'_>) -> Result<(), String> {
     let wrong_type = || format!("{{unacceptable_type,{}}}", value.amqp_type_name());
     match domain {
         Domain::Integer { min, max } => {
-            let number = value.as_i64().ok_or_else(wrong_type)?;
+            let not_integer = || format!("\"expected integer, got {}\"", value.amqp_type_name());
+            let number = value.as_i64().ok_or_else(not_integer)?;
             if number < min && number < 0 {
                 Err(format!("{{value_negative,{number}}}"))
             } else if number < min && number == 0 {
@@ -409,7 +414,7 @@ fn check_domain(domain: Domain, value: Value<'_>) -> Result<(), String> {
             if texts.contains(&text) {
                 Ok(())
             } else {
-                Err(reason.to_owned())
+                Err(reason.replace("{value}", text))
             }
         }
     }

@@ -295,7 +295,7 @@ impl Catalog {
     }
 
     /// Names of the virtual hosts, in order.
-    pub fn vhost_names(&self) -> impl Iterator<Item = &Name> {
+    pub fn vhost_names(&self) -> impl Iterator<Item = &Name> + Clone {
         self.vhosts.keys()
     }
 

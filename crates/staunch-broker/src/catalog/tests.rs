@@ -2,6 +2,10 @@
 //!
 //! Long because the naive reference router and the cases that it judges belong together.
 
+mod access;
+mod policies;
+mod replay;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -328,7 +332,22 @@ fn arguments_are_checked() {
     check(
         "x-message-ttl",
         Value::LongStr(b"5"),
+        "\"expected integer, got longstr\"",
+    );
+    check(
+        "x-single-active-consumer",
+        Value::LongStr(b"true"),
         "{unacceptable_type,longstr}",
+    );
+    check(
+        "x-queue-type",
+        Value::I32(5),
+        "{unacceptable_type,signedint}",
+    );
+    check(
+        "x-queue-mode",
+        Value::LongStr(b"bad"),
+        "\"unsupported queue mode 'bad'\"",
     );
     check("x-message-ttl", Value::I32(-1), "{value_negative,-1}");
     check("x-expires", Value::I32(0), "{value_zero,0}");
