@@ -312,12 +312,6 @@ impl Driver {
                 let sent = self.workers.reader.send((queue, job));
                 assert!(sent.is_ok(), "the reader lives as long as the node");
             }
-            Output::Verify(id, job) => {
-                // One login at a time costs this much on the node's own time.
-                let is_good = job.run();
-                self.node
-                    .handle(Input::Verified(id, is_good), self.clock.now());
-            }
             Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()
