@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
+use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame};
 use proptest::prelude::*;
 use staunch_types::field_table::{ArrayBuilder, FieldTable, TableBuilder, TableRef, Value};
 use staunch_types::properties::{Properties, PropertiesBuilder, PropertyList};
@@ -323,12 +323,37 @@ proptest! {
         let header = ContentHeader::decode(payload(&theirs)).unwrap();
         prop_assert_eq!(header.body_size_bytes, body_size);
         let read = Properties::parse(header.properties_raw).unwrap();
+        let (_, parsed) = parse_frame(&ours[..]).unwrap();
+        let same = matches!(&parsed, AMQPFrame::Header(7, theirs) if theirs.properties.same(&read));
+        prop_assert!(same, "{:?} is not {:?}", parsed, read);
         prop_assert_eq!(read.headers(), list.view().headers());
         let same_headers = match list.view().headers() {
             Some(headers) => PropertiesBuilder::from_properties(read).headers(headers),
             None => PropertiesBuilder::from_properties(read),
         };
         prop_assert_eq!(same_headers.build().unwrap(), list);
+    }
+
+    #[test]
+    fn what_amq_protocol_makes_is_read_here(
+        headers in fields(tree()),
+        texts in prop::collection::vec(proptest::option::of("[a-z/]{0,20}"), 10),
+        (mode, priority, timestamp) in any::<(Option<u8>, Option<u8>, Option<u64>)>(),
+        body_size: u64,
+    ) {
+        let table = same::theirs(&headers);
+        prop_assert!(table.same(&build_table(&headers).as_table_ref()));
+        let properties = same::their_properties(table, &texts, (mode, priority, timestamp));
+        let class_id = 60;
+        let frame = AMQPFrame::Header(
+            7,
+            AMQPContentHeader { class_id, body_size, properties: properties.clone() },
+        );
+        let written = gen_frame(&frame)(WriteContext::from(Vec::new())).unwrap().into_inner().0;
+        let header = ContentHeader::decode(payload(&written)).unwrap();
+        prop_assert_eq!(header.body_size_bytes, body_size);
+        let read = Properties::parse(header.properties_raw).unwrap();
+        prop_assert!(properties.same(&read), "{:?} is not {:?}", properties, read);
     }
 
     #[test]

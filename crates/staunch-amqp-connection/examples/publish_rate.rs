@@ -83,6 +83,7 @@ fn open() -> Connection {
             out_of_band: ShortStr::EMPTY,
         },
     );
+    connection.handle_event(Event::ChannelOpened { channel: CHANNEL }, NOW);
     connection
 }
 

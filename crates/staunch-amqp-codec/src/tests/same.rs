@@ -4,8 +4,10 @@
 //! directions. Fields that AMQP reserves are missing: `amq-protocol` does not show them.
 
 use amq_protocol::protocol as theirs;
-use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
+use amq_protocol::protocol::BasicProperties;
+use amq_protocol::types::{AMQPValue, DecimalValue, FieldTable, LongString, ShortString};
 use staunch_types::field_table::{TableRef, Value};
+use staunch_types::properties::Properties;
 
 use crate::methods::Method;
 use crate::wire::ShortStr;
@@ -80,6 +82,106 @@ impl Same<Value<'_>> for AMQPValue {
             (Self::ByteArray(theirs), Value::Binary(ours)) => theirs.as_slice() == ours,
             _ => false,
         }
+    }
+}
+
+/// A table of `amq-protocol`'s own making, as ours.
+pub(super) fn theirs(fields: &[(String, super::Tree)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (key, tree) in fields {
+        table.insert(key.as_str().into(), their_value(tree));
+    }
+    table
+}
+
+fn their_value(tree: &super::Tree) -> AMQPValue {
+    use super::Tree;
+    match tree {
+        Tree::Bool(v) => AMQPValue::Boolean(*v),
+        Tree::I8(v) => AMQPValue::ShortShortInt(*v),
+        Tree::U8(v) => AMQPValue::ShortShortUInt(*v),
+        Tree::I16(v) => AMQPValue::ShortInt(*v),
+        Tree::U16(v) => AMQPValue::ShortUInt(*v),
+        Tree::I32(v) => AMQPValue::LongInt(*v),
+        Tree::U32(v) => AMQPValue::LongUInt(*v),
+        Tree::I64(v) => AMQPValue::LongLongInt(*v),
+        Tree::F32(v) => AMQPValue::Float(*v),
+        Tree::F64(v) => AMQPValue::Double(*v),
+        &Tree::Decimal(scale, value) => AMQPValue::DecimalValue(DecimalValue { scale, value }),
+        Tree::Text(v) => AMQPValue::LongString(v.clone().into()),
+        Tree::Timestamp(v) => AMQPValue::Timestamp(*v),
+        Tree::Void => AMQPValue::Void,
+        Tree::Binary(v) => AMQPValue::ByteArray(v.as_slice().into()),
+        Tree::Array(items) => {
+            let values: Vec<_> = items.iter().map(their_value).collect();
+            AMQPValue::FieldArray(values.into())
+        }
+        Tree::Table(fields) => AMQPValue::FieldTable(theirs(fields)),
+    }
+}
+
+/// Properties with headers, the texts that are there in the order of their flags, and numbers:
+/// delivery mode, priority, timestamp.
+pub(super) fn their_properties(
+    headers: FieldTable,
+    texts: &[Option<String>],
+    numbers: (Option<u8>, Option<u8>, Option<u64>),
+) -> BasicProperties {
+    let setters = [
+        BasicProperties::with_content_type,
+        BasicProperties::with_content_encoding,
+        BasicProperties::with_correlation_id,
+        BasicProperties::with_reply_to,
+        BasicProperties::with_expiration,
+        BasicProperties::with_message_id,
+        BasicProperties::with_type,
+        BasicProperties::with_user_id,
+        BasicProperties::with_app_id,
+        BasicProperties::with_cluster_id,
+    ];
+    let mut properties = BasicProperties::default().with_headers(headers);
+    for (with, text) in setters.iter().zip(texts) {
+        if let Some(text) = text {
+            properties = with(properties, text.as_str().into());
+        }
+    }
+    let (mode, priority, timestamp) = numbers;
+    if let Some(mode) = mode {
+        properties = properties.with_delivery_mode(mode);
+    }
+    if let Some(priority) = priority {
+        properties = properties.with_priority(priority);
+    }
+    if let Some(timestamp) = timestamp {
+        properties = properties.with_timestamp(timestamp);
+    }
+    properties
+}
+
+impl Same<Properties<'_>> for BasicProperties {
+    fn same(&self, ours: &Properties<'_>) -> bool {
+        let text = |theirs: &Option<ShortString>, ours: Option<&[u8]>| {
+            theirs.as_ref().map(|text| text.as_str().as_bytes()) == ours
+        };
+        let headers = match (self.headers(), ours.headers()) {
+            (Some(theirs), Some(ours)) => theirs.same(&ours),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        headers
+            && text(self.content_type(), ours.content_type())
+            && text(self.content_encoding(), ours.content_encoding())
+            && text(self.correlation_id(), ours.correlation_id())
+            && text(self.reply_to(), ours.reply_to())
+            && text(self.expiration(), ours.expiration())
+            && text(self.message_id(), ours.message_id())
+            && text(self.kind(), ours.message_type())
+            && text(self.user_id(), ours.user_id())
+            && text(self.app_id(), ours.app_id())
+            && text(self.cluster_id(), ours.cluster_id())
+            && *self.delivery_mode() == ours.delivery_mode()
+            && *self.priority() == ours.priority()
+            && *self.timestamp() == ours.timestamp()
     }
 }
 
