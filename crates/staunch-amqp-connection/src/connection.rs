@@ -99,6 +99,10 @@ pub struct Connection {
 
 /// What the client said about itself.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent abilities of a client, not states of one thing"
+)]
 pub(crate) struct Client {
     pub(crate) properties: FieldTable,
     pub(crate) user: Option<Name>,
