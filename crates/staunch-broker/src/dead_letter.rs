@@ -37,6 +37,9 @@ pub struct Departure<'a> {
 
 /// The message to publish to `exchange` in place of `message`, which has died: under
 /// `routing_key`, or else under its own.
+///
+/// # Panics
+/// If a string of the message's properties is longer than 255 bytes, which none can be.
 pub fn dead_letter(
     message: &Message,
     departure: &Departure<'_>,

@@ -47,8 +47,7 @@ pub(crate) fn message_ttl(properties: Properties<'_>) -> Result<Option<u64>, Ref
 fn parse_ttl(text: &[u8]) -> Result<u64, String> {
     let (is_negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
+        [b'+', rest @ ..] | rest => (false, rest),
     };
     let count = digits.iter().take_while(|c| c.is_ascii_digit()).count();
     let (digits, rest) = digits.split_at(count);

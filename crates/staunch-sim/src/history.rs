@@ -55,6 +55,7 @@ pub enum RemovalKind {
 
 /// What the checkers must know of a queue.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct QueueFacts {
     /// Its name.
     pub name: String,

@@ -33,6 +33,7 @@ pub enum QueueKind {
 
 /// A queue.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Queue {
     /// Its name.
     pub name: String,

@@ -515,7 +515,7 @@ fn said(delivery: &Delivery) -> String {
     let properties = Properties::parse(delivery.message.properties()).unwrap();
     let headers = properties.headers().unwrap_or_default();
     if let Some(count) = headers.get("x-delivery-count") {
-        let _ = write!(said, " {}x", count.as_i64().unwrap());
+        write!(said, " {}x", count.as_i64().unwrap()).unwrap();
     }
     let Some(deaths) = headers.get("x-death").and_then(Value::as_array) else {
         return said;
@@ -525,7 +525,7 @@ fn said(delivery: &Delivery) -> String {
         let death = death.as_table().unwrap();
         let text = |key: &str| death.get(key).and_then(Value::as_str).unwrap();
         let count = death.get("count").and_then(Value::as_i64).unwrap();
-        let _ = write!(said, " {}/{}*{count}", text("reason"), text("queue"));
+        write!(said, " {}/{}*{count}", text("reason"), text("queue")).unwrap();
     }
     said
 }
