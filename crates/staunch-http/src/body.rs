@@ -1,7 +1,7 @@
 //! Bodies of requests and responses.
 
 use axum::{
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{FromRequest, Request},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -18,13 +18,25 @@ pub(crate) type Answer = Result<Response, ApiError>;
 /// A JSON body, whatever its content type says. An empty one is an empty object.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+/// A body as it came.
+pub(crate) struct Raw(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let bytes = to_bytes(request.into_body(), BODY_SIZE_BYTES_MAX)
+        to_bytes(request.into_body(), BODY_SIZE_BYTES_MAX)
             .await
-            .map_err(|_| ApiError::BodyTooLarge(BODY_SIZE_BYTES_MAX))?;
+            .map(Self)
+            .map_err(|_| ApiError::BodyTooLarge(BODY_SIZE_BYTES_MAX))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Raw(bytes) = Raw::from_request(request, state).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text)
             .map(Self)

@@ -11,12 +11,14 @@
 
 mod auth;
 mod body;
+mod definitions;
 mod error;
 mod json;
 mod node;
 mod nouns;
 mod router;
 
+pub use definitions::{DefinitionsError, apply_definitions};
 pub use node::{Asked, NodePort};
 pub use router::{BODY_SIZE_BYTES_MAX, REQUEST_TIMEOUT, REQUESTS_MAX, router};
 

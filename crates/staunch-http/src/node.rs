@@ -26,7 +26,10 @@ impl NodePort {
         &self,
         read: impl FnOnce(&Catalog) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        match self.ask(AdminRequest::Read(CatalogRead::new(read))).await? {
+        match self
+            .answer(AdminRequest::Read(CatalogRead::new(read)))
+            .await?
+        {
             AdminAnswer::Read(found) => found
                 .downcast::<T>()
                 .map(|found| *found)
@@ -52,21 +55,21 @@ impl NodePort {
             commands,
             on_refusal,
         };
-        match self.ask(request).await? {
+        match self.answer(request).await? {
             AdminAnswer::Applied(results) => Ok(results),
             _ => Err(ApiError::Unavailable),
         }
     }
 
     pub(crate) async fn queues(&self, vhost: Option<Name>) -> Result<Vec<QueueInfo>, ApiError> {
-        match self.ask(AdminRequest::ListQueues { vhost }).await? {
+        match self.answer(AdminRequest::ListQueues { vhost }).await? {
             AdminAnswer::Queues(queues) => Ok(queues),
             _ => Err(ApiError::Unavailable),
         }
     }
 
     pub(crate) async fn connections(&self) -> Result<Vec<ConnectionInfo>, ApiError> {
-        match self.ask(AdminRequest::ListConnections).await? {
+        match self.answer(AdminRequest::ListConnections).await? {
             AdminAnswer::Connections(connections) => Ok(connections),
             _ => Err(ApiError::Unavailable),
         }
@@ -79,7 +82,7 @@ impl NodePort {
         reason: String,
     ) -> Result<usize, ApiError> {
         match self
-            .ask(AdminRequest::CloseConnection { name, reason })
+            .answer(AdminRequest::CloseConnection { name, reason })
             .await?
         {
             AdminAnswer::Closing(count) => Ok(count),
@@ -87,7 +90,12 @@ impl NodePort {
         }
     }
 
-    async fn ask(&self, request: AdminRequest) -> Result<AdminAnswer, ApiError> {
-        (self.0)(request).await.ok_or(ApiError::Unavailable)
+    /// The answer to any request; none if the node is gone.
+    pub async fn ask(&self, request: AdminRequest) -> Option<AdminAnswer> {
+        (self.0)(request).await
+    }
+
+    async fn answer(&self, request: AdminRequest) -> Result<AdminAnswer, ApiError> {
+        self.ask(request).await.ok_or(ApiError::Unavailable)
     }
 }

@@ -9,6 +9,7 @@ use crate::Api;
 
 mod bindings;
 mod connections;
+mod definitions;
 mod exchanges;
 mod limits;
 mod overview;
@@ -34,6 +35,14 @@ pub(crate) fn routes() -> Router<Api> {
             get(connections::get).delete(connections::delete),
         )
         .route("/vhosts/{vhost}/connections", get(connections::list_vhost))
+        .route(
+            "/definitions",
+            get(definitions::export).post(definitions::import),
+        )
+        .route(
+            "/definitions/{vhost}",
+            get(definitions::export_vhost).post(definitions::import_vhost),
+        )
 }
 
 /// Who there is and what they may do.

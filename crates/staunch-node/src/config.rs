@@ -1,8 +1,11 @@
 //! What a node is told at its start.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use staunch_types::{Name, UnixMillis};
+use staunch_broker::{CatalogLimits, HashAlgorithm, PermissionPatterns};
+use staunch_types::{Name, Secret, UnixMillis};
+
+use crate::limits::NodeLimits;
 
 /// Settings of a node.
 #[derive(Clone)]
@@ -12,8 +15,21 @@ pub struct NodeConfig {
     pub memory_limit_size_bytes: u64,
     /// Free disk space below which publishers wait, in bytes.
     pub disk_free_limit_size_bytes: u64,
-    /// Who may log in.
-    pub users: BTreeMap<Name, User>,
+    /// Its name, such as `staunch@localhost`, in texts and events.
+    pub node_name: String,
+    /// The user that is made when the node starts for the first time; none: whoever is needed is
+    /// brought by definitions.
+    pub first_user: Option<FirstUser>,
+    /// Users that may log in from a loopback address only.
+    pub loopback_users: BTreeSet<Name>,
+    /// Who a client is that proves nothing (SASL, ANONYMOUS); none: nobody gets in that way.
+    pub anonymous_user: Option<Name>,
+    /// How new passwords are hashed, and what a login as somebody unknown costs.
+    pub password_hashing: HashAlgorithm,
+    /// Most connections and channels.
+    pub limits: NodeLimits,
+    /// Most of everything that is declared.
+    pub catalog_limits: CatalogLimits,
     /// Seed for hash functions; different on every node.
     pub seed: u64,
     /// The wall clock at `Timestamp(0)` of the clock by which the node is driven: what expires at
@@ -23,13 +39,19 @@ pub struct NodeConfig {
     pub log: staunch_log::Config,
 }
 
-/// Someone who may log in.
+/// The user of a new node.
 #[derive(Clone)]
-pub struct User {
-    /// The password.
-    pub password: Vec<u8>,
-    /// Only from a loopback address.
-    pub loopback_only: bool,
+pub struct FirstUser {
+    /// Its name.
+    pub name: Name,
+    /// Its password.
+    pub password: Secret,
+    /// Its tags, such as `administrator`.
+    pub tags: Vec<Name>,
+    /// The virtual host it may enter; made if it is not there.
+    pub vhost: Name,
+    /// What it may do there.
+    pub permissions: PermissionPatterns,
 }
 
 impl NodeConfig {
@@ -41,17 +63,5 @@ impl NodeConfig {
     /// Memory for what cannot be dropped: the rest, less an eighth for buffers on their way.
     pub(crate) fn kept_size_bytes_max(&self) -> u64 {
         self.memory_limit_size_bytes / 8 * 5
-    }
-}
-
-impl User {
-    /// Compares without telling by its duration where the difference is.
-    pub(crate) fn has_password(&self, given: &[u8]) -> bool {
-        let differences = self
-            .password
-            .iter()
-            .zip(given)
-            .fold(0, |found, (own, given)| found | (own ^ given));
-        differences == 0 && self.password.len() == given.len() && !given.is_empty()
     }
 }

@@ -238,6 +238,9 @@ impl Node {
         let Some(open) = found.channels.remove(&channel) else {
             return;
         };
+        if let Some(client) = &found.client {
+            self.census.close_channel(&client.user);
+        }
         self.tx_size_bytes -= open.tx.as_ref().map_or(0, |tx| tx.size_bytes);
         if let Some(replies) = &open.replies {
             self.consumers.remove(replies.key);

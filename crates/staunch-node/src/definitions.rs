@@ -341,6 +341,7 @@ impl Node {
             self.log_definition(consequence);
         }
         self.follow(&applied);
+        self.follow_access(command, applied.change);
         Ok(Defined {
             change: applied.change,
             is_logged: applied.durable || !applied.consequences.is_empty(),

@@ -5,7 +5,10 @@ use staunch_log::{
 };
 use staunch_types::{ConnectionId, Event, QueueId, Request};
 
-use crate::admin::{AdminAnswer, AdminId, AdminRequest};
+use crate::{
+    admin::{AdminAnswer, AdminId, AdminRequest},
+    login::VerifyJob,
+};
 
 /// What the runtime (or the simulator) tells the node.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub enum Input {
     Background(BackgroundDone),
     /// Bodies came back from disk for a queue, or did not.
     Fetched(QueueId, Result<FetchDone, FetchFailed>),
+    /// Whether the password of [`Output::Verify`] is the user's.
+    Verified(ConnectionId, bool),
     /// An operator asks for something; answered by [`Output::Admin`] with the same id.
     Admin(AdminId, AdminRequest),
     /// Facts about the machine, about once a second.
@@ -48,6 +53,8 @@ pub enum Output {
     Fetch(QueueId, FetchJob),
     /// The answer to an operator's request.
     Admin(AdminId, AdminAnswer),
+    /// Check a password off the hot path, few at a time, then answer [`Input::Verified`].
+    Verify(ConnectionId, VerifyJob),
     /// Everything is on disk: the process may exit.
     Stopped,
     /// Stored bytes cannot be read back: the process must stop and say where.

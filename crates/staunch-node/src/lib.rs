@@ -27,6 +27,7 @@ mod expiry;
 mod get;
 mod input;
 mod length;
+mod limits;
 mod login;
 mod node;
 mod pace;
@@ -47,8 +48,10 @@ mod tx;
 pub use admin::{
     AdminAnswer, AdminId, AdminRequest, CatalogRead, ConnectionInfo, Found, OnRefusal, QueueInfo,
 };
-pub use config::{NodeConfig, User};
+pub use config::{FirstUser, NodeConfig};
 pub use input::{Input, Output};
+pub use limits::NodeLimits;
+pub use login::VerifyJob;
 pub use node::Node;
 pub use pace::is_paced;
 pub use recover::{Recovered, StartError, recover};

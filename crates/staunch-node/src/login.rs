@@ -1,11 +1,21 @@
-//! Who is at the other end of a connection.
+//! Who is at the other end of a connection: logging in, and entering a virtual host.
+//!
+//! A hash that is quick to check is checked here; a slow one (Argon2id) leaves as a job and comes
+//! back as [`Input::Verified`](crate::Input::Verified). A user that does not exist costs what one
+//! that does would cost, so that names cannot be found out by the time an answer takes.
 
+use sha2::{Digest, Sha256};
+use staunch_broker::{
+    CatalogCommand, PasswordHash, PermissionCommand, UserCommand, password::SALT_SIZE_BYTES,
+};
 use staunch_types::{
-    Event, Name, Proof, Secret,
+    ConnectionId, Event, Name, Proof, Refusal, Secret,
     request::{Login, Peer},
 };
 
-use crate::{node::Node, session::SessionSlot};
+use crate::{
+    access::Standing, config::NodeConfig, input::Output, node::Node, session::SessionSlot,
+};
 
 /// Who has logged in on a session.
 #[derive(Debug)]
@@ -14,12 +24,41 @@ pub(crate) struct Client {
     /// The connection's name, as RabbitMQ makes it of both addresses.
     pub(crate) name: String,
     pub(crate) peer: Peer,
+    /// What the user may do, as far as it has been asked.
+    pub(crate) standing: Standing,
+}
+
+/// A login whose password is being checked.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    user: Name,
+    loopback: bool,
+    peer: Box<Peer>,
+}
+
+/// A password to be compared with a hash that takes tens of milliseconds.
+#[derive(Debug)]
+pub struct VerifyJob {
+    hash: PasswordHash,
+    password: Secret,
+}
+
+impl VerifyJob {
+    /// Whether it is the password. To be run where it keeps nobody waiting.
+    pub fn run(&self) -> bool {
+        self.hash.verify(&self.password.0)
+    }
 }
 
 impl Client {
     fn new(user: Name, peer: Peer) -> Self {
         let name = connection_name(&peer);
-        Self { user, name, peer }
+        Self {
+            user,
+            name,
+            peer,
+            standing: Standing::default(),
+        }
     }
 }
 
@@ -31,27 +70,162 @@ fn connection_name(peer: &Peer) -> String {
     format!("{} -> {}", print(peer.address), print(peer.local_address))
 }
 
+/// A hash that no password fits, for users that do not exist.
+pub(crate) fn decoy(config: &NodeConfig) -> PasswordHash {
+    let salt = salt(config.seed, b"decoy");
+    PasswordHash::hash(config.password_hashing, &salt, &salt)
+}
+
+/// Random bytes for a hash, from the node's seed.
+fn salt(seed: u64, purpose: &[u8]) -> [u8; SALT_SIZE_BYTES] {
+    let mut digest = Sha256::new();
+    digest.update(b"salt");
+    digest.update(seed.to_be_bytes());
+    digest.update(purpose);
+    let mut salt = [0; SALT_SIZE_BYTES];
+    salt.copy_from_slice(&digest.finalize()[..SALT_SIZE_BYTES]);
+    salt
+}
+
 impl Node {
+    /// Makes the user that a new node begins with.
+    pub(crate) fn bootstrap(&mut self) {
+        let Some(first) = self.config.first_user.clone() else {
+            return;
+        };
+        let salt = salt(self.config.seed, &first.name);
+        let password = PasswordHash::hash(self.config.password_hashing, &first.password.0, &salt);
+        let commands = [
+            CatalogCommand::CreateVhost {
+                vhost: first.vhost.clone(),
+            },
+            CatalogCommand::User(UserCommand::Put {
+                name: first.name.clone(),
+                password: Some(password),
+                tags: first.tags,
+            }),
+            CatalogCommand::Permission(PermissionCommand::Set {
+                user: first.name,
+                vhost: first.vhost,
+                patterns: first.permissions,
+            }),
+        ];
+        for command in &commands {
+            let applied = self.apply_definition(command);
+            assert!(applied.is_ok(), "an empty catalog takes its first user");
+        }
+    }
+
     pub(crate) fn login(&mut self, slot: SessionSlot, login: Login) {
         let Login {
-            user: name,
+            user,
             proof,
             loopback,
             peer,
         } = login;
-        let user = self.config.users.get(&name);
-        let Proof::Password(Secret(password)) = &proof else {
-            return self.sessions.push(slot, Event::LoginRefused);
+        let user = match (&proof, &self.config.anonymous_user) {
+            (Proof::Anonymous, Some(anonymous)) => anonymous.clone(),
+            (Proof::Anonymous, None) => return self.refuse_login(slot, &user),
+            (Proof::Password(_) | Proof::Certificate, _) => user,
         };
-        let is_good = user
-            .is_some_and(|user| user.has_password(password) && (loopback || !user.loopback_only));
-        if !is_good {
-            return self.sessions.push(slot, Event::LoginRefused);
+        let candidate = Candidate {
+            user,
+            loopback,
+            peer,
+        };
+        match proof {
+            Proof::Password(password) => self.check_password(slot, candidate, password),
+            Proof::Certificate | Proof::Anonymous => self.admit(slot, candidate),
+        }
+    }
+
+    fn check_password(&mut self, slot: SessionSlot, candidate: Candidate, password: Secret) {
+        let user = self.catalog.user(&candidate.user);
+        let hash = user.and_then(|user| user.password.as_ref());
+        let hash = hash.unwrap_or(&self.decoy);
+        if hash.is_slow() {
+            let hash = hash.clone();
+            let Some(session) = self.sessions.get_mut(slot) else {
+                return;
+            };
+            session.candidate = Some(Box::new(candidate));
+            let job = VerifyJob { hash, password };
+            self.outputs.push_back(Output::Verify(session.id, job));
+        } else if hash.verify(&password.0) {
+            self.admit(slot, candidate);
+        } else {
+            self.refuse_login(slot, &candidate.user);
+        }
+    }
+
+    /// A slow check has ended.
+    pub(crate) fn handle_verified(&mut self, id: ConnectionId, is_good: bool) {
+        let Some(slot) = self.sessions.find(id) else {
+            return;
+        };
+        let session = self.sessions.get_mut(slot);
+        let Some(candidate) = session.and_then(|session| session.candidate.take()) else {
+            return;
+        };
+        if is_good {
+            self.admit(slot, *candidate);
+        } else {
+            self.refuse_login(slot, &candidate.user);
+        }
+    }
+
+    /// The proof is good: lets the user in, if it is still there and may come from where it does.
+    fn admit(&mut self, slot: SessionSlot, candidate: Candidate) {
+        let Candidate {
+            user,
+            loopback,
+            peer,
+        } = candidate;
+        let is_local_only = self.config.loopback_users.contains(&user);
+        if self.catalog.user(&user).is_none() || (is_local_only && !loopback) {
+            return self.refuse_login(slot, &user);
         }
         if let Some(session) = self.sessions.get_mut(slot) {
-            session.client = Some(Box::new(Client::new(name.clone(), *peer)));
+            session.client = Some(Box::new(Client::new(user.clone(), *peer)));
         }
-        self.sessions
-            .push(slot, Event::LoginAccepted { user: name });
+        self.sessions.push(slot, Event::LoginAccepted { user });
+    }
+
+    fn refuse_login(&mut self, slot: SessionSlot, _user: &Name) {
+        self.sessions.push(slot, Event::LoginRefused);
+    }
+
+    /// `connection.update-secret`: users of the catalog have no secrets that expire, so there is
+    /// nothing to renew (RabbitMQ, `rabbit_auth_backend_internal:state_can_expire`).
+    pub(crate) fn update_secret(&mut self, slot: SessionSlot) {
+        self.sessions.push(slot, Event::SecretUpdated);
+    }
+
+    /// `connection.open`.
+    pub(crate) fn open_vhost(&mut self, slot: SessionSlot, vhost: Name) {
+        if let Err(refusal) = self.check_entry(slot, &vhost) {
+            return self.sessions.push(slot, Event::VhostRefused(refusal));
+        }
+        if let Some(session) = self.sessions.get_mut(slot)
+            && let Some(client) = &session.client
+        {
+            session.vhost = vhost;
+            self.census.enter(&client.user, &session.vhost);
+        }
+        self.sessions.push(slot, Event::VhostOpened);
+        if let Some(alarm) = self.alarms.event() {
+            self.sessions.push(slot, alarm);
+        }
+    }
+
+    fn check_entry(&self, slot: SessionSlot, vhost: &Name) -> Result<(), Refusal> {
+        let client = self.sessions.get(slot).and_then(|it| it.client.as_deref());
+        let user = client.map(|client| client.user.clone()).unwrap_or_default();
+        self.check_connection_count(&user, vhost)?;
+        if self.catalog.may_enter(&user, vhost) {
+            return Ok(());
+        }
+        let text = format!("access to vhost '{vhost}' refused for user '{user}'");
+        Err(Refusal::NotAllowed(text))
     }
 }

@@ -1,12 +1,13 @@
 //! The machine itself: its parts, and the order of work in a drain.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use staunch_broker::Catalog;
+use staunch_broker::{Catalog, PasswordHash};
 use staunch_log::{ChunkId, Store};
-use staunch_types::{ConnectionId, Event, QueueId, Request, Timestamp};
+use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
 
 use crate::{
+    access::Epoch,
     alarm::Alarms,
     config::NodeConfig,
     consumers::Consumers,
@@ -14,6 +15,8 @@ use crate::{
     deliver::Fetches,
     expiry::Deadlines,
     input::{Input, Output},
+    limits::Census,
+    login::decoy,
     pace::Pace,
     pending::{CountsDue, Pending, PendingList},
     publish::RouteCache,
@@ -70,6 +73,13 @@ pub struct Node {
     pub(crate) pace: Pace,
     pub(crate) alarms: Alarms,
     pub(crate) housekeeping: Housekeeping,
+    /// Counts changes of what users may do and of what is traced.
+    pub(crate) epoch: Epoch,
+    /// Virtual hosts whose messages are traced.
+    pub(crate) traced: BTreeSet<Name>,
+    pub(crate) census: Census,
+    /// What a login as somebody unknown is checked against.
+    pub(crate) decoy: PasswordHash,
     /// Bytes that transactions hold back.
     pub(crate) tx_size_bytes: u64,
     /// Secrets made so far.
@@ -93,6 +103,7 @@ pub(crate) enum Stopping {
 
 impl Node {
     pub(crate) fn with_parts(config: NodeConfig, catalog: Catalog, store: Store) -> Self {
+        let decoy = decoy(&config);
         Self {
             routes: RouteCache::new(config.seed),
             config,
@@ -117,6 +128,10 @@ impl Node {
             pace: Pace::default(),
             alarms: Alarms::default(),
             housekeeping: Housekeeping::default(),
+            epoch: Epoch::FIRST,
+            traced: BTreeSet::new(),
+            census: Census::default(),
+            decoy,
             tx_size_bytes: 0,
             secret_count: 0,
             outputs: std::collections::VecDeque::new(),
@@ -134,6 +149,7 @@ impl Node {
             Input::Background(done) => self.handle_background(done),
             Input::Fetched(queue, Ok(done)) => self.handle_fetched(queue, done),
             Input::Fetched(_, Err(failed)) => self.outputs.push_back(Output::Unreadable(failed)),
+            Input::Verified(id, is_good) => self.handle_verified(id, is_good),
             Input::Admin(id, request) => self.handle_admin(id, request),
             Input::Resources {
                 disk_free_size_bytes,

@@ -10,6 +10,7 @@ use staunch_types::{
 };
 
 use crate::{
+    access::Examined,
     expiry::message_ttl,
     node::Node,
     queues::QueueSlot,
@@ -126,7 +127,7 @@ impl Node {
             channel,
             seq,
             mandatory,
-            mut message,
+            message,
         } = publish;
         let Some(session) = self.sessions.get(slot) else {
             return;
@@ -138,19 +139,24 @@ impl Node {
             return;
         }
         let (connection, is_in_tx) = (session.id, open.tx.is_some());
-        if !Properties::from_validated(message.properties()).is_plain() {
+        let is_free = session.free_pass == self.epoch;
+        let is_plain = Properties::from_validated(message.properties()).is_plain();
+        let examined = if is_free && is_plain {
+            Examined::plain(message)
+        } else {
             match self.examine(slot, channel, message) {
-                Ok(examined) => message = examined,
+                Ok(examined) => examined,
                 Err(refusal) => return self.refuse(slot, channel, Operation::Publish, refusal),
             }
-        }
+        };
+        let Examined { message, more_keys } = examined;
         let size_bytes = message.stored_size_bytes();
         if size_bytes > self.store.config().payload_size_bytes_max() {
             let text = format!("message of {size_bytes} bytes does not fit in a file of the log");
             let refusal = Refusal::Precondition(text);
             return self.refuse(slot, channel, Operation::Publish, refusal);
         }
-        let routed = self.route(slot, &message);
+        let routed = self.route(slot, &message, &more_keys);
         let kept = match routed.and_then(|()| self.check_fan_out(size_bytes)) {
             Err(refusal) => {
                 return self.refuse(slot, channel, Operation::Publish, refusal);
@@ -184,18 +190,27 @@ impl Node {
     }
 
     /// Finds the message's queues, which often are those of the message before.
-    fn route(&mut self, slot: SessionSlot, message: &Message) -> Result<(), Refusal> {
+    fn route(
+        &mut self,
+        slot: SessionSlot,
+        message: &Message,
+        more_keys: &[Vec<u8>],
+    ) -> Result<(), Refusal> {
         let vhost = session_vhost(&self.sessions, slot);
         let version = self.catalog.version();
-        if self.routes.matches(version, vhost, message) {
+        if more_keys.is_empty() && self.routes.matches(version, vhost, message) {
             return Ok(());
         }
         self.routes.is_valid = false;
-        let envelope = Envelope::of(message);
+        let more_keys: Vec<&[u8]> = more_keys.iter().map(Vec::as_slice).collect();
+        let envelope = Envelope {
+            more_keys: &more_keys,
+            ..Envelope::of(message)
+        };
         self.catalog
             .route(vhost, &envelope, &mut self.routes.route)?;
         // Headers can change the way a message takes, so those messages are routed one by one.
-        if self.routes.route.is_cacheable && !has_headers(message) {
+        if self.routes.route.is_cacheable && more_keys.is_empty() && !has_headers(message) {
             self.routes.remember(version, vhost, message);
         }
         Ok(())

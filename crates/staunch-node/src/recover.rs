@@ -76,7 +76,9 @@ pub enum StartError {
 pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
     let mut recovery = staunch_log::recover(disk, config.log.clone())?;
     let mut replay = Replay::new(config.seed);
+    let mut is_new = true;
     while let Some(item) = recovery.next()? {
+        is_new = false;
         replay.take(item)?;
     }
     let opened = recovery.finish()?;
@@ -107,6 +109,11 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
         node.note_expiry(&mut slot);
         node.queues.insert(Box::new(slot));
         node.watch_use(id);
+    }
+    node.catalog.set_limits(node.config.catalog_limits);
+    node.refresh_epoch();
+    if is_new {
+        node.bootstrap();
     }
     Ok(Recovered {
         node,
@@ -295,6 +302,11 @@ impl Node {
     }
 
     fn check_sessions(&self) {
+        assert_eq!(
+            self.recount(),
+            self.census,
+            "connections and channels are counted"
+        );
         let mut key_count = 0;
         let mut tx_size_bytes = 0;
         for session in self.sessions.iter() {

@@ -14,10 +14,23 @@ impl Node {
             Request::Publish(publish) => self.publish(slot, publish),
             Request::Settle(settle) => self.settle(slot, settle),
             Request::Drained { size_bytes } => self.drained(slot, size_bytes),
+            request => {
+                if self.permits(slot, &request) {
+                    self.handle_rare_request(slot, request);
+                }
+            }
+        }
+    }
+
+    fn handle_rare_request(&mut self, slot: SessionSlot, request: Request) {
+        match request {
+            Request::Publish(_) | Request::Settle(_) | Request::Drained { .. } => {
+                unreachable!("handled before")
+            }
             Request::Login(login) => self.login(slot, login),
             Request::OpenVhost { vhost } => self.open_vhost(slot, vhost),
             Request::OpenChannel { channel } => self.open_channel(slot, channel),
-            Request::UpdateSecret { .. } => self.sessions.push(slot, Event::SecretRefused),
+            Request::UpdateSecret { .. } => self.update_secret(slot),
             Request::ConsumeReplies { channel } => self.consume_replies(slot, channel),
             Request::SelectTx { channel } => self.select_tx(slot, channel),
             Request::Commit { channel, settles } => self.commit(slot, channel, settles),
@@ -99,22 +112,16 @@ impl Node {
         );
     }
 
-    fn open_vhost(&mut self, slot: SessionSlot, vhost: Name) {
-        match self.catalog.check_vhost(&vhost) {
-            Ok(()) => {
-                if let Some(session) = self.sessions.get_mut(slot) {
-                    session.vhost = vhost;
-                }
-                self.sessions.push(slot, Event::VhostOpened);
-                if let Some(alarm) = self.alarms.event() {
-                    self.sessions.push(slot, alarm);
-                }
-            }
-            Err(refusal) => self.sessions.push(slot, Event::VhostRefused(refusal)),
-        }
-    }
-
     fn open_channel(&mut self, slot: SessionSlot, channel: ChannelNumber) {
+        let client = self.sessions.get(slot).and_then(|it| it.client.as_deref());
+        if let Some(user) = client.map(|client| client.user.clone()) {
+            if let Err(refusal) = self.check_channel_count(&user) {
+                let operation = Operation::OpenChannel;
+                let event = Event::ConnectionRefused { operation, refusal };
+                return self.sessions.push(slot, event);
+            }
+            self.census.open_channel(&user);
+        }
         if let Some(session) = self.sessions.get_mut(slot) {
             let replaced = session.channels.insert(channel, Channel::default());
             assert!(
@@ -170,6 +177,13 @@ impl Node {
         let Some(session) = self.sessions.remove(slot) else {
             return;
         };
+        if let Some(client) = session
+            .client
+            .as_ref()
+            .filter(|_| !session.vhost.is_empty())
+        {
+            self.census.leave(&client.user, &session.vhost);
+        }
         let mut events = session.events;
         events.push(Event::ConnectionClosed);
         self.outputs

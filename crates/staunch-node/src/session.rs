@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Event, Name, PublishSeq, QueueId};
 
-use crate::{login::Client, replies::ReplyConsumer, tx::Transaction};
+use crate::{
+    access::Epoch,
+    login::{Candidate, Client},
+    replies::ReplyConsumer,
+    tx::Transaction,
+};
 
 /// Deliveries a connection may have on the way to its socket, in bytes. Beyond it the node stops
 /// delivering to it until half has drained.
@@ -18,6 +23,11 @@ pub(crate) struct SessionSlot(pub(crate) u32);
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: ConnectionId,
+    /// Somebody whose password is being checked.
+    pub(crate) candidate: Option<Box<Candidate>>,
+    /// The epoch in which it was found that its user may do everything in a virtual host that is
+    /// not traced.
+    pub(crate) free_pass: Epoch,
     /// None until somebody has logged in.
     pub(crate) client: Option<Box<Client>>,
     /// Empty until `OpenVhost` succeeded.
@@ -64,6 +74,8 @@ impl Session {
     pub(crate) fn new(id: ConnectionId) -> Self {
         Self {
             id,
+            candidate: None,
+            free_pass: Epoch::default(),
             client: None,
             vhost: Name::default(),
             channels: BTreeMap::new(),

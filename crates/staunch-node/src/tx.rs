@@ -9,7 +9,7 @@ use staunch_types::{
     ChannelNumber, Event, Message, Operation, QueueId, Refusal, Reply, request::Settle,
 };
 
-use crate::{node::Node, session::SessionSlot};
+use crate::{node::Node, publish::Kept, session::SessionSlot};
 
 /// Messages that one transaction may hold.
 const TX_MESSAGES_MAX: usize = 65_536;
@@ -90,11 +90,16 @@ impl Node {
             let refusal = Refusal::Precondition("channel is not transactional".to_owned());
             return self.refuse(slot, channel, Operation::Commit, refusal);
         };
+        let mut is_whole = true;
         for publish in held {
-            self.enqueue_held(slot, channel, publish);
+            is_whole &= self.enqueue_held(slot, channel, publish) != Kept::Refused;
         }
         for settle in settles {
             self.settle(slot, settle);
+        }
+        if !is_whole {
+            let refusal = Refusal::Precondition("partial tx completion".to_owned());
+            return self.refuse(slot, channel, Operation::Commit, refusal);
         }
         let reply = Reply::Committed;
         self.answer_when_persisted(slot, Event::Reply { channel, reply });
@@ -119,7 +124,12 @@ impl Node {
         Some(tx.publishes)
     }
 
-    fn enqueue_held(&mut self, slot: SessionSlot, channel: ChannelNumber, publish: HeldPublish) {
+    fn enqueue_held(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelNumber,
+        publish: HeldPublish,
+    ) -> Kept {
         let HeldPublish {
             message,
             mandatory,
@@ -130,8 +140,9 @@ impl Node {
         let queues = queues.iter().filter(|id| self.queues.get(**id).is_some());
         self.routes.replace(queues.copied().collect(), &delayed);
         if self.routes.is_nowhere() {
-            return self.give_unroutable(slot, channel, mandatory, message);
+            self.give_unroutable(slot, channel, mandatory, message);
+            return Kept::Nowhere;
         }
-        self.enqueue_routed(slot, &message);
+        self.enqueue_routed(slot, &message)
     }
 }

@@ -4,8 +4,9 @@ use std::{future::IntoFuture as _, net::SocketAddr};
 
 use anyhow::Context;
 use axum::Router;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
-use staunch_broker::{HashAlgorithm, password::SALT_SIZE_BYTES};
+use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
 use staunch_http::{Listener, NodePort, Settings};
 use staunch_types::Name;
 use tokio::{net::TcpListener, sync::watch};
@@ -58,12 +59,25 @@ pub(crate) fn router(config: &Config, bound: &Bound, node: &NodeHandle) -> anyho
         salt,
         listeners: plain.chain(encrypted).chain(http).collect(),
     };
+    Ok(staunch_http::router(port(node), settings))
+}
+
+/// How the interface asks the node.
+pub(crate) fn port(node: &NodeHandle) -> NodePort {
     let node = node.clone();
-    let port = NodePort::new(move |request| {
+    NodePort::new(move |request| {
         let node = node.clone();
         Box::pin(async move { node.ask(request).await })
-    });
-    Ok(staunch_http::router(port, settings))
+    })
+}
+
+/// A password as `password_hash` of a user in definitions: base64, or a PHC string.
+pub fn hash_password(algorithm: PasswordHashing, password: &[u8]) -> String {
+    let hash = PasswordHash::hash(hashing(algorithm), password, &salt());
+    match algorithm {
+        PasswordHashing::Argon2id => String::from_utf8_lossy(hash.as_bytes()).into_owned(),
+        PasswordHashing::Sha256 | PasswordHashing::Sha512 => STANDARD.encode(hash.as_bytes()),
+    }
 }
 
 /// How the catalog calls a way to keep passwords.

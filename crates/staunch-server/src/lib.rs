@@ -4,6 +4,7 @@ mod arrival;
 pub mod banner;
 mod clock;
 pub mod config;
+mod definitions;
 pub mod fatal;
 mod http;
 mod listener;
@@ -16,4 +17,5 @@ mod socket;
 mod stream;
 mod tls;
 
+pub use http::hash_password;
 pub use server::run;

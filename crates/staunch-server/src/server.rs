@@ -1,7 +1,6 @@
 //! From configuration to a running node, and back down.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::SocketAddr,
     process::ExitCode,
@@ -10,9 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
+use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
 use staunch_log::{RealDisk, RecoverError};
-use staunch_node::{Input, NodeConfig, StartError, User};
-use staunch_types::Name;
+use staunch_node::{FirstUser, Input, NodeConfig, NodeLimits, StartError};
+use staunch_types::{Name, Secret};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -25,8 +25,9 @@ use crate::{
     clock::Clock,
     config::{
         Config, Listen,
-        access::{AmqpListener, TlsVerify},
+        access::{AmqpListener, DefaultQueueType, Limit, TlsVerify},
     },
+    definitions,
     fatal::{EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
     http,
     listener::{self, Shared},
@@ -89,6 +90,9 @@ async fn serve(
         seed: seed(),
         stopping,
     };
+    // Before anyone can connect: what is declared there, and who may come in.
+    let loaded = definitions::load(&config, &http::port(&node)).await;
+    loaded.context("load definitions")?;
     let bound = open_doors(&config, &shared)?;
     tokio::spawn(resources::watch(config.data_dir.clone(), node.clone()));
     banner::announce(&config, &bound);
@@ -221,21 +225,58 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn node_config(config: &Config, clock: Clock) -> NodeConfig {
     let log = log_config(config);
-    let name = Name::new(config.default_user.as_bytes()).expect("the setting was checked");
-    let user = User {
-        password: config.default_pass.reveal().as_bytes().to_vec(),
-        // RabbitMQ: `loopback_users` holds guest and nobody else.
-        loopback_only: config.default_user == "guest",
+    let name = |text: &str| Name::new(text.as_bytes()).expect("the setting was checked");
+    let names = |texts: &[String]| texts.iter().map(|text| name(text)).collect::<Vec<_>>();
+    let first_user = FirstUser {
+        name: name(&config.default_user),
+        password: Secret(config.default_pass.reveal().as_bytes().to_vec()),
+        tags: names(&config.default_user_tags.0),
+        vhost: name(&config.default_vhost),
+        permissions: PermissionPatterns {
+            configure: config.default_permission_configure.clone(),
+            write: config.default_permission_write.clone(),
+            read: config.default_permission_read.clone(),
+        },
     };
     NodeConfig {
         memory_limit_size_bytes: config.memory_limit.size_bytes(),
         disk_free_limit_size_bytes: config
             .disk_free_limit
             .size_bytes(u64::from(log.file_size_bytes)),
-        users: BTreeMap::from([(name, user)]),
+        node_name: config.node_name.as_str().to_owned(),
+        // Definitions that are loaded at the start bring their own users.
+        first_user: config.load_definitions.is_none().then_some(first_user),
+        loopback_users: names(&config.loopback_users.0).into_iter().collect(),
+        anonymous_user: Some(name(&config.anonymous_user)),
+        password_hashing: http::hashing(config.password_hashing),
+        limits: NodeLimits {
+            connections_max: config.connection_max.most(),
+            channels_max: config.channel_max_per_node.most(),
+        },
+        catalog_limits: catalog_limits(config),
         seed: seed(),
         started_at: clock.started_at(),
         log,
+    }
+}
+
+fn catalog_limits(config: &Config) -> CatalogLimits {
+    let most = |limit: Limit, unless_said: usize| {
+        let limit = limit.most();
+        limit.map_or(unless_said, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
+    };
+    let unless_said = CatalogLimits::default();
+    CatalogLimits {
+        vhosts_max: most(config.vhost_max, unless_said.vhosts_max),
+        exchanges_max: most(config.exchange_max, unless_said.exchanges_max),
+        queues_max: most(config.queue_max, unless_said.queues_max),
+        default_queue_type: match config.default_queue_type {
+            DefaultQueueType::Classic => QueueKind::Classic,
+            DefaultQueueType::Quorum => QueueKind::Quorum,
+        },
+        ..unless_said
     }
 }
 
@@ -262,7 +303,7 @@ fn connection_config(config: &Config) -> staunch_amqp_connection::Config {
     }
 }
 
-/// What hash functions and generated names start from; it must differ, not be secret.
+/// What hash functions, generated names and secrets start from: nobody else can know it.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())

@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod config;
+mod definitions;
 mod demo;
+mod password;
 mod server;
 
 /// The broker allocates many small things on many threads; this allocator is quicker at it and
@@ -32,6 +34,10 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Shows and checks the configuration.
     Config(config::ConfigArgs),
+    /// Moves definitions between files and a running node.
+    Definitions(definitions::DefinitionsArgs),
+    /// Hashes a password for definitions and the HTTP interface.
+    HashPassword(password::HashArgs),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Definitions(args) => definitions::run(&args),
+        Command::HashPassword(args) => password::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -49,7 +49,6 @@ impl Arrival {
         }
     }
 
-    #[inline]
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             stored: self.size_bytes,

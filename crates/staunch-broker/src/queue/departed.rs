@@ -8,8 +8,7 @@
 
 use staunch_types::{BodyRef, MessageIndex};
 
-use super::chunk::Holder;
-use super::entries::Position;
+use super::entries::{Holder, Position};
 use super::{Queue, Released};
 
 /// Why a message died.
@@ -107,7 +106,6 @@ impl Queue {
 
     /// Messages that somebody holds, all of `first..end`, die. In a queue without dead lettering
     /// they leave as if acked.
-    #[cold]
     pub(super) fn die_held(
         &mut self,
         first: u64,
@@ -116,31 +114,24 @@ impl Queue {
         departed: &mut Departed,
     ) {
         if !self.has_dead_lettering {
-            let at = self.entries.place_of(first);
-            return self.leave_held(at, first, end, departed);
+            return self.leave_held(first, end, departed);
         }
         for index in first..end {
             let position = self.entries.position(index);
             let position = position.expect("the caller checked that it is held");
             let (message, sizes) = self.entries.kill(position);
-            self.unacked_count -= 1;
-            self.unacked_body_bytes -= u64::from(sizes.body);
+            self.unacked.subtract(sizes);
             self.mourn(message, reason, departed);
         }
     }
 
-    /// Messages that somebody holds, all of `first..end`, leave the queue; `at` is the place of
-    /// the first one's chunk.
-    #[inline]
-    pub(super) fn leave_held(&mut self, at: usize, first: u64, end: u64, departed: &mut Departed) {
-        let mut body_bytes = 0;
-        self.entries
-            .remove_from(at, first, end, |message, sizes, _| {
-                body_bytes += u64::from(sizes.body);
-                departed.released.push(message);
-            });
-        self.unacked_count -= end - first;
-        self.unacked_body_bytes -= body_bytes;
+    /// Messages that somebody holds, all of `first..end`, leave the queue.
+    pub(super) fn leave_held(&mut self, first: u64, end: u64, departed: &mut Departed) {
+        let unacked = &mut self.unacked;
+        self.entries.remove(first, end, |message, sizes, _| {
+            unacked.subtract(sizes);
+            departed.released.push(message);
+        });
         if let Some(returns) = &mut self.returns {
             returns.forget(first..end);
         }

@@ -34,15 +34,12 @@ impl Queue {
             .as_ref()
             .and_then(|consumers| consumers.find(consumer));
         let slot = slot.ok_or(unknown(first))?;
-        let at = self
-            .entries
+        self.entries
             .check_held(first.0, end, consumer)
             .map_err(unknown)?;
         match outcome {
-            Outcome::Discard if self.has_dead_lettering => {
-                self.die_held(first.0, end, Death::Rejected, departed);
-            }
-            Outcome::Ack | Outcome::Discard => self.leave_held(at, first.0, end, departed),
+            Outcome::Ack => self.leave_held(first.0, end, departed),
+            Outcome::Discard => self.die_held(first.0, end, Death::Rejected, departed),
             Outcome::Requeue => {
                 for index in first.0..end {
                     self.give_back(index, departed);
@@ -86,7 +83,6 @@ impl Queue {
     }
 
     /// A held message becomes ready again, or dies if that was once too often.
-    #[inline]
     fn give_back(&mut self, index: u64, departed: &mut Departed) {
         if let Some(returns) = &mut self.returns
             && !returns.raise(index)
@@ -94,8 +90,7 @@ impl Queue {
             return self.die_held(index, index + 1, Death::DeliveryLimit, departed);
         }
         let sizes = self.entries.give_back(index);
-        self.unacked_count -= 1;
-        self.unacked_body_bytes -= u64::from(sizes.body);
+        self.unacked.subtract(sizes);
         self.ready.add(sizes);
         self.stand_again(index);
     }

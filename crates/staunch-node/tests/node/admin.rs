@@ -86,8 +86,6 @@ fn lists_say_what_is_there_and_a_connection_can_be_closed_by_name() {
     let mut script = Script::new(roomy());
     script.check(
         "a connect
-         a login guest guest loopback
-         > a login accepted: guest
          a open 1
          a/1 queue q
          > a/1 queue: 0 ready, 0 consumers

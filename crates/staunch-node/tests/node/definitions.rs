@@ -85,22 +85,3 @@ fn a_declaration_counts_what_is_left_when_all_is_handed_out() {
          > a/1 queue: 3 ready, 1 consumers",
     );
 }
-
-#[test]
-fn logins_and_virtual_hosts() {
-    check(
-        "a connect
-         a login guest guest loopback
-         > a login accepted: guest
-         a login guest wrong loopback
-         > a login refused
-         a login guest guest elsewhere
-         > a login refused
-         a login nobody guest loopback
-         > a login refused
-         a vhost missing
-         > a vhost refused: vhost missing not found
-         a close
-         > a closed",
-    );
-}

@@ -1,6 +1,7 @@
 //! The node from outside: its inputs and outputs, on a disk in memory.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod access;
 mod admin;
 mod alarms;
 mod boundaries;
@@ -8,6 +9,7 @@ mod chaos;
 mod cold;
 mod confirms;
 mod consumers;
+mod copies;
 mod dead_letters;
 mod definitions;
 mod delays;
@@ -15,6 +17,7 @@ mod expiry;
 mod gets;
 mod journal;
 mod limits;
+mod login;
 mod redelivery;
 mod replies;
 mod script;

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! a connect                      a open 1                       a close
+//! a arrive                       a login u p remote             a vhost /
 //! a/1 queue q durable x-expires=5  a/1 delete-queue q if-empty  a/1 purge q
 //! a/1 exchange x fanout durable  a/1 delete-exchange x          a/1 bind x q key
 //! a/1 publish q m1..m3 #1        a/1 publish x/key m mandatory  a/1 get q no-ack
@@ -14,6 +15,7 @@
 //! a/1 ack m1                     a/1 requeue m1 m2              a/1 close
 //! a/1 tx                         a/1 commit m1 m2               a/1 rollback
 //! a/1 replies as r               a/1 publish q m1 asks          a/1 answer m1 r1
+//! a/1 publish q m1 CC=r,s BCC=t  a/1 publish q m1 by=guest      a/1 queue q dlx=x
 //! write · background · fetch     manual · auto · disk · tick 3  crash 5 · kill · stop
 //! ```
 
@@ -24,7 +26,7 @@ use staunch_types::{
     ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, ExchangeOptions, FieldTable,
     Message, MessageIndex, Name, Outcome, Proof, PublishSeq, QueueId, QueueOptions, Reply, Request,
     Secret,
-    field_table::{TableBuilder, Value},
+    field_table::{ArrayBuilder, TableBuilder, Value},
     properties::{Properties, PropertiesBuilder},
     request::{
         Binding, Consume, DeclareExchange, DeclareQueue, Destination, Login, Publish, Settle,
@@ -67,6 +69,8 @@ pub(crate) struct Script {
 struct Client {
     id: u64,
     is_stuck: bool,
+    /// It came in as everybody does, which is not worth a line.
+    is_silent: bool,
     undrained_size_bytes: u64,
     consumers: BTreeMap<(u16, ConsumerKey), String>,
     naming: Option<String>,
@@ -244,20 +248,26 @@ impl Script {
     }
 
     fn speak_connection(&mut self, who: &str, words: &[&str]) {
-        if words == ["connect"] {
+        if let ["connect" | "arrive"] = words {
             let id = self.connection_next;
             self.connection_next += 1;
             self.connections.insert(
                 who.to_owned(),
                 Client {
                     id,
+                    is_silent: words == ["connect"],
                     ..Client::default()
                 },
             );
             self.world.give(Input::Connected(ConnectionId(id)));
-            return self
-                .world
-                .requests(id, vec![Request::OpenVhost { vhost: name("/") }]);
+            if words == ["connect"] {
+                let requests = vec![
+                    login("guest", "guest", "loopback"),
+                    Request::OpenVhost { vhost: name("/") },
+                ];
+                self.world.requests(id, requests);
+            }
+            return;
         }
         let client = self
             .connections
@@ -276,12 +286,22 @@ impl Script {
                 client.is_stuck = false;
                 return;
             }
-            ["login", user, password, from] => Request::Login(Login {
+            ["login", user, password, from] => login(user, password, from),
+            ["certificate", user] => Request::Login(Login {
                 user: name(user),
-                proof: Proof::Password(Secret(password.as_bytes().to_vec())),
-                loopback: *from == "loopback",
+                proof: Proof::Certificate,
+                loopback: false,
                 peer: Box::default(),
             }),
+            ["anonymous"] => Request::Login(Login {
+                user: name(""),
+                proof: Proof::Anonymous,
+                loopback: false,
+                peer: Box::default(),
+            }),
+            ["update-secret"] => Request::UpdateSecret {
+                secret: Secret(b"new".to_vec()),
+            },
             ["vhost", vhost] => Request::OpenVhost { vhost: name(vhost) },
             other => panic!("unknown words {other:?}"),
         };
@@ -394,7 +414,9 @@ impl Client {
     /// Takes an event, and says what a reader of the transcript should see of it.
     fn hear(&mut self, event: &Event) -> Option<String> {
         Some(match event {
-            Event::VhostOpened | Event::ChannelOpened { .. } => return None,
+            Event::ChannelOpened { .. } => return None,
+            Event::VhostOpened | Event::LoginAccepted { .. } if self.is_silent => return None,
+            Event::VhostOpened => " vhost opened".to_owned(),
             Event::SecretUpdated => " secret updated".to_owned(),
             Event::SecretRefused => " secret refused".to_owned(),
             Event::ConnectionRefused { operation, refusal } => {
@@ -547,13 +569,9 @@ fn publishes(
         .iter()
         .find_map(|word| word.strip_prefix('#')?.parse().ok().map(PublishSeq));
     let mandatory = rest.contains(&"mandatory");
-    let headers = rest.iter().find_map(|word| word.strip_prefix("delay="));
-    let headers = headers.map(|millis| {
-        let table = TableBuilder::new();
-        table.long("x-delay", millis.parse().unwrap()).build()
-    });
+    let headers = headers(rest);
     let mut properties = PropertiesBuilder::new();
-    if let Some(headers) = &headers {
+    if !headers.is_empty() {
         properties = properties.headers(headers.as_table_ref());
     }
     if rest.contains(&"asks") {
@@ -590,6 +608,23 @@ fn publishes(
         request
     };
     range(bodies).into_iter().map(publish).collect()
+}
+
+/// `delay=5 CC=a,b BCC=c odd-CC`: the last is a header of that name that is no list.
+fn headers(words: &[&str]) -> FieldTable {
+    let pairs = words.iter().filter_map(|word| word.split_once('='));
+    let mut table = pairs.fold(TableBuilder::new(), |table, (key, value)| match key {
+        "delay" => table.long("x-delay", value.parse().unwrap()),
+        "CC" | "BCC" => {
+            let keys = value.split(',');
+            table.array(key, &keys.fold(ArrayBuilder::new(), ArrayBuilder::longstr))
+        }
+        _ => table,
+    });
+    if let Some(odd) = words.iter().find_map(|word| word.strip_prefix("odd-")) {
+        table = table.longstr(odd, "no list");
+    }
+    table.build()
 }
 
 /// Requests about queues and exchanges.
@@ -658,6 +693,15 @@ fn arguments(words: &[&str]) -> FieldTable {
         }
     });
     table.build()
+}
+
+fn login(user: &str, password: &str, from: &str) -> Request {
+    Request::Login(Login {
+        user: name(user),
+        proof: Proof::Password(Secret(password.as_bytes().to_vec())),
+        loopback: from == "loopback",
+        peer: Box::default(),
+    })
 }
 
 /// A publish that asks for no confirm.

@@ -1,15 +1,19 @@
 //! A node with its disk, its workers and a clock, all driven by hand.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
+use staunch_broker::{CatalogLimits, HashAlgorithm, PermissionPatterns};
 use staunch_log::{
     Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteDone, WriteJob, Writer,
 };
-use staunch_node::{AdminAnswer, AdminId, Input, Node, NodeConfig, Output, Recovered, User};
-use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp, UnixMillis};
+use staunch_node::{
+    AdminAnswer, AdminId, FirstUser, Input, Node, NodeConfig, NodeLimits, Output, Recovered,
+    VerifyJob,
+};
+use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Secret, Timestamp, UnixMillis};
 
 /// Jobs after which a test that waits for quiet has found an endless loop.
 const JOBS_MAX: usize = 100_000;
@@ -30,6 +34,8 @@ pub(crate) struct World {
     /// What the connections were told and nobody has looked at yet.
     pub(crate) events: Vec<(ConnectionId, Event)>,
     pub(crate) proceeds: Vec<ConnectionId>,
+    /// Passwords to be checked.
+    pub(crate) verifications: VecDeque<(ConnectionId, VerifyJob)>,
     /// What operators were told.
     pub(crate) answers: Vec<(AdminId, AdminAnswer)>,
     pub(crate) is_stopped: bool,
@@ -52,14 +58,27 @@ pub(crate) fn tiny() -> NodeConfig {
 
 /// The log as it is shipped, but with files that a test can fill.
 pub(crate) fn roomy() -> NodeConfig {
-    let guest = User {
-        password: b"guest".to_vec(),
-        loopback_only: true,
+    let first_user = FirstUser {
+        name: Name::from_static("guest"),
+        password: Secret(b"guest".to_vec()),
+        tags: vec![Name::from_static("administrator")],
+        vhost: Name::from_static("/"),
+        permissions: PermissionPatterns {
+            configure: ".*".to_owned(),
+            write: ".*".to_owned(),
+            read: ".*".to_owned(),
+        },
     };
     NodeConfig {
         memory_limit_size_bytes: 64 * 1024 * 1024,
         disk_free_limit_size_bytes: 0,
-        users: BTreeMap::from([(Name::from_static("guest"), guest)]),
+        node_name: "staunch@test".to_owned(),
+        first_user: Some(first_user),
+        loopback_users: BTreeSet::from([Name::from_static("guest")]),
+        anonymous_user: None,
+        password_hashing: HashAlgorithm::default(),
+        limits: NodeLimits::default(),
+        catalog_limits: CatalogLimits::default(),
         seed: 7,
         started_at: UnixMillis(1_000_000),
         log: Config {
@@ -97,6 +116,7 @@ impl World {
             fetches: VecDeque::new(),
             events: Vec::new(),
             proceeds: Vec::new(),
+            verifications: VecDeque::new(),
             answers: Vec::new(),
             is_stopped: false,
             workers: Workers {
@@ -143,6 +163,7 @@ impl World {
                 Output::Write(job) => self.writes.push_back(job),
                 Output::Background(job) => self.backgrounds.push_back(job),
                 Output::Fetch(queue, job) => self.fetches.push_back((queue, job)),
+                Output::Verify(id, job) => self.verifications.push_back((id, job)),
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
@@ -185,10 +206,19 @@ impl World {
         true
     }
 
+    /// Checks the oldest password, if there is one.
+    pub(crate) fn verify(&mut self) -> bool {
+        let Some((id, job)) = self.verifications.pop_front() else {
+            return false;
+        };
+        self.give(Input::Verified(id, job.run()));
+        true
+    }
+
     /// Runs jobs, and lets time pass as the node asks, until there is nothing to wait for soon.
     pub(crate) fn run_jobs(&mut self) {
         for _ in 0..JOBS_MAX {
-            if self.write() || self.fetch() || self.background() {
+            if self.write() || self.fetch() || self.background() || self.verify() {
                 continue;
             }
             let soon = self.now + AWAITED_MAX;

@@ -312,6 +312,10 @@ impl Driver {
                 let sent = self.workers.reader.send((queue, job));
                 assert!(sent.is_ok(), "the reader lives as long as the node");
             }
+            Output::Verify(id, job) => {
+                let sent = self.workers.verifiers.send((id, job));
+                assert!(sent.is_ok(), "verifiers live as long as the node");
+            }
             Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()

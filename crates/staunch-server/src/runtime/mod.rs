@@ -14,6 +14,7 @@
 mod admin;
 mod driver;
 mod mailbox;
+mod verify;
 mod worker;
 
 pub(crate) use driver::{FromConnection, NodeHandle, Stopped, start};

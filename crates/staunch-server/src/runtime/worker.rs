@@ -1,4 +1,4 @@
-//! The three threads that do blocking disk work for the node.
+//! The threads that work for the node: three for the disk, and those of [`verify`].
 
 use std::thread;
 
@@ -8,17 +8,21 @@ use staunch_node::Input;
 use staunch_types::QueueId;
 use tokio::sync::mpsc;
 
-use crate::{fatal, runtime::NodeHandle};
+use crate::{
+    fatal,
+    runtime::{NodeHandle, verify},
+};
 
 /// Jobs a worker may have waiting. The node has at most one write outstanding, and three background
 /// jobs: a tenure, a checkpoint and one of upkeep. Fetches are one per queue and not counted here.
 const JOBS_MAX: usize = 4;
 
-/// Senders to the three workers.
+/// Senders to the workers.
 pub(crate) struct Workers {
     pub(crate) writer: mpsc::Sender<WriteJob>,
     pub(crate) background: mpsc::Sender<BackgroundJob>,
     pub(crate) reader: mpsc::UnboundedSender<(QueueId, FetchJob)>,
+    pub(crate) verifiers: verify::Sender,
 }
 
 impl Workers {
@@ -39,6 +43,7 @@ impl Workers {
             writer: start_writer(writer, node.clone())?,
             background: start_background(background, node.clone())?,
             reader: start_reader(reader, node.clone())?,
+            verifiers: verify::start(node)?,
         })
     }
 }

@@ -1,10 +1,11 @@
 //! The node's life: drains, jobs, crashes and starts.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use staunch_broker::{CatalogLimits, HashAlgorithm, PermissionPatterns};
 use staunch_log::{Config as LogConfig, Note, RecoverError};
-use staunch_node::{Input, NodeConfig, Output, StartError, User};
-use staunch_types::{Name, UnixMillis};
+use staunch_node::{FirstUser, Input, NodeConfig, NodeLimits, Output, StartError};
+use staunch_types::{Name, Secret, UnixMillis};
 
 use crate::{
     history::Fact,
@@ -196,6 +197,10 @@ impl World {
                     Happening::JobStart(incarnation, Job::Fetch(queue, job)),
                 );
             }
+            Output::Verify(id, job) => {
+                let verified = Input::Verified(id, job.run());
+                process.inbox.push_back(verified);
+            }
             Output::Admin(id, _) => self.refuse(format!("an answer that nobody waits for: {id:?}")),
             Output::Stopped => {
                 self.witness.line(format_args!("node has stopped"));
@@ -322,19 +327,35 @@ impl World {
         } else {
             64 * 1024 * 1024
         };
-        let user = User {
-            password: b"guest".to_vec(),
-            loopback_only: true,
-        };
         NodeConfig {
             memory_limit_size_bytes: memory,
             disk_free_limit_size_bytes: DISK_FREE_LIMIT,
-            users: BTreeMap::from([(Name::from_static("guest"), user)]),
+            node_name: "staunch@sim".to_owned(),
+            first_user: Some(FirstUser {
+                name: guest(),
+                password: Secret(b"guest".to_vec()),
+                tags: vec![Name::from_static("administrator")],
+                vhost: Name::from_static("/"),
+                permissions: PermissionPatterns {
+                    configure: ".*".to_owned(),
+                    write: ".*".to_owned(),
+                    read: ".*".to_owned(),
+                },
+            }),
+            loopback_users: BTreeSet::from([guest()]),
+            anonymous_user: None,
+            password_hashing: HashAlgorithm::default(),
+            limits: NodeLimits::default(),
+            catalog_limits: CatalogLimits::default(),
             seed: self.node_random.next_u64(),
             started_at: STARTED_AT,
             log,
         }
     }
+}
+
+fn guest() -> Name {
+    Name::from_static("guest")
 }
 
 /// Which background job it is, by what it prints: the log keeps the kinds to itself.

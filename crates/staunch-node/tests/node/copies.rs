@@ -1,0 +1,97 @@
+//! Sender-selected distribution: further routing keys in `CC` and `BCC`.
+
+use staunch_types::{Event, Reply, properties::Properties};
+
+use crate::{
+    script::{Script, check},
+    world::roomy,
+};
+
+#[test]
+fn a_message_goes_to_all_its_keys_and_once_to_each_queue() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue r
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue s durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1 CC=r,q BCC=s #1
+         > a/1 confirmed 1..1
+         a/1 get q no-ack
+         > a/1 got m1, 0 more
+         a/1 get r no-ack
+         > a/1 got m1, 0 more
+         a/1 get s no-ack
+         > a/1 got m1, 0 more
+         a/1 publish q m2
+         a/1 get r no-ack
+         > a/1 got nothing
+         a/1 publish nowhere m3 BCC=r mandatory
+         a/1 publish nowhere m4 mandatory
+         > a/1 returned m4
+         a/1 get r no-ack
+         > a/1 got m3, 0 more",
+    );
+}
+
+#[test]
+fn copies_go_through_a_transaction() {
+    check(
+        "a connect
+         a open 1
+         a/1 tx
+         a/1 queue q
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue r
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1 CC=r
+         a/1 commit
+         > a/1 committed
+         a/1 get q no-ack
+         > a/1 got m1, 0 more
+         a/1 get r no-ack
+         > a/1 got m1, 0 more",
+    );
+}
+
+#[test]
+fn what_is_no_list_is_refused() {
+    for header in ["CC", "BCC"] {
+        check(&format!(
+            "a connect
+             a open 1
+             a/1 publish nowhere m1 odd-{header}
+             > a/1 Publish refused: invalid message: {{unacceptable_type_in_header,\"{header}\",longstr}}"
+        ));
+    }
+}
+
+#[test]
+fn blind_keys_are_gone_before_anyone_sees_them() {
+    let mut script = Script::new(roomy());
+    script.check(
+        "a connect
+         a open 1
+         a/1 queue q
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1 CC=r BCC=s
+         a/1 get q no-ack
+         > a/1 got m1, 0 more",
+    );
+    let got = script.heard.iter().find_map(|(_, event)| match event {
+        Event::Reply {
+            reply: Reply::Got { delivery, .. },
+            ..
+        } => Some(delivery.message.clone()),
+        _ => None,
+    });
+    let got = got.unwrap();
+    let headers = Properties::parse(got.properties())
+        .unwrap()
+        .headers()
+        .unwrap();
+    assert!(headers.get("CC").is_some() && headers.get("BCC").is_none());
+}

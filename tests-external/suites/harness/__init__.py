@@ -1,1 +1,0 @@
-"""Runs the test suites of foreign clients against a broker of their own."""
