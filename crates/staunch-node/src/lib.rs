@@ -11,6 +11,7 @@
 //! Where to look: `requests` for what a request leads to, `publish` → `deliver` → `settle` for the
 //! road of a message, `definitions` and `consume` for what is declared, `pending` for what waits
 //! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end,
+//! `expiry`, `length` and `dead_letter` for messages that die, `delay` for those that come later,
 //! `login` for who is there, `admin` for what operators ask.
 
 mod access;
