@@ -121,28 +121,32 @@ impl Channel {
         outcome: Outcome,
         requests: &mut Vec<Request>,
     ) -> Result<(), PeerError> {
-        let Some(tx) = &mut self.tx else {
-            return self.settle_now(scope, outcome, requests);
-        };
+        if self.tx.is_some() {
+            return self.hold(scope, outcome);
+        }
+        let channel = self.number;
+        let settled = |_, delivery| push_settle(requests, single(channel, delivery, outcome));
+        Ok(self.unacked.settle(scope, settled)?)
+    }
+
+    /// Holds back what the transaction settles.
+    #[cold]
+    fn hold(&mut self, scope: SettleScope, outcome: Outcome) -> Result<(), PeerError> {
+        let tx = self.tx.as_mut().expect("the channel is in a transaction");
         self.unacked
             .settle(scope, |tag, delivery| tx.hold(tag, delivery, outcome))?;
         tx.check_size()
     }
 
-    /// Settles what `scope` names, transaction or not: `basic.recover` takes part in none.
-    ///
-    /// # Errors
-    /// [`PeerError::UnknownDeliveryTag`].
-    #[inline]
-    pub(crate) fn settle_now(
-        &mut self,
-        scope: SettleScope,
-        outcome: Outcome,
-        requests: &mut Vec<Request>,
-    ) -> Result<(), PeerError> {
+    /// Requeues everything outstanding, transaction or not: `basic.recover` takes part in none.
+    #[cold]
+    pub(crate) fn recover(&mut self, requests: &mut Vec<Request>) {
         let channel = self.number;
-        let settled = |_, delivery| push_settle(requests, single(channel, delivery, outcome));
-        Ok(self.unacked.settle(scope, settled)?)
+        let outcome = Outcome::Requeue;
+        let requeued = |_, delivery| push_settle(requests, single(channel, delivery, outcome));
+        self.unacked
+            .settle(SettleScope::All, requeued)
+            .expect("all are outstanding");
     }
 
     /// What an empty queue name stands for, or the name itself.

@@ -292,7 +292,8 @@ impl Connection {
             .channels
             .get_open(number)
             .expect("methods are taken on an open channel only");
-        channel.settle_now(SettleScope::All, Outcome::Requeue, &mut self.requests)
+        channel.recover(&mut self.requests);
+        Ok(())
     }
 
     /// `tx.select`; a second one changes nothing.
