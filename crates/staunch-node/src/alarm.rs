@@ -69,10 +69,16 @@ impl Node {
             disk_free_size_bytes: self.config.disk_free_limit_size_bytes,
             log_is_short: self.store.is_short_of_files(),
         };
+        let before = self.alarms();
         if !self.alarms.judge(self.kept_size_bytes(), &limits) {
             return;
         }
         let Alarms { memory, disk, .. } = self.alarms;
+        for (source, was, is) in [("memory", before.0, memory), ("disk", before.1, disk)] {
+            if was != is {
+                self.notify_alarm(source, is);
+            }
+        }
         for slot in self.sessions.slots() {
             self.sessions.push(slot, Event::Alarm { memory, disk });
         }

@@ -238,6 +238,10 @@ impl Node {
         let Some(open) = found.channels.remove(&channel) else {
             return;
         };
+        self.notify_channel("channel.closed", session, channel);
+        let Some(found) = self.sessions.get(session) else {
+            return;
+        };
         if let Some(client) = &found.client {
             self.census.close_channel(&client.user);
         }

@@ -342,6 +342,10 @@ impl Node {
         }
         self.follow(&applied);
         self.follow_access(command, applied.change);
+        self.notify_change(command, applied.change);
+        for consequence in &applied.consequences {
+            self.notify_change(consequence, Change::Deleted);
+        }
         Ok(Defined {
             change: applied.change,
             is_logged: applied.durable || !applied.consequences.is_empty(),

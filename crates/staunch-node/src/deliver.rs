@@ -257,6 +257,9 @@ impl Node {
             .get(assignment.consumer)
             .expect("a queue knows live keys");
         let delivery = Self::delivery(slot.id, consumer.channel, assignment, bytes);
+        if !self.traced.is_empty() {
+            self.trace_delivery(consumer.session, &slot.name, &delivery);
+        }
         let mut is_blocked = self.count_outbound(consumer.session, &delivery);
         if !assignment.settled
             && let Some(channel) = self

@@ -103,6 +103,9 @@ impl Node {
     ) -> Reply {
         self.forget_window(slot, assignment.index);
         let delivery = Self::delivery(slot.id, get.channel, assignment, bytes);
+        if !self.traced.is_empty() {
+            self.trace_delivery(get.session, &slot.name, &delivery);
+        }
         self.note_assigned(slot, assignment);
         if self.count_outbound(get.session, &delivery) {
             self.apply_blocks(get.session, Some(slot));

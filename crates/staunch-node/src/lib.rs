@@ -31,6 +31,7 @@ mod length;
 mod limits;
 mod login;
 mod node;
+mod notices;
 mod pace;
 mod pending;
 mod publish;
@@ -43,6 +44,7 @@ mod session;
 mod settle;
 mod state;
 mod stop;
+mod trace;
 mod transient;
 mod tx;
 

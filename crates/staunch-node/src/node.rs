@@ -17,6 +17,7 @@ use crate::{
     input::{Input, Output},
     limits::Census,
     login::decoy,
+    notices::OwnMessages,
     pace::Pace,
     pending::{CountsDue, Pending, PendingList},
     publish::RouteCache,
@@ -80,6 +81,8 @@ pub struct Node {
     pub(crate) census: Census,
     /// What a login as somebody unknown is checked against.
     pub(crate) decoy: PasswordHash,
+    /// Events and copies that are to be put into queues.
+    pub(crate) own_messages: OwnMessages,
     /// Bytes that transactions hold back.
     pub(crate) tx_size_bytes: u64,
     /// Secrets made so far.
@@ -132,6 +135,7 @@ impl Node {
             traced: BTreeSet::new(),
             census: Census::default(),
             decoy,
+            own_messages: OwnMessages::default(),
             tx_size_bytes: 0,
             secret_count: 0,
             outputs: std::collections::VecDeque::new(),
@@ -186,13 +190,14 @@ impl Node {
     /// so this is done again until they have come to rest, or the next drain's share begins.
     fn serve_queues(&mut self) {
         for _ in 0..DEAD_LETTER_ROUNDS_MAX {
+            self.publish_own();
             self.log_settlements();
             self.seal_for_use();
             self.dispatch_dirty();
             if self.takes_requests() {
                 self.publish_dead_letters();
             }
-            if self.dirty.is_empty() {
+            if self.dirty.is_empty() && self.own_messages.is_empty() {
                 return;
             }
         }

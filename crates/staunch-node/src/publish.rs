@@ -157,6 +157,9 @@ impl Node {
             return self.refuse(slot, channel, Operation::Publish, refusal);
         }
         let routed = self.route(slot, &message, &more_keys);
+        if !is_free && routed.is_ok() {
+            self.trace_publish(slot, channel, &message, &more_keys);
+        }
         let kept = match routed.and_then(|()| self.check_fan_out(size_bytes)) {
             Err(refusal) => {
                 return self.refuse(slot, channel, Operation::Publish, refusal);
@@ -337,6 +340,11 @@ impl RouteCache {
         self.route.queues = queues;
         self.route.delayed.clear();
         self.route.delayed.extend_from_slice(delayed);
+    }
+
+    /// The queues it leads to at once.
+    pub(crate) fn queues(&self) -> &[QueueId] {
+        &self.route.queues
     }
 
     /// Whether the route leads to no queue.

@@ -130,6 +130,7 @@ impl Node {
             );
             self.sessions.push(slot, Event::ChannelOpened { channel });
         }
+        self.notify_channel("channel.created", slot, channel);
     }
 
     fn drained(&mut self, slot: SessionSlot, size_bytes: u64) {
@@ -174,6 +175,7 @@ impl Node {
 
     /// Hands over what is left for the session, the farewell last.
     pub(crate) fn end_session(&mut self, slot: SessionSlot) {
+        self.notify_connection("connection.closed", slot);
         let Some(session) = self.sessions.remove(slot) else {
             return;
         };

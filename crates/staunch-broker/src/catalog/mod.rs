@@ -396,6 +396,12 @@ impl Catalog {
         Ok(&exchange.options)
     }
 
+    /// Whether anything is bound to the exchange as its source.
+    pub fn is_source(&self, vhost: &[u8], exchange: &[u8]) -> bool {
+        let inside = self.vhosts.get(vhost);
+        inside.is_some_and(|inside| inside.bindings.has_source(exchange))
+    }
+
     /// Memory of the queue tables, in bytes, without names and arguments.
     pub fn queue_memory_bytes(&self) -> usize {
         self.queues.memory_bytes()

@@ -14,6 +14,7 @@ mod dead_letters;
 mod definitions;
 mod delays;
 mod expiry;
+mod firehose;
 mod gets;
 mod journal;
 mod limits;
