@@ -14,7 +14,15 @@ use staunch_broker::{
 use staunch_types::request::Outcome;
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
 
+/// Messages of each measurement, unless the first argument says otherwise.
 const MESSAGE_COUNT: u64 = 20_000_000;
+
+fn message_count() -> u64 {
+    let argument = std::env::args().nth(1);
+    argument.map_or(MESSAGE_COUNT, |count| {
+        count.parse().expect("a number of messages")
+    })
+}
 
 fn arrival(n: u64) -> Arrival {
     Arrival {
@@ -47,8 +55,8 @@ fn steady(label: &str, depth: u64, batch: u32, consumer_count: u32) {
     }
     let mut departed = Departed::default();
     let start = Instant::now();
-    let mut done = 0;
-    while done < MESSAGE_COUNT {
+    let (message_count, mut done) = (message_count(), 0);
+    while done < message_count {
         for n in 0..u64::from(batch) {
             queue.enqueue(arrival(done + n));
         }
@@ -75,7 +83,7 @@ fn steady(label: &str, depth: u64, batch: u32, consumer_count: u32) {
         departed.released.clear();
         done += u64::from(batch);
     }
-    report(label, start, MESSAGE_COUNT);
+    report(label, start, message_count);
 }
 
 fn settle(
@@ -143,7 +151,7 @@ fn main() {
     );
     steady("enqueue+assign+settle, runs of 64", 0, 64, 1);
     steady("the same, one by one", 0, 1, 1);
-    steady("runs of 64 under a backlog of 1 M", 1_000_000, 64, 1);
+    steady("runs of 64 under a backlog", message_count() / 20, 64, 1);
     steady("8 consumers, settled one by one", 0, 64, 8);
-    backlog(5_000_000);
+    backlog(message_count() / 4);
 }

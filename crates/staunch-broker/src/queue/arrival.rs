@@ -49,6 +49,7 @@ impl Arrival {
         }
     }
 
+    #[inline]
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             stored: self.size_bytes,

@@ -31,11 +31,22 @@ pub(super) struct Chunk {
     rare: Option<Box<Rare>>,
 }
 
+/// The boxed part of a chunk.
 #[derive(Debug)]
-struct Slots {
+pub(super) struct Slots {
     bodies: [BodyRef; SLOT_COUNT],
     sizes: [Sizes; SLOT_COUNT],
     holders: [ConsumerKey; SLOT_COUNT],
+}
+
+impl Slots {
+    fn boxed() -> Box<Self> {
+        Box::new(Self {
+            bodies: [BodyRef(0); SLOT_COUNT],
+            sizes: [Sizes::default(); SLOT_COUNT],
+            holders: [ConsumerKey(0); SLOT_COUNT],
+        })
+    }
 }
 
 /// What few messages have. All masks speak of live messages only.
@@ -53,6 +64,22 @@ struct Rare {
     levels: [u8; SLOT_COUNT],
     /// As published, of messages that have or had a level above 0.
     priorities: [u8; SLOT_COUNT],
+}
+
+/// What [`Chunk::take`] took.
+pub(super) struct Taken {
+    pub(super) body: BodyRef,
+    pub(super) sizes: Sizes,
+    pub(super) redelivered: bool,
+}
+
+/// Who has a message that was taken.
+#[derive(Clone, Copy)]
+pub(super) enum Holder {
+    /// A consumer, until it settles.
+    Consumer(ConsumerKey),
+    /// Nobody: it left the queue.
+    Nobody,
 }
 
 /// Sizes of a message, in bytes: side by side, because whoever needs one needs the other.
@@ -75,12 +102,14 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    #[inline]
     pub(super) fn add(&mut self, sizes: Sizes) {
         self.count += 1;
         self.stored_bytes += u64::from(sizes.stored);
         self.body_bytes += u64::from(sizes.body);
     }
 
+    #[inline]
     pub(super) fn subtract(&mut self, sizes: Sizes) {
         self.count -= 1;
         self.stored_bytes -= u64::from(sizes.stored);
@@ -100,6 +129,7 @@ impl Chunk {
         }
     }
 
+    #[inline]
     pub(super) fn index_of(&self, bit: u32) -> MessageIndex {
         MessageIndex(self.number * CHUNK_LEN + u64::from(bit))
     }
@@ -109,18 +139,18 @@ impl Chunk {
     }
 
     /// Adds a ready message.
-    pub(super) fn put(&mut self, bit: u32, arrival: &Arrival, level: u8) {
+    #[inline]
+    pub(super) fn put(&mut self, bit: u32, arrival: &Arrival) {
         self.live |= 1 << bit;
         self.ready |= 1 << bit;
-        let slots = self.slots_mut();
+        let slots = self.slots.get_or_insert_with(Slots::boxed);
         slots.bodies[bit as usize] = arrival.body;
         slots.sizes[bit as usize] = arrival.sizes();
-        if arrival.expires_at.is_some() || level > 0 {
-            self.put_rare(bit, arrival, level);
-        }
     }
 
-    fn put_rare(&mut self, bit: u32, arrival: &Arrival, level: u8) {
+    /// What is rare of the message that was just put there.
+    #[cold]
+    pub(super) fn put_rare(&mut self, bit: u32, arrival: &Arrival, level: u8) {
         let rare = self.rare_mut();
         if let Some(at) = arrival.expires_at {
             rare.expiring |= 1 << bit;
@@ -148,6 +178,7 @@ impl Chunk {
         }
     }
 
+    #[inline]
     pub(super) fn released(&self, bit: u32) -> Released {
         let slots = self.slots();
         (
@@ -157,6 +188,7 @@ impl Chunk {
         )
     }
 
+    #[inline]
     pub(super) fn sizes(&self, bit: u32) -> Sizes {
         self.slots().sizes[bit as usize]
     }
@@ -166,24 +198,56 @@ impl Chunk {
         Some(&mut slots.bodies[bit as usize])
     }
 
+    /// Takes a ready message.
+    #[inline]
+    pub(super) fn take(&mut self, bit: u32, holder: Holder) -> Taken {
+        let (mask, at) = (1 << bit, bit as usize);
+        assert!(self.ready & mask != 0, "only a ready message can be taken");
+        self.ready &= !mask;
+        let slots = self
+            .slots
+            .as_deref_mut()
+            .expect("a message with a body has a slot");
+        let taken = Taken {
+            body: slots.bodies[at],
+            sizes: slots.sizes[at],
+            redelivered: self.redelivered & mask != 0,
+        };
+        match holder {
+            Holder::Consumer(key) => slots.holders[at] = key,
+            Holder::Nobody => self.clear(mask),
+        }
+        taken
+    }
+
+    /// Reports messages, with whether each is ready; nothing if no body is known.
+    #[inline]
+    pub(super) fn report(&self, mask: u64, mut each: impl FnMut(Released, Sizes, bool)) {
+        let Some(slots) = &self.slots else { return };
+        for bit in bits(mask) {
+            let sizes = slots.sizes[bit as usize];
+            let message = (self.index_of(bit), slots.bodies[bit as usize], sizes.stored);
+            each(message, sizes, self.ready >> bit & 1 == 1);
+        }
+    }
+
     pub(super) fn holders(&self) -> &[ConsumerKey] {
         &self.slots().holders
     }
 
-    pub(super) fn set_holder(&mut self, bit: u32, key: ConsumerKey) {
-        self.slots_mut().holders[bit as usize] = key;
-    }
-
     /// Messages that a consumer holds; in recovery those whose body is not known.
+    #[inline]
     pub(super) fn held(&self) -> u64 {
         self.live & !self.ready & !self.dying()
     }
 
+    #[inline]
     pub(super) fn dying(&self) -> u64 {
         self.rare.as_ref().map_or(0, |rare| rare.dying)
     }
 
     /// Ready messages that are handed out in the order of their indexes.
+    #[inline]
     pub(super) fn ready_plain(&self) -> u64 {
         let raised = self.rare.as_ref().map_or(0, |rare| rare.raised);
         self.ready & !raised
@@ -244,6 +308,7 @@ impl Chunk {
     }
 
     /// Messages leave the queue.
+    #[inline]
     pub(super) fn clear(&mut self, gone: u64) {
         self.live &= !gone;
         self.ready &= !gone;
@@ -254,9 +319,16 @@ impl Chunk {
         }
     }
 
-    /// Gives the memory of a chunk without messages back.
-    pub(super) fn free(&mut self) {
-        (self.slots, self.rare) = (None, None);
+    /// Gives the memory of a chunk without messages back; its slots can serve another.
+    pub(super) fn free(&mut self) -> Option<Box<Slots>> {
+        self.rare = None;
+        self.slots.take()
+    }
+
+    /// Slots of a chunk that has none yet.
+    pub(super) fn lend(&mut self, slots: Option<Box<Slots>>) {
+        debug_assert!(self.slots.is_none(), "a new chunk");
+        self.slots = slots;
     }
 
     /// Allocated beside the chunk itself, in bytes.
@@ -287,16 +359,6 @@ impl Chunk {
             .expect("a message with a body has a slot")
     }
 
-    fn slots_mut(&mut self) -> &mut Slots {
-        self.slots.get_or_insert_with(|| {
-            Box::new(Slots {
-                bodies: [BodyRef(0); SLOT_COUNT],
-                sizes: [Sizes::default(); SLOT_COUNT],
-                holders: [ConsumerKey(0); SLOT_COUNT],
-            })
-        })
-    }
-
     fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(|| {
             Box::new(Rare {
@@ -318,6 +380,7 @@ impl Chunk {
 }
 
 /// Number of the chunk and bit of a message within it.
+#[inline]
 pub(super) fn split(index: u64) -> (u64, u32) {
     (
         index / CHUNK_LEN,
@@ -326,6 +389,7 @@ pub(super) fn split(index: u64) -> (u64, u32) {
 }
 
 /// The part of `index..end` in `index`'s chunk: its number, first bit and length.
+#[inline]
 pub(super) fn part(index: u64, end: u64) -> (u64, u32, u32) {
     let (number, bit) = split(index);
     let len = (end - index).min(CHUNK_LEN - u64::from(bit));
@@ -333,11 +397,13 @@ pub(super) fn part(index: u64, end: u64) -> (u64, u32, u32) {
 }
 
 /// A mask of `len` bits from `start`; `start + len <= 64`, `len >= 1`.
+#[inline]
 pub(super) fn mask(start: u32, len: u32) -> u64 {
     (u64::MAX >> (u64::BITS - len)) << start
 }
 
 /// The set bits of a mask, lowest first.
+#[inline]
 pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         let bit = (mask != 0).then(|| mask.trailing_zeros())?;

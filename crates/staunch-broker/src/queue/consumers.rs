@@ -85,7 +85,7 @@ impl Consumer {
         }
     }
 
-    pub(super) fn is_no_ack(&self) -> bool {
+    fn is_no_ack(&self) -> bool {
         matches!(self.role, Role::Consumer(spec) if spec.no_ack)
     }
 
@@ -203,10 +203,14 @@ impl Consumers {
         true
     }
 
-    /// The slot of someone who gets without consuming.
-    pub(super) fn holder(&mut self, key: ConsumerKey) -> Slot {
-        self.find(key)
-            .unwrap_or_else(|| self.insert(key, Role::Holder))
+    /// Someone who gets without consuming holds the message at `index`.
+    pub(super) fn hold(&mut self, key: ConsumerKey, index: u64) {
+        let slot = match self.find(key) {
+            Some(slot) => slot,
+            None => self.insert(key, Role::Holder),
+        };
+        self.get_mut(slot).unacked.push(index);
+        self.refresh(slot);
     }
 
     pub(super) fn set_blocked(&mut self, key: ConsumerKey, blocked: bool) {
@@ -229,43 +233,55 @@ impl Consumers {
         self.refresh(slot);
     }
 
-    /// Whose turn it is; call [`Consumers::served`] after handing out.
-    pub(super) fn next(&mut self) -> Option<Slot> {
+    /// The message at `index` goes to the consumer whose turn it is: its key, and whether it
+    /// takes without acks. None if nobody can take one.
+    #[inline]
+    pub(super) fn serve(&mut self, index: u64) -> Option<(ConsumerKey, bool)> {
         if self.eligible_count == 0 {
             return None;
         }
         for (_, ring) in &mut self.rings {
-            while let Some(slot) = ring.pop_front() {
+            while let Some(&slot) = ring.front() {
                 let consumer = self.slots[slot as usize]
                     .as_mut()
                     .expect("the ring holds no ghosts");
-                if consumer.eligible {
-                    return Some(slot);
+                if !consumer.eligible {
+                    consumer.in_ring = false;
+                    ring.pop_front();
+                    continue;
                 }
-                consumer.in_ring = false;
+                let no_ack = consumer.is_no_ack();
+                if !no_ack {
+                    consumer.unacked.push(index);
+                }
+                if !consumer.can_take() {
+                    (consumer.eligible, consumer.in_ring) = (false, false);
+                    self.eligible_count -= 1;
+                    ring.pop_front();
+                } else if ring.len() > 1 {
+                    ring.rotate_left(1);
+                }
+                return Some((consumer.key, no_ack));
             }
         }
         unreachable!("an eligible consumer stands in its ring")
     }
 
-    /// The consumer that [`Consumers::next`] named got a message.
-    pub(super) fn served(&mut self, slot: Slot) {
-        self.get_mut(slot).in_ring = false;
-        self.refresh(slot);
-    }
-
     /// Recomputes whether a consumer can take a message, after anything that bears on it.
-    pub(super) fn refresh(&mut self, slot: Slot) {
-        let is_served = self.serves(slot);
+    fn refresh(&mut self, slot: Slot) {
+        let is_served = self.turns == Turns::All || self.serves(slot);
         let consumer = self.slots[slot as usize].as_mut().expect("a slot in use");
         let can_take = is_served && consumer.can_take();
-        match (consumer.eligible, can_take) {
-            (false, true) => self.eligible_count += 1,
-            (true, false) => self.eligible_count -= 1,
-            (false, false) | (true, true) => {}
+        if can_take == consumer.eligible {
+            return;
         }
         consumer.eligible = can_take;
-        if can_take && !consumer.in_ring {
+        if !can_take {
+            self.eligible_count -= 1;
+            return;
+        }
+        self.eligible_count += 1;
+        if !consumer.in_ring {
             consumer.in_ring = true;
             if let Role::Consumer(spec) = consumer.role {
                 self.ring(spec.priority).push_back(slot);
@@ -274,6 +290,7 @@ impl Consumers {
     }
 
     /// After settlements of a consumer: it may have room, or make way for another.
+    #[inline]
     pub(super) fn settled(&mut self, slot: Slot) {
         if self.is_displaced {
             self.elect();

@@ -8,7 +8,8 @@
 
 use staunch_types::{BodyRef, MessageIndex};
 
-use super::entries::{Holder, Position};
+use super::chunk::Holder;
+use super::entries::Position;
 use super::{Queue, Released};
 
 /// Why a message died.
@@ -106,6 +107,7 @@ impl Queue {
 
     /// Messages that somebody holds, all of `first..end`, die. In a queue without dead lettering
     /// they leave as if acked.
+    #[cold]
     pub(super) fn die_held(
         &mut self,
         first: u64,
@@ -114,24 +116,31 @@ impl Queue {
         departed: &mut Departed,
     ) {
         if !self.has_dead_lettering {
-            return self.leave_held(first, end, departed);
+            let at = self.entries.place_of(first);
+            return self.leave_held(at, first, end, departed);
         }
         for index in first..end {
             let position = self.entries.position(index);
             let position = position.expect("the caller checked that it is held");
             let (message, sizes) = self.entries.kill(position);
-            self.unacked.subtract(sizes);
+            self.unacked_count -= 1;
+            self.unacked_body_bytes -= u64::from(sizes.body);
             self.mourn(message, reason, departed);
         }
     }
 
-    /// Messages that somebody holds, all of `first..end`, leave the queue.
-    pub(super) fn leave_held(&mut self, first: u64, end: u64, departed: &mut Departed) {
-        let unacked = &mut self.unacked;
-        self.entries.remove(first, end, |message, sizes, _| {
-            unacked.subtract(sizes);
-            departed.released.push(message);
-        });
+    /// Messages that somebody holds, all of `first..end`, leave the queue; `at` is the place of
+    /// the first one's chunk.
+    #[inline]
+    pub(super) fn leave_held(&mut self, at: usize, first: u64, end: u64, departed: &mut Departed) {
+        let mut body_bytes = 0;
+        self.entries
+            .remove_from(at, first, end, |message, sizes, _| {
+                body_bytes += u64::from(sizes.body);
+                departed.released.push(message);
+            });
+        self.unacked_count -= end - first;
+        self.unacked_body_bytes -= body_bytes;
         if let Some(returns) = &mut self.returns {
             returns.forget(first..end);
         }

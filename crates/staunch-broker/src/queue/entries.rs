@@ -12,37 +12,45 @@
 //! too: it pads 16 bytes to 24.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroUsize;
 
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, UnixMillis};
 
-use super::chunk::{CHUNK_LEN, Chunk, Sizes, Totals, bits, mask, part, split};
+use super::chunk::{
+    CHUNK_LEN, Chunk, Holder, Sizes, Slots, Taken, Totals, bits, mask, part, split,
+};
 use super::{Arrival, Released};
 
 /// Deques shorter than this are not swept for leftovers.
 const SWEEP_LEN_MIN: usize = 32;
 
-/// Where a message was found; good until the entries change.
+/// Where a message was found; good until the entries change. An option of it fits in two
+/// registers: it is on the way of every message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
-    pub(super) chunk: usize,
-    pub(super) bit: u32,
+    /// One more than the place of the chunk.
+    behind_chunk: NonZeroUsize,
     pub(super) index: MessageIndex,
 }
 
-/// What [`Entries::take`] took.
-pub(super) struct Taken {
-    pub(super) body: BodyRef,
-    pub(super) sizes: Sizes,
-    pub(super) redelivered: bool,
-}
+impl Position {
+    #[inline]
+    fn new(chunk: usize, index: MessageIndex) -> Self {
+        Self {
+            behind_chunk: NonZeroUsize::MIN.saturating_add(chunk),
+            index,
+        }
+    }
 
-/// Who has a message that was taken.
-#[derive(Clone, Copy)]
-pub(super) enum Holder {
-    /// A consumer, until it settles.
-    Consumer(ConsumerKey),
-    /// Nobody: it left the queue.
-    Nobody,
+    #[inline]
+    fn chunk(self) -> usize {
+        self.behind_chunk.get() - 1
+    }
+
+    #[inline]
+    pub(super) fn bit(self) -> u32 {
+        split(self.index.0).1
+    }
 }
 
 /// All messages of a queue.
@@ -52,6 +60,9 @@ pub(super) struct Entries {
     /// Chunks in the middle of the deque that have nothing live.
     leftover_count: usize,
     next_index: u64,
+    /// Slots of the last chunk that emptied, for the next one: a queue that is consumed as fast
+    /// as it is filled allocates nothing.
+    spare: Option<Box<Slots>>,
     /// For each chunk of which a ready message expires its number, under a time that is not
     /// after the first expiry ([`expiry`](super::expiry)).
     pub(super) expiries: BTreeSet<(UnixMillis, u64)>,
@@ -59,6 +70,7 @@ pub(super) struct Entries {
 
 impl Entries {
     /// The index that the next message gets.
+    #[inline]
     pub(super) fn next_index(&self) -> u64 {
         self.next_index
     }
@@ -69,27 +81,42 @@ impl Entries {
     }
 
     /// Adds a ready message at the end.
+    #[inline]
     pub(super) fn push(&mut self, arrival: &Arrival, level: u8) -> MessageIndex {
         let index = self.next_index;
         let (number, bit) = split(index);
         self.next_index += 1;
         let chunk = match self.chunks.back_mut() {
             Some(chunk) if chunk.number == number => chunk,
-            Some(_) | None => {
-                self.chunks.push_back(Chunk::new(number));
-                self.chunks.back_mut().expect("a chunk was just pushed")
-            }
+            Some(_) | None => self.push_chunk(number),
         };
-        chunk.put(bit, arrival, level);
-        chunk.redelivered &= !(1 << bit);
-        if let Some(at) = arrival.expires_at {
-            let last = self.chunks.len() - 1;
-            self.index_expiry(last, at);
+        chunk.put(bit, arrival);
+        if arrival.expires_at.is_some() || level > 0 {
+            self.push_rare(bit, arrival, level);
         }
         MessageIndex(index)
     }
 
+    #[cold]
+    fn push_chunk(&mut self, number: u64) -> &mut Chunk {
+        let mut chunk = Chunk::new(number);
+        chunk.lend(self.spare.take());
+        self.chunks.push_back(chunk);
+        self.chunks.back_mut().expect("a chunk was just pushed")
+    }
+
+    /// What is rare of the message that was just pushed.
+    #[cold]
+    fn push_rare(&mut self, bit: u32, arrival: &Arrival, level: u8) {
+        let last = self.chunks.len() - 1;
+        self.chunks[last].put_rare(bit, arrival, level);
+        if let Some(at) = arrival.expires_at {
+            self.index_expiry(last, at);
+        }
+    }
+
     /// The first ready message of level 0 at or after `from`.
+    #[inline]
     pub(super) fn next_ready(&self, from: u64) -> Option<Position> {
         let (number, bit) = split(from);
         let start = self.lower_bound(number);
@@ -102,18 +129,15 @@ impl Entries {
             };
             if ready != 0 {
                 let bit = ready.trailing_zeros();
-                return Some(Position {
-                    chunk: at,
-                    bit,
-                    index: chunk.index_of(bit),
-                });
+                return Some(Position::new(at, chunk.index_of(bit)));
             }
         }
         None
     }
 
+    #[inline]
     pub(super) fn at(&self, position: Position) -> Released {
-        self.chunks[position.chunk].released(position.bit)
+        self.chunks[position.chunk()].released(position.bit())
     }
 
     /// Where the live message at `index` is.
@@ -121,68 +145,52 @@ impl Entries {
         let (number, bit) = split(index);
         let chunk = self.find(number)?;
         let is_live = self.chunks[chunk].live >> bit & 1 == 1;
-        is_live.then_some(Position {
-            chunk,
-            bit,
-            index: MessageIndex(index),
-        })
+        is_live.then(|| Position::new(chunk, MessageIndex(index)))
     }
 
+    #[inline]
     pub(super) fn chunk(&self, position: Position) -> &Chunk {
-        &self.chunks[position.chunk]
+        &self.chunks[position.chunk()]
     }
 
     pub(super) fn chunk_mut(&mut self, position: Position) -> &mut Chunk {
-        &mut self.chunks[position.chunk]
+        &mut self.chunks[position.chunk()]
     }
 
     /// Takes a ready message.
+    #[inline]
     pub(super) fn take(&mut self, position: Position, holder: Holder) -> Taken {
-        let chunk = &mut self.chunks[position.chunk];
-        let bit = 1 << position.bit;
-        assert!(chunk.ready & bit != 0, "only a ready message can be taken");
-        chunk.ready &= !bit;
-        let redelivered = chunk.redelivered & bit != 0;
-        let (_, body, _) = chunk.released(position.bit);
-        let sizes = chunk.sizes(position.bit);
-        match holder {
-            Holder::Consumer(key) => chunk.set_holder(position.bit, key),
-            Holder::Nobody => {
-                chunk.clear(bit);
-                if chunk.live == 0 {
-                    self.chunk_emptied(position.chunk);
-                }
-            }
+        let chunk = &mut self.chunks[position.chunk()];
+        let taken = chunk.take(position.bit(), holder);
+        if chunk.live == 0 {
+            self.chunk_emptied(position.chunk());
         }
-        Taken {
-            body,
-            sizes,
-            redelivered,
-        }
+        taken
     }
 
     /// A ready or held message is dying from now on.
     pub(super) fn kill(&mut self, position: Position) -> (Released, Sizes) {
-        let chunk = &mut self.chunks[position.chunk];
-        chunk.set_dying(position.bit);
-        (chunk.released(position.bit), chunk.sizes(position.bit))
+        let chunk = &mut self.chunks[position.chunk()];
+        chunk.set_dying(position.bit());
+        (chunk.released(position.bit()), chunk.sizes(position.bit()))
     }
 
     /// Removes a dying message; none if there is none at `index`.
     pub(super) fn bury(&mut self, index: u64) -> Option<Released> {
         let position = self.position(index)?;
-        let chunk = &mut self.chunks[position.chunk];
-        if chunk.dying() >> position.bit & 1 == 0 {
+        let chunk = &mut self.chunks[position.chunk()];
+        if chunk.dying() >> position.bit() & 1 == 0 {
             return None;
         }
-        let message = chunk.released(position.bit);
-        chunk.clear(1 << position.bit);
+        let message = chunk.released(position.bit());
+        chunk.clear(1 << position.bit());
         if chunk.live == 0 {
-            self.chunk_emptied(position.chunk);
+            self.chunk_emptied(position.chunk());
         }
         Some(message)
     }
 
+    #[inline]
     pub(super) fn is_held_by(&self, index: u64, key: ConsumerKey) -> bool {
         let (number, bit) = split(index);
         self.find(number).is_some_and(|at| {
@@ -191,21 +199,23 @@ impl Entries {
         })
     }
 
-    /// Whether `key` holds all of `first..end`.
+    /// Whether `key` holds all of `first..end`; place of the first chunk if so.
     ///
     /// # Errors
     /// The first index it does not hold.
+    #[inline]
     pub(super) fn check_held(
         &self,
         first: u64,
         end: u64,
         key: ConsumerKey,
-    ) -> Result<(), MessageIndex> {
-        let mut index = first;
+    ) -> Result<usize, MessageIndex> {
+        let start = self.lower_bound(first / CHUNK_LEN);
+        let (mut index, mut at) = (first, start);
         while index < end {
             let (number, bit, len) = part(index, end);
-            let at = self.find(number).ok_or(MessageIndex(index))?;
-            let chunk = &self.chunks[at];
+            let chunk = self.chunks.get(at).filter(|chunk| chunk.number == number);
+            let chunk = chunk.ok_or(MessageIndex(index))?;
             let missing = mask(bit, len) & !chunk.held();
             if missing != 0 {
                 return Err(chunk.index_of(missing.trailing_zeros()));
@@ -215,8 +225,9 @@ impl Entries {
                 return Err(chunk.index_of(bit + other));
             }
             index += u64::from(len);
+            at += 1;
         }
-        Ok(())
+        Ok(start)
     }
 
     /// Removes the live messages in `first..end` and reports those that have slots: in recovery
@@ -226,9 +237,20 @@ impl Entries {
         &mut self,
         first: u64,
         end: u64,
+        report: impl FnMut(Released, Sizes, bool),
+    ) {
+        self.remove_from(self.lower_bound(first / CHUNK_LEN), first, end, report);
+    }
+
+    /// As [`Entries::remove`] where the place of the first chunk, or one before it, is known.
+    #[inline]
+    pub(super) fn remove_from(
+        &mut self,
+        mut at: usize,
+        first: u64,
+        end: u64,
         mut report: impl FnMut(Released, Sizes, bool),
     ) {
-        let mut at = self.lower_bound(first / CHUNK_LEN);
         while let Some(chunk) = self.chunks.get_mut(at) {
             let start = chunk.number * CHUNK_LEN;
             if start >= end {
@@ -237,16 +259,14 @@ impl Entries {
             let (_, bit, len) = part(first.max(start), end.min(start + CHUNK_LEN));
             let gone = chunk.live & mask(bit, len);
             if gone != 0 {
-                if chunk.has_slots() {
-                    bits(gone).for_each(|bit| {
-                        let is_ready = chunk.ready >> bit & 1 == 1;
-                        report(chunk.released(bit), chunk.sizes(bit), is_ready);
-                    });
-                }
+                chunk.report(gone, &mut report);
                 chunk.clear(gone);
                 if chunk.live == 0 {
                     let number = chunk.number;
                     self.chunk_emptied(at);
+                    if end <= start + CHUNK_LEN {
+                        return;
+                    }
                     at = self.lower_bound(number + 1);
                     continue;
                 }
@@ -394,7 +414,10 @@ impl Entries {
             // It may have been a leftover; those are counted anew when recovery ends.
             chunk.redelivered = 0;
         }
-        chunk.put(bit, arrival, level);
+        chunk.put(bit, arrival);
+        if arrival.expires_at.is_some() || level > 0 {
+            chunk.put_rare(bit, arrival, level);
+        }
         self.advance_next_index(index + 1);
     }
 
@@ -447,13 +470,15 @@ impl Entries {
     /// As [`Entries::sweep`], and gives spare capacity back.
     pub(super) fn trim(&mut self) {
         self.sweep();
+        self.spare = None;
         self.chunks.shrink_to_fit();
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let boxed: usize = self.chunks.iter().map(Chunk::boxed_size_bytes).sum();
         let expiries = self.expiries.len() * size_of::<(UnixMillis, u64)>();
-        self.chunks.capacity() * size_of::<Chunk>() + boxed + expiries
+        let spare = self.spare.as_ref().map_or(0, |_| size_of::<Slots>());
+        self.chunks.capacity() * size_of::<Chunk>() + boxed + spare + expiries
     }
 
     /// Ready messages of level 0 from `first` on, in order.
@@ -516,7 +541,9 @@ impl Entries {
             return;
         }
         self.drop_expiry(at);
-        self.chunks[at].free();
+        if let Some(slots) = self.chunks[at].free() {
+            self.spare = Some(slots);
+        }
         // Exact except in recovery, where the next index jumps; its end sweeps and counts anew.
         self.leftover_count += 1;
         while self
@@ -543,10 +570,12 @@ impl Entries {
         }
     }
 
+    #[inline]
     fn is_leftover(&self, chunk: &Chunk) -> bool {
         chunk.live == 0 && chunk.number != self.next_index / CHUNK_LEN
     }
 
+    #[inline]
     pub(super) fn find(&self, number: u64) -> Option<usize> {
         let at = self.lower_bound(number);
         self.chunks
@@ -555,14 +584,25 @@ impl Entries {
             .then_some(at)
     }
 
+    /// Place of the chunk of a live message.
+    pub(super) fn place_of(&self, index: u64) -> usize {
+        self.lower_bound(index / CHUNK_LEN)
+    }
+
     /// Place of the first chunk with this number or a higher one.
+    #[inline]
     fn lower_bound(&self, number: u64) -> usize {
-        let (Some(front), Some(back)) = (self.chunks.front(), self.chunks.back()) else {
+        let Some(front) = self.chunks.front() else {
             return 0;
         };
         if number <= front.number {
             return 0;
         }
+        self.lower_bound_behind(number, front)
+    }
+
+    fn lower_bound_behind(&self, number: u64, front: &Chunk) -> usize {
+        let back = self.chunks.back().expect("there is a front");
         if number > back.number {
             return self.chunks.len();
         }

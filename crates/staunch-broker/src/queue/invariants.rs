@@ -14,7 +14,12 @@ impl Queue {
         }
         let (ready, unacked, dying) = self.entries.count_all();
         assert_eq!(ready, self.ready, "ready messages are counted");
-        assert_eq!(unacked, self.unacked, "unacked messages are counted");
+        let counted = (self.unacked_count, self.unacked_body_bytes);
+        assert_eq!(
+            (unacked.count, unacked.body_bytes),
+            counted,
+            "unacked messages are counted"
+        );
         assert_eq!(dying, self.dying_count, "dying messages are counted");
         self.check_holders();
         self.check_order();
@@ -31,7 +36,7 @@ impl Queue {
             consumer.unacked.check_invariants(is_held);
         }
         assert_eq!(
-            held, self.unacked.count,
+            held, self.unacked_count,
             "every unacked message has a holder"
         );
         if let Some(consumers) = &self.consumers {
@@ -46,8 +51,8 @@ impl Queue {
             let position = self.entries.position(index.0);
             let position = position.expect("what is listed is found");
             let chunk = self.entries.chunk(position);
-            let is_in = |mask: u64| mask >> position.bit & 1 == 1;
-            if chunk.level(position.bit) > 0 {
+            let is_in = |mask: u64| mask >> position.bit() & 1 == 1;
+            if chunk.level(position.bit()) > 0 {
                 raised += u64::from(is_in(chunk.ready));
                 continue;
             }
@@ -71,8 +76,8 @@ impl Queue {
                 levels.check_invariants(|index| {
                     let position = self.entries.position(index)?;
                     let chunk = self.entries.chunk(position);
-                    let is_ready = chunk.ready >> position.bit & 1 == 1;
-                    is_ready.then(|| chunk.level(position.bit))
+                    let is_ready = chunk.ready >> position.bit() & 1 == 1;
+                    is_ready.then(|| chunk.level(position.bit()))
                 });
             }
         }

@@ -66,7 +66,7 @@ impl Queue {
             let position = self.entries.position(index.0);
             let position = position.expect("a ready message is live");
             count -= 1;
-            body_bytes -= u64::from(self.entries.chunk(position).sizes(position.bit).body);
+            body_bytes -= u64::from(self.entries.chunk(position).sizes(position.bit()).body);
             if !limits.are_exceeded(count, body_bytes) {
                 return false;
             }

@@ -42,9 +42,9 @@ pub use consumers::CONSUMERS_PER_QUEUE_MAX;
 pub use departed::{Death, Departed, Dying};
 pub use recovery::{MESSAGES_PER_QUEUE_MAX, Restored};
 
-use chunk::Totals;
-use consumers::{Consumers, Slot, Turns};
-use entries::{Entries, Holder, Position};
+use chunk::{Holder, Totals};
+use consumers::{Consumers, Turns};
+use entries::{Entries, Position};
 use limits::Limits;
 use priority::Levels;
 use recovery::Recovery;
@@ -143,7 +143,9 @@ pub struct Queue {
     /// No returned message lies below this index.
     returned_from: u64,
     ready: Totals,
-    unacked: Totals,
+    unacked_count: u64,
+    /// Of their bodies.
+    unacked_body_bytes: u64,
     dying_count: u64,
     /// What dies is dead-lettered.
     has_dead_lettering: bool,
@@ -171,7 +173,8 @@ impl Queue {
             returned_count: 0,
             returned_from: 0,
             ready: Totals::default(),
-            unacked: Totals::default(),
+            unacked_count: 0,
+            unacked_body_bytes: 0,
             dying_count: 0,
             has_dead_lettering: settings.dead_lettering.is_some(),
             turns: Turns::of(settings),
@@ -191,11 +194,12 @@ impl Queue {
             "nothing is published to a queue in recovery"
         );
         self.ready.add(arrival.sizes());
-        let level = self.level_of(arrival.priority);
+        let Some(levels) = &mut self.levels else {
+            return self.entries.push(&arrival, 0);
+        };
+        let level = levels.level_of(arrival.priority);
         let index = self.entries.push(&arrival, level);
-        if level > 0
-            && let Some(levels) = &mut self.levels
-        {
+        if level > 0 {
             levels.insert(level, index.0);
         }
         index
@@ -214,11 +218,7 @@ impl Queue {
     /// # Panics
     /// If the key still holds deliveries of this queue.
     pub fn add_consumer(&mut self, spec: ConsumerSpec) -> Result<(), Refused> {
-        let turns = self.turns;
-        let consumers = self
-            .consumers
-            .get_or_insert_with(|| Consumers::boxed(turns));
-        let added = consumers.add(spec);
+        let added = self.consumers_mut().add(spec);
         self.drop_consumers_if_empty();
         added
     }
@@ -273,7 +273,7 @@ impl Queue {
         let Some(position) = self.entries.position(index.0) else {
             return [0; META_SIZE_BYTES];
         };
-        self.entries.chunk(position).arrival(position.bit).meta()
+        self.entries.chunk(position).arrival(position.bit()).meta()
     }
 
     /// Whether [`Queue::assign_next`] would assign something.
@@ -303,12 +303,8 @@ impl Queue {
         if !self.watermark.permits(position.index.0) {
             return None;
         }
-        let consumers = self.consumers.as_mut()?;
-        let slot = consumers.next()?;
-        let no_ack = consumers.get(slot).is_no_ack();
-        let assignment = self.hand_out(position, slot, no_ack);
-        self.consumers_mut().served(slot);
-        Some(assignment)
+        let (consumer, no_ack) = self.consumers.as_mut()?.serve(position.index.0)?;
+        Some(self.hand_out(position, consumer, no_ack))
     }
 
     /// Hands the next message to `getter` (AMQP 0-9-1, basic.get).
@@ -320,15 +316,10 @@ impl Queue {
             self.watermark.get_waits();
             return Got::AwaitsReservation;
         }
-        let turns = self.turns;
-        let consumers = self
-            .consumers
-            .get_or_insert_with(|| Consumers::boxed(turns));
-        let slot = consumers.holder(getter);
-        let assignment = self.hand_out(position, slot, no_ack);
-        self.consumers_mut().drop_if_idle(slot);
-        self.drop_consumers_if_empty();
-        Got::Message(assignment)
+        if !no_ack {
+            self.consumers_mut().hold(getter, position.index.0);
+        }
+        Got::Message(self.hand_out(position, getter, no_ack))
     }
 
     /// Removes every ready message (AMQP 0-9-1, queue.purge) and appends them to `released`.
@@ -380,7 +371,7 @@ impl Queue {
 
     /// Messages that a consumer holds.
     pub fn unacked_count(&self) -> u64 {
-        self.unacked.count
+        self.unacked_count
     }
 
     /// All live messages: ready, unacked and dying; 0 in recovery.
@@ -402,7 +393,7 @@ impl Queue {
 
     /// Sum of the sizes of the bodies of unacked messages, in bytes.
     pub fn unacked_body_bytes(&self) -> u64 {
-        self.unacked.body_bytes
+        self.unacked_body_bytes
     }
 
     /// Sum of the sizes of ready messages as stored, in bytes.
@@ -474,6 +465,7 @@ impl Queue {
         self.watermark.durability()
     }
 
+    #[inline]
     fn level_of(&self, priority: u8) -> u8 {
         match &self.levels {
             None => 0,
@@ -481,35 +473,27 @@ impl Queue {
         }
     }
 
-    fn hand_out(&mut self, position: Position, slot: Slot, no_ack: bool) -> Assignment {
+    #[inline]
+    fn hand_out(&mut self, position: Position, consumer: ConsumerKey, no_ack: bool) -> Assignment {
         let index = position.index;
-        let consumer = self
-            .consumers
-            .as_mut()
-            .expect("the caller has a slot")
-            .get_mut(slot);
-        let key = consumer.key;
         let holder = if no_ack {
             Holder::Nobody
         } else {
-            consumer.unacked.push(index.0);
-            Holder::Consumer(key)
+            Holder::Consumer(consumer)
         };
         self.pass(position);
         let taken = self.entries.take(position, holder);
         if !no_ack {
-            self.unacked.add(taken.sizes);
+            self.unacked_count += 1;
+            self.unacked_body_bytes += u64::from(taken.sizes.body);
         }
         self.ready.subtract(taken.sizes);
-        let mut delivery_count = 0;
-        if let Some(returns) = &mut self.returns {
-            delivery_count = returns.count(index.0);
-            if no_ack {
-                returns.forget(index.0..index.0 + 1);
-            }
-        }
+        let delivery_count = match &mut self.returns {
+            None => 0,
+            Some(returns) => returns.handed_out(index.0, no_ack),
+        };
         Assignment {
-            consumer: key,
+            consumer,
             index,
             body: taken.body,
             size_bytes: taken.sizes.stored,
@@ -520,9 +504,9 @@ impl Queue {
     }
 
     fn consumers_mut(&mut self) -> &mut Consumers {
+        let turns = self.turns;
         self.consumers
-            .as_mut()
-            .expect("the caller has a slot in it")
+            .get_or_insert_with(|| Consumers::boxed(turns))
     }
 
     fn drop_consumers_if_empty(&mut self) {

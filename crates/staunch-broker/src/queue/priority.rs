@@ -154,6 +154,7 @@ impl Levels {
 
 impl Queue {
     /// The next message in order.
+    #[inline]
     pub(super) fn next_ready(&self) -> Option<Position> {
         if self.ready.count == 0 {
             return None;
@@ -166,6 +167,7 @@ impl Queue {
         next
     }
 
+    #[cold]
     fn next_by_level(&self, levels: &Levels) -> Option<Position> {
         let Some(raised) = levels.iter().next() else {
             return self.next_plain();
@@ -181,11 +183,13 @@ impl Queue {
         self.entries.position(raised.1)
     }
 
+    #[inline]
     fn next_plain(&self) -> Option<Position> {
         self.entries.next_ready(self.plain_from())
     }
 
     /// No ready message of level 0 lies below this index.
+    #[inline]
     fn plain_from(&self) -> u64 {
         if self.returned_count > 0 {
             self.returned_from
@@ -220,16 +224,11 @@ impl Queue {
     }
 
     /// The message that is next leaves the order, by its turn.
+    #[inline]
     pub(super) fn pass(&mut self, position: Position) {
         let index = position.index.0;
-        if let Some(levels) = &mut self.levels {
-            let level = self.entries.chunk(position).level(position.bit);
-            levels.turn = levels.turn_after(levels.turn, level);
-            if level > 0 {
-                levels.remove(level, index);
-                levels.handed_out_below = levels.handed_out_below.max(index + 1);
-                return;
-            }
+        if self.levels.is_some() && self.pass_raised(position) {
+            return;
         }
         if index < self.fresh {
             self.returned_count -= 1;
@@ -239,10 +238,27 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::pass`] in a queue with priorities; false if the message's level is 0, and
+    /// there is more to do.
+    #[cold]
+    fn pass_raised(&mut self, position: Position) -> bool {
+        let level = self.entries.chunk(position).level(position.bit());
+        let Some(levels) = &mut self.levels else {
+            return false;
+        };
+        levels.turn = levels.turn_after(levels.turn, level);
+        if level > 0 {
+            let index = position.index.0;
+            levels.remove(level, index);
+            levels.handed_out_below = levels.handed_out_below.max(index + 1);
+        }
+        level > 0
+    }
+
     /// A ready message leaves the order, wherever it stands.
     pub(super) fn withdraw(&mut self, position: Position) {
         if let Some(levels) = &mut self.levels {
-            let level = self.entries.chunk(position).level(position.bit);
+            let level = self.entries.chunk(position).level(position.bit());
             if level > 0 {
                 return levels.remove(level, position.index.0);
             }
@@ -267,9 +283,9 @@ impl Queue {
         if let Some(levels) = &mut self.levels {
             let position = self.entries.position(index).expect("it was given back");
             let chunk = self.entries.chunk_mut(position);
-            let level = levels.level_given_back(chunk.level(position.bit));
+            let level = levels.level_given_back(chunk.level(position.bit()));
             if level > 0 {
-                chunk.set_level(position.bit, level);
+                chunk.set_level(position.bit(), level);
                 return levels.insert(level, index);
             }
         }

@@ -246,7 +246,7 @@ impl Queue {
             for (index, _, _) in self.entries.live_from(0, false) {
                 let position = self.entries.position(index.0);
                 let position = position.expect("what is listed is found");
-                let level = self.entries.chunk(position).level(position.bit);
+                let level = self.entries.chunk(position).level(position.bit());
                 if level > 0 {
                     levels.insert(level, index.0);
                 }

@@ -43,6 +43,16 @@ impl Returns {
         self.counts.get(&index).copied().unwrap_or(0)
     }
 
+    /// The count of a message that is handed out, for good if `is_settled`.
+    #[cold]
+    pub(super) fn handed_out(&mut self, index: u64, is_settled: bool) -> u32 {
+        let count = self.count(index);
+        if is_settled {
+            self.forget(index..index + 1);
+        }
+        count
+    }
+
     /// Counts one more return. False if that is one too many: the count stays as it is then.
     pub(super) fn raise(&mut self, index: u64) -> bool {
         let count = self.count(index).saturating_add(1);

@@ -34,12 +34,15 @@ impl Queue {
             .as_ref()
             .and_then(|consumers| consumers.find(consumer));
         let slot = slot.ok_or(unknown(first))?;
-        self.entries
+        let at = self
+            .entries
             .check_held(first.0, end, consumer)
             .map_err(unknown)?;
         match outcome {
-            Outcome::Ack => self.leave_held(first.0, end, departed),
-            Outcome::Discard => self.die_held(first.0, end, Death::Rejected, departed),
+            Outcome::Discard if self.has_dead_lettering => {
+                self.die_held(first.0, end, Death::Rejected, departed);
+            }
+            Outcome::Ack | Outcome::Discard => self.leave_held(at, first.0, end, departed),
             Outcome::Requeue => {
                 for index in first.0..end {
                     self.give_back(index, departed);
@@ -83,6 +86,7 @@ impl Queue {
     }
 
     /// A held message becomes ready again, or dies if that was once too often.
+    #[inline]
     fn give_back(&mut self, index: u64, departed: &mut Departed) {
         if let Some(returns) = &mut self.returns
             && !returns.raise(index)
@@ -90,7 +94,8 @@ impl Queue {
             return self.die_held(index, index + 1, Death::DeliveryLimit, departed);
         }
         let sizes = self.entries.give_back(index);
-        self.unacked.subtract(sizes);
+        self.unacked_count -= 1;
+        self.unacked_body_bytes -= u64::from(sizes.body);
         self.ready.add(sizes);
         self.stand_again(index);
     }

@@ -1,0 +1,1 @@
+"""Runs the test suites of foreign clients against a broker of their own."""
