@@ -357,6 +357,23 @@ impl Client {
                     arguments,
                 })]
             }
+            ["cancel", called] => {
+                let found = self.consumers.iter().find(|(_, known)| known == called);
+                let consumer = found.expect("the consumer was named").0.1;
+                vec![Request::Cancel { channel, consumer }]
+            }
+            other => self.rare_requests(channel, other, padding),
+        }
+    }
+
+    /// Transactions and direct replies.
+    fn rare_requests(
+        &mut self,
+        channel: ChannelNumber,
+        words: &[&str],
+        padding: usize,
+    ) -> Vec<Request> {
+        match words {
             ["tx"] => vec![Request::SelectTx { channel }],
             ["rollback"] => vec![Request::Rollback { channel }],
             ["commit", bodies @ ..] => {
@@ -378,11 +395,6 @@ impl Client {
                 let name = &self.reply_names[*request];
                 let way = String::from_utf8(name.clone()).unwrap();
                 publishes(channel, (&way, bodies), rest, padding)
-            }
-            ["cancel", called] => {
-                let found = self.consumers.iter().find(|(_, known)| known == called);
-                let consumer = found.expect("the consumer was named").0.1;
-                vec![Request::Cancel { channel, consumer }]
             }
             other => definitions(channel, other),
         }
