@@ -2,6 +2,7 @@ mod features;
 mod model;
 mod steps;
 
+use proptest::prelude::*;
 use staunch_types::Outcome;
 
 use super::*;
@@ -381,4 +382,15 @@ fn a_reservation_is_asked_for_behind_a_gap() {
     queue.reserve(upto);
     assert_eq!(queue.assign_next().unwrap().index, MessageIndex(2000));
     queue.check_invariants();
+}
+
+proptest! {
+    #[test]
+    fn decoders_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let command = QueueCommand::decode(&bytes);
+        let queue = Queue::decode_snapshot(&bytes, &QueueSettings::default());
+        if let (Ok(mut queue), Ok(command)) = (queue, command) {
+            queue.apply_recovered(&command, &mut Vec::new());
+        }
+    }
 }

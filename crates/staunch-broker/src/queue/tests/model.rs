@@ -601,10 +601,9 @@ impl World {
             self.queue.reserve(upto);
             self.reserved = upto.0;
         }
-        let is_wanted = self.consumers.values().next().is_some();
         let next = self.first_in_order();
         assert!(
-            !is_wanted || next.is_none_or(|next| next < self.reserved),
+            self.consumers.is_empty() || next.is_none_or(|next| next < self.reserved),
             "who has consumers never waits for long"
         );
     }
@@ -796,15 +795,6 @@ proptest! {
         for step in &steps {
             world.run(step);
             world.check();
-        }
-    }
-
-    #[test]
-    fn decoders_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-        let command = QueueCommand::decode(&bytes);
-        let queue = Queue::decode_snapshot(&bytes, &QueueSettings::default());
-        if let (Ok(mut queue), Ok(command)) = (queue, command) {
-            queue.apply_recovered(&command, &mut Vec::new());
         }
     }
 }
