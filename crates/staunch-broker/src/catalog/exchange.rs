@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use staunch_types::field_table::Value;
 use staunch_types::{
     ExchangeKind, ExchangeOptions, FieldTable, Name, QueueId, QueueOptions, Refusal, Resource,
 };
@@ -124,7 +125,7 @@ impl Behaviour {
 /// The type behind a delay.
 fn delayed_kind(arguments: &FieldTable) -> Result<ExchangeKind, Refusal> {
     let refused = |text: &str| Refusal::Precondition(text.to_owned());
-    let inner = arguments.get(DELAYED_TYPE).and_then(|value| value.as_str());
+    let inner = arguments.get(DELAYED_TYPE).and_then(Value::as_str);
     let inner = inner.ok_or_else(|| {
         refused("Invalid argument, 'x-delayed-type' must be an existing exchange type")
     })?;

@@ -147,8 +147,9 @@ impl ConsistentHash {
 
     pub(super) fn route(&self, envelope: &Envelope<'_>, matches: &mut Matches<'_>) {
         matches.is_cacheable &= self.hash_of == HashOf::RoutingKey;
-        let chosen = self.members.choose_by_weight(self.hash_of.hash(envelope));
-        chosen.into_iter().for_each(|target| matches.push(target));
+        if let Some(chosen) = self.members.choose_by_weight(self.hash_of.hash(envelope)) {
+            matches.push(chosen);
+        }
     }
 }
 

@@ -194,13 +194,16 @@ impl Router {
             Self::ConsistentHash(hash) => hash.route(envelope, matches),
             Self::ModulusHash(members) => {
                 let hash = choice::stable_hash(b"text", envelope.routing_key);
-                let chosen = members.choose_by_modulus(hash);
-                chosen.into_iter().for_each(|target| matches.push(target));
+                if let Some(chosen) = members.choose_by_modulus(hash) {
+                    matches.push(chosen);
+                }
             }
             Self::Random(members) | Self::LocalRandom(members) => {
                 matches.is_cacheable = false;
-                let chosen = members.choose_by_modulus(choice::draw(matches.draws));
-                chosen.into_iter().for_each(|target| matches.push(target));
+                let number = choice::draw(matches.draws);
+                if let Some(chosen) = members.choose_by_modulus(number) {
+                    matches.push(chosen);
+                }
             }
         }
     }

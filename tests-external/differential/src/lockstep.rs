@@ -1,0 +1,196 @@
+//! Runs a program on both brokers, one operation at a time, and compares what both have shown
+//! after each.
+//!
+//! Much of what follows from an operation comes later: deliveries, confirms, dead letters. So
+//! both are asked again until they agree; only if they do not within a bound is that a
+//! difference. What agrees too early is no harm where it is cumulative. Where an operation reads
+//! state, agreement is asked for twice in a row before it.
+
+use std::time::{Duration, Instant};
+
+use crate::program::{Operation, Step};
+use crate::side::{Choice, Side};
+
+/// How long the brokers may disagree.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How often both must agree in a row when things happen behind their backs.
+const AGREEMENTS: u32 = 3;
+
+/// What became of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Same,
+    Different(Difference),
+    /// A broker could not be reached, or a program could not be started afresh.
+    Broken(String),
+}
+
+/// The first difference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// The operation after which it was seen; none: at the end.
+    pub after: Option<Step>,
+    /// Where it was seen, and what each side showed there.
+    pub place: String,
+    pub reference: String,
+    pub staunch: String,
+}
+
+impl Difference {
+    /// The same for differences that are alike: without numbers and names.
+    pub fn signature(&self) -> String {
+        let after = self.after.as_ref().map_or("end".to_owned(), |step| {
+            let text = format!("{:?}", step.what);
+            let end = text.find([' ', '(']).unwrap_or(text.len());
+            text[..end].to_owned()
+        });
+        let parts = [&self.place, &self.reference, &self.staunch];
+        let parts: Vec<String> = parts.iter().map(|text| blurred(text)).collect();
+        format!("after {after}, {}", parts.join(" | "))
+    }
+}
+
+fn blurred(text: &str) -> String {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '#' } else { c })
+        .filter(|c| *c != '-')
+        .collect();
+    let mut out = text.replace("##", "#");
+    while out.contains("##") {
+        out = out.replace("##", "#");
+    }
+    out.chars().take(160).collect()
+}
+
+/// Runs a program; `sides` are the reference and Staunch, both clean.
+pub fn run(program: &[Step], sides: &mut [Side; 2]) -> Outcome {
+    let outcome = run_steps(program, sides);
+    for side in sides.iter_mut() {
+        if let Err(error) = side.clean() {
+            return Outcome::Broken(error);
+        }
+    }
+    outcome
+}
+
+fn run_steps(program: &[Step], sides: &mut [Side; 2]) -> Outcome {
+    let agreements = agreements_for(program);
+    for (number, step) in program.iter().enumerate() {
+        let choice = choose(step, sides);
+        for side in sides.iter_mut() {
+            if let Err(error) = side.begin(number, step, choice.as_ref()) {
+                return Outcome::Broken(error);
+            }
+        }
+        for side in sides.iter_mut() {
+            side.finish(step);
+        }
+        if let Some(difference) = settle(sides, agreements, Some(step)) {
+            return Outcome::Different(difference);
+        }
+    }
+    for side in sides.iter_mut() {
+        side.leave();
+    }
+    if let Some(difference) = settle(sides, AGREEMENTS, None) {
+        return Outcome::Different(difference);
+    }
+    for side in sides.iter_mut() {
+        side.drain();
+    }
+    settle(sides, 1, None).map_or(Outcome::Same, Outcome::Different)
+}
+
+/// Where messages move from queue to queue, or queues are replicated, one look is not enough.
+fn agreements_for(program: &[Step]) -> u32 {
+    let moves = program.iter().any(|step| match &step.what {
+        Operation::DeclareQueue { arguments, .. } => !arguments.is_empty(),
+        _ => false,
+    });
+    if moves { AGREEMENTS } else { 1 }
+}
+
+/// What a settlement settles: the same message on both sides.
+fn choose(step: &Step, sides: &[Side; 2]) -> Option<Choice> {
+    let (which, wants_multiple) = match step.what {
+        Operation::Ack { which, multiple }
+        | Operation::Nack {
+            which, multiple, ..
+        } => (which, multiple),
+        Operation::Reject { which, .. } => (which, false),
+        _ => return None,
+    };
+    let sorted = sides[0].outstanding(step.channel);
+    if sorted.is_empty() || sorted != sides[1].outstanding(step.channel) {
+        return None;
+    }
+    // Deliveries of several consumers may come in another order on each side.
+    let is_same_order = sides[0].in_order(step.channel) == sides[1].in_order(step.channel);
+    Some(Choice {
+        place: which % sorted.len(),
+        multiple: wants_multiple && is_same_order,
+    })
+}
+
+/// Waits until both sides show the same, `agreements` times in a row.
+fn settle(sides: &mut [Side; 2], agreements: u32, after: Option<&Step>) -> Option<Difference> {
+    let end = Instant::now() + PATIENCE;
+    let mut agreed = 0;
+    loop {
+        for side in sides.iter_mut() {
+            side.observe();
+        }
+        match compare(sides, after) {
+            None => {
+                agreed += 1;
+                if agreed >= agreements {
+                    return None;
+                }
+            }
+            Some(difference) if Instant::now() > end => return Some(difference),
+            Some(_) => agreed = 0,
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn compare(sides: &[Side; 2], after: Option<&Step>) -> Option<Difference> {
+    let different = |place: &str, reference: String, staunch: String| {
+        Some(Difference {
+            after: after.cloned(),
+            place: place.to_owned(),
+            reference,
+            staunch,
+        })
+    };
+    let [reference, staunch] = sides;
+    let places: std::collections::BTreeSet<&String> = reference
+        .streams
+        .keys()
+        .chain(staunch.streams.keys())
+        .collect();
+    for place in places {
+        let nothing = Vec::new();
+        let a = reference.streams.get(place).unwrap_or(&nothing);
+        let b = staunch.streams.get(place).unwrap_or(&nothing);
+        if a != b {
+            let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+            let text = |all: &[String]| all.get(at).cloned().unwrap_or("nothing".to_owned());
+            return different(place, text(a), text(b));
+        }
+    }
+    if reference.counts != staunch.counts {
+        let text = |side: &Side| format!("{:?}", side.counts);
+        return different("counts", text(reference), text(staunch));
+    }
+    let ((a, a_complete), (b, b_complete)) = (reference.confirms(), staunch.confirms());
+    if a != b || !a_complete || !b_complete {
+        return different("confirms", a.join("; "), b.join("; "));
+    }
+    None
+}
