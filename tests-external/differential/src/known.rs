@@ -23,7 +23,10 @@ impl Known {
 
     /// The pattern that a signature matches.
     pub fn find(&self, signature: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(pattern, _)| matches(pattern, signature));
+        let found = self
+            .0
+            .iter()
+            .find(|(pattern, _)| matches(pattern, signature));
         found.map(|(pattern, _)| pattern.as_str())
     }
 }

@@ -12,7 +12,10 @@ use crate::program::{Operation, Step};
 use crate::side::{Choice, Side};
 
 /// How long the brokers may disagree.
-const PATIENCE: Duration = Duration::from_millis(2_500);
+pub const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// The same when it is known already that they do.
+pub const PATIENCE_AGAIN: Duration = Duration::from_millis(600);
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -48,10 +51,31 @@ impl Difference {
             let end = text.find([' ', '(']).unwrap_or(text.len());
             text[..end].to_owned()
         });
-        let parts = [&self.place, &self.reference, &self.staunch];
-        let parts: Vec<String> = parts.iter().map(|text| blurred(text)).collect();
+        let (reference, staunch) = differing(&self.reference, &self.staunch);
+        let kind = self.place.split_once(' ').map_or("", |(_, kind)| kind);
+        let kind = kind.split(' ').next().unwrap_or_default();
+        let kind = if self.place.starts_with('c') {
+            kind
+        } else {
+            &self.place
+        };
+        let parts = [kind, &reference, &staunch].map(blurred);
         format!("after {after}, {}", parts.join(" | "))
     }
+}
+
+/// What stands in the one text and not in the other: words that both begin or end with are left
+/// out, except the first.
+fn differing(a: &str, b: &str) -> (String, String) {
+    let mut a: Vec<&str> = a.split(' ').collect();
+    let mut b: Vec<&str> = b.split(' ').collect();
+    while a.len() > 1 && b.len() > 1 && a.last() == b.last() {
+        (a.pop(), b.pop());
+    }
+    let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let first = if same > 1 { &a[..1] } else { &[] };
+    let text = |words: &[&str]| [first, &words[same.min(words.len())..]].concat().join(" ");
+    (text(&a), text(&b))
 }
 
 fn blurred(text: &str) -> String {
@@ -68,8 +92,8 @@ fn blurred(text: &str) -> String {
 }
 
 /// Runs a program; `sides` are the reference and Staunch, both clean.
-pub fn run(program: &[Step], sides: &mut [Side; 2]) -> Outcome {
-    let outcome = run_steps(program, sides);
+pub fn run(program: &[Step], sides: &mut [Side; 2], patience: Duration) -> Outcome {
+    let outcome = run_steps(program, sides, patience);
     for side in sides.iter_mut() {
         if let Err(error) = side.clean() {
             return Outcome::Broken(error);
@@ -78,7 +102,7 @@ pub fn run(program: &[Step], sides: &mut [Side; 2]) -> Outcome {
     outcome
 }
 
-fn run_steps(program: &[Step], sides: &mut [Side; 2]) -> Outcome {
+fn run_steps(program: &[Step], sides: &mut [Side; 2], patience: Duration) -> Outcome {
     let agreements = agreements_for(program);
     for (number, step) in program.iter().enumerate() {
         let choice = choose(step, sides);
@@ -90,20 +114,20 @@ fn run_steps(program: &[Step], sides: &mut [Side; 2]) -> Outcome {
         for side in sides.iter_mut() {
             side.finish(step);
         }
-        if let Some(difference) = settle(sides, agreements, Some(step)) {
+        if let Some(difference) = settle(sides, (agreements, patience), Some(step)) {
             return Outcome::Different(difference);
         }
     }
     for side in sides.iter_mut() {
         side.leave();
     }
-    if let Some(difference) = settle(sides, AGREEMENTS, None) {
+    if let Some(difference) = settle(sides, (AGREEMENTS, patience), None) {
         return Outcome::Different(difference);
     }
     for side in sides.iter_mut() {
         side.drain();
     }
-    settle(sides, 1, None).map_or(Outcome::Same, Outcome::Different)
+    settle(sides, (1, patience), None).map_or(Outcome::Same, Outcome::Different)
 }
 
 /// Where messages move from queue to queue, or queues are replicated, one look is not enough.
@@ -138,8 +162,12 @@ fn choose(step: &Step, sides: &[Side; 2]) -> Option<Choice> {
 }
 
 /// Waits until both sides show the same, `agreements` times in a row.
-fn settle(sides: &mut [Side; 2], agreements: u32, after: Option<&Step>) -> Option<Difference> {
-    let end = Instant::now() + PATIENCE;
+fn settle(
+    sides: &mut [Side; 2],
+    (agreements, patience): (u32, Duration),
+    after: Option<&Step>,
+) -> Option<Difference> {
+    let end = Instant::now() + patience;
     let mut agreed = 0;
     loop {
         for side in sides.iter_mut() {

@@ -13,6 +13,7 @@ mod lockstep;
 mod program;
 mod random;
 mod side;
+mod versions;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use known::Known;
-use lockstep::{Difference, Outcome};
+use lockstep::{Difference, Outcome, PATIENCE, PATIENCE_AGAIN};
 use program::Step;
 use side::Side;
 
@@ -101,7 +102,7 @@ fn work(
         }
         let seed = options.seed.wrapping_add(number);
         let program = program::make(seed);
-        match lockstep::run(&program, &mut sides) {
+        match lockstep::run(&program, &mut sides, PATIENCE) {
             Outcome::Same => tally.lock().expect("no worker panicked").same += 1,
             Outcome::Broken(error) => {
                 tally.lock().expect("no worker panicked").broken = Some(error);
@@ -128,7 +129,7 @@ fn examine(
     if note(tally, known, &difference) {
         return;
     }
-    let Outcome::Different(again) = lockstep::run(&program, sides) else {
+    let Outcome::Different(again) = lockstep::run(&program, sides, PATIENCE) else {
         tally.lock().expect("no worker panicked").unstable += 1;
         return;
     };
@@ -182,7 +183,7 @@ fn shrink(
             let mut smaller = program.clone();
             smaller.drain(at..(at + size).min(program.len()));
             runs += 1;
-            match lockstep::run(&smaller, sides) {
+            match lockstep::run(&smaller, sides, PATIENCE_AGAIN) {
                 Outcome::Different(other) if is_alike(&other, &difference) => {
                     (program, difference) = (smaller, other);
                 }

@@ -469,7 +469,12 @@ impl Maker {
             arguments.push(("x-message-ttl", self.pick(&values)));
         }
         if self.random.one_in(8) {
-            let values = [Value::Int(1), Value::Int(5), Value::Int(10), Value::Int(255)];
+            let values = [
+                Value::Int(1),
+                Value::Int(5),
+                Value::Int(10),
+                Value::Int(255),
+            ];
             arguments.push(("x-max-priority", self.pick(&values)));
         }
         if self.random.one_in(8) {
@@ -548,7 +553,13 @@ impl Maker {
         }
         if self.random.one_in(8) {
             properties.timestamp = Some(1_700_000_000);
-            for name in ["content_type", "correlation_id", "reply_to", "message_id", "app_id"] {
+            for name in [
+                "content_type",
+                "correlation_id",
+                "reply_to",
+                "message_id",
+                "app_id",
+            ] {
                 properties.texts.push((name, "text"));
             }
         }

@@ -7,6 +7,7 @@ use amq_protocol::protocol::{AMQPClass, basic, channel, exchange, queue};
 
 use crate::encode::{Names, inspect_exchange, print_properties};
 use crate::program::{CHANNELS, EXCHANGES, Operation, QUEUES, Step};
+use crate::versions::same_form;
 use crate::wire::{Connection, Incoming};
 
 /// Connection and number of each channel of a program.
@@ -195,7 +196,8 @@ impl Side {
     /// Confirms of every channel so far, as text; whether none is missing.
     pub fn confirms(&self) -> (Vec<String>, bool) {
         let channels = self.channels.iter().enumerate();
-        let text = |(index, channel): (usize, &Channel)| format!("c{index} {:?}", channel.confirmed);
+        let text =
+            |(index, channel): (usize, &Channel)| format!("c{index} {:?}", channel.confirmed);
         let is_complete = self.channels.iter().all(|channel| {
             !channel.is_open
                 || !channel.is_confirming
@@ -352,7 +354,10 @@ impl Side {
             let place = if self.connections[place].is_some() {
                 place
             } else {
-                self.connections.iter().position(Option::is_some).unwrap_or(0)
+                self.connections
+                    .iter()
+                    .position(Option::is_some)
+                    .unwrap_or(0)
             };
             if self.connections[place].is_none() {
                 match Connection::open(self.port) {
@@ -426,7 +431,7 @@ impl Side {
             (Incoming::Method(_, method), Some(index)) => self.take_method(index, &method),
             (Incoming::Content(_, method, properties, body), Some(index)) => {
                 let body = String::from_utf8_lossy(&body);
-                let content = format!("{body}{}", print_properties(&properties));
+                let content = same_form(&format!("{body}{}", print_properties(&properties)));
                 self.take_content(index, &method, &content);
             }
             (Incoming::Method(..) | Incoming::Content(..), None) => {
@@ -438,11 +443,18 @@ impl Side {
     fn take_inspection(&mut self, place: usize, method: &AMQPClass, inspected: Option<usize>) {
         let text = match method {
             AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) => {
-                format!("{} ready, {} consumers", ok.message_count, ok.consumer_count)
+                format!(
+                    "{} ready, {} consumers",
+                    ok.message_count, ok.consumer_count
+                )
             }
             AMQPClass::Channel(channel::AMQPMethod::Close(close)) => {
                 self.is_inspecting[place] = false;
-                format!("{} {}", close.reply_code, self.cut(close.reply_text.as_str()))
+                format!(
+                    "{} {}",
+                    close.reply_code,
+                    self.cut(close.reply_text.as_str())
+                )
             }
             _ => return,
         };
@@ -456,9 +468,7 @@ impl Side {
         let channel = &mut self.channels[index];
         match method {
             AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => return,
-            AMQPClass::Channel(
-                channel::AMQPMethod::CloseOk(_) | channel::AMQPMethod::Close(_),
-            ) => {
+            AMQPClass::Channel(channel::AMQPMethod::CloseOk(_) | channel::AMQPMethod::Close(_)) => {
                 channel.is_open = false;
                 channel.outstanding.clear();
             }
@@ -511,7 +521,8 @@ impl Side {
                 let (exchange, routing_key) = (&got.exchange, &got.routing_key);
                 let again = if got.redelivered { " again" } else { "" };
                 let count = got.message_count;
-                let text = format!("got '{exchange}' '{routing_key}'{again} {content}, {count} left");
+                let text =
+                    format!("got '{exchange}' '{routing_key}'{again} {content}, {count} left");
                 self.note(&key, text);
             }
             AMQPClass::Basic(basic::AMQPMethod::Return(returned)) => {

@@ -94,7 +94,10 @@ impl Connection {
         properties: BasicProperties,
         body: &[u8],
     ) {
-        self.send(channel, AMQPClass::Basic(basic::AMQPMethod::Publish(method)));
+        self.send(
+            channel,
+            AMQPClass::Basic(basic::AMQPMethod::Publish(method)),
+        );
         let header = AMQPContentHeader {
             class_id: 60,
             body_size: body.len() as u64,
