@@ -545,7 +545,12 @@ impl Maker {
             properties.delivery_mode = Some(self.pick(&[1, 2]));
         }
         if self.random.one_in(4) {
-            properties.priority = Some(self.pick(&[0, 1, 3, 4, 5, 9, 255]));
+            // 4.0 to 4.2 prefer 5 and above in quorum queues, 3.10 knows no priorities there.
+            let values: &[u8] = match self.quorum {
+                true => &[0, 1, 4],
+                false => &[0, 1, 3, 4, 5, 9, 255],
+            };
+            properties.priority = Some(self.pick(values));
         }
         if self.random.one_in(10) {
             let values = ["0", "3600000", "soon", "-1", ""];

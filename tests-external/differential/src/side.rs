@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use amq_protocol::protocol::{AMQPClass, basic, channel, exchange, queue};
 
 use crate::encode::{Names, inspect_exchange, print_properties};
-use crate::program::{CHANNELS, EXCHANGES, Operation, QUEUES, Step};
+use crate::program::{CHANNELS, EXCHANGES, Operation, QUEUES, Step, Value};
 use crate::versions::same_form;
 use crate::wire::{Connection, Incoming};
 
@@ -64,6 +64,8 @@ pub struct Side {
     channels: [Channel; CHANNELS],
     /// Queues that were declared, and on which connection.
     queues: BTreeMap<usize, usize>,
+    /// Those of them that were last asked to be quorum queues.
+    quorum: BTreeSet<usize>,
     /// What was seen, by where it was seen, in order.
     pub streams: BTreeMap<String, Vec<String>>,
     /// What is in each queue.
@@ -81,6 +83,7 @@ impl Side {
             is_inspecting: [false; 2],
             channels: std::array::from_fn(|_| Channel::default()),
             queues: BTreeMap::new(),
+            quorum: BTreeSet::new(),
             streams: BTreeMap::new(),
             counts: BTreeMap::new(),
         }
@@ -316,7 +319,13 @@ impl Side {
                 channel.no_ack_consumers.remove(&format!("t{tag}"));
             }
             Operation::Get { no_ack, .. } => channel.is_no_ack_get = *no_ack,
-            Operation::DeclareQueue { queue, .. } => {
+            Operation::DeclareQueue {
+                queue, arguments, ..
+            } => {
+                let kind = ("x-queue-type", Value::Text("quorum"));
+                if arguments.contains(&kind) {
+                    self.quorum.insert(*queue);
+                }
                 self.queues.insert(*queue, PLACES[index].0);
             }
             _ => {}
@@ -442,6 +451,12 @@ impl Side {
 
     fn take_inspection(&mut self, place: usize, method: &AMQPClass, inspected: Option<usize>) {
         let text = match method {
+            // RabbitMQ counts an unsettled `get` from a quorum queue as a consumer.
+            AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok))
+                if inspected.is_some_and(|queue| self.quorum.contains(&queue)) =>
+            {
+                format!("{} ready", ok.message_count)
+            }
             AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) => {
                 format!(
                     "{} ready, {} consumers",
