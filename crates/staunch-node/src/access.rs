@@ -264,17 +264,35 @@ impl Node {
         self.check_access(slot, Access::Write, Resource::Exchange, exchange)?;
         self.check_topic(slot, Access::Write, exchange, key)?;
         let properties = Properties::from_validated(message.properties());
-        if let Some(user_id) = properties.user_id() {
-            self.check_user_id(slot, user_id)?;
-        }
-        message_ttl(properties)?;
-        let more_keys = more_keys(properties)?;
+        let more_keys = match self.check_properties(slot, properties) {
+            Ok(more_keys) => more_keys,
+            // RabbitMQ looks at the exchange first; here that is done where the message is routed.
+            Err(refusal) => {
+                let vhost = self.sessions.get(slot).map(|session| &session.vhost);
+                let vhost = vhost.map_or(&[][..], |vhost| vhost);
+                self.catalog.check_publishable(vhost, exchange)?;
+                return Err(refusal);
+            }
+        };
         let message = without_blind_keys(message);
         let rewritten = self.with_reply_name(slot, channel, &message)?;
         Ok(Examined {
             message: rewritten.unwrap_or(message),
             more_keys,
         })
+    }
+
+    /// Checks what a publisher says about its message; its further routing keys.
+    fn check_properties(
+        &self,
+        slot: SessionSlot,
+        properties: Properties<'_>,
+    ) -> Result<Vec<Vec<u8>>, Refusal> {
+        if let Some(user_id) = properties.user_id() {
+            self.check_user_id(slot, user_id)?;
+        }
+        message_ttl(properties)?;
+        more_keys(properties)
     }
 
     /// `user_id` is a validated property: it says who publishes (RabbitMQ, validated user-id).

@@ -65,7 +65,7 @@ const LEADER_LOCATOR: Domain = Domain::OneOf(
     "invalid_queue_locator_arg",
 );
 
-/// Every argument that some queue kind knows, in the order in which they are compared.
+/// Every argument that some queue kind knows.
 const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
     ("x-queue-type", Domain::Text, KnownTo::All),
     (
@@ -129,6 +129,50 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
     ("x-stream-max-segment-size-bytes", COUNT, KnownTo::Stream),
     ("x-stream-filter-size-bytes", COUNT, KnownTo::Stream),
     ("x-initial-cluster-size", POSITIVE, KnownTo::Stream),
+];
+
+/// Arguments of classic queues in the order in which RabbitMQ compares them.
+const CLASSIC_COMPARED: [&str; 15] = [
+    "x-expires",
+    "x-message-ttl",
+    DEAD_LETTER_EXCHANGE,
+    "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-queue-master-locator",
+    "x-queue-leader-locator",
+    "x-consumer-timeout",
+];
+
+/// The same for quorum queues.
+const QUORUM_COMPARED: [&str; 21] = [
+    DEAD_LETTER_EXCHANGE,
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-quorum-initial-group-size",
+    "x-quorum-target-group-size",
+    "x-delivery-limit",
+    "x-message-ttl",
+    "x-queue-leader-locator",
+    "x-consumer-timeout",
+    "x-consumer-disconnected-timeout",
+    "x-delayed-retry-type",
+    "x-delayed-retry-min",
+    "x-delayed-retry-max",
 ];
 
 /// A named thing in its virtual host, to say in a refusal.
@@ -339,22 +383,26 @@ pub(super) fn check_same_queue(
     received: &QueueOptions,
     current: &QueueOptions,
 ) -> Result<(), Refusal> {
-    subject.same("durable", received.durable, current.durable)?;
+    // An exclusive queue is never durable, whatever was asked for.
+    let is_durable = |options: &QueueOptions| options.durable && !options.exclusive;
+    subject.same("durable", is_durable(received), is_durable(current))?;
     subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
     let kind = queue_kind(&current.arguments).expect("an existing queue has a kind");
-    for (argument, _, known_to) in QUEUE_ARGUMENTS {
+    let compared: &[&str] = match kind {
+        QueueKind::Classic => &CLASSIC_COMPARED,
+        QueueKind::Quorum => &QUORUM_COMPARED,
+    };
+    for argument in compared {
         let (new, old) = (
             received.arguments.get(argument),
             current.arguments.get(argument),
         );
         let default_kind =
             |value: Option<Value<'_>>| value.is_none_or(|value| value.as_str() == Some("classic"));
-        if argument == "x-queue-type" && default_kind(new) && default_kind(old) {
+        if *argument == "x-queue-type" && default_kind(new) && default_kind(old) {
             continue;
         }
-        if knows(kind, known_to) {
-            subject.same_argument(argument, new, old)?;
-        }
+        subject.same_argument(argument, new, old)?;
     }
     Ok(())
 }

@@ -68,13 +68,21 @@ impl Catalog {
         if envelope.exchange.is_empty() {
             return self.route_by_name(vhost, envelope, out);
         }
-        let (inside, exchange) = self.find_exchange(vhost, envelope.exchange)?;
-        if exchange.options.internal {
-            let (vhost, exchange) = (short_name(vhost), short_name(envelope.exchange));
-            return Err(Refusal::InternalExchange { exchange, vhost });
-        }
+        let (inside, exchange) = self.find_public_exchange(vhost, envelope.exchange)?;
         self.follow((vhost, inside), exchange, envelope, out);
         Ok(())
+    }
+
+    /// Checks that clients may publish to an exchange, as [`Catalog::route`] does: what is wrong
+    /// with the message itself is said only if this holds.
+    ///
+    /// # Errors
+    /// As [`Catalog::route`].
+    pub fn check_publishable(&self, vhost: &[u8], exchange: &[u8]) -> Result<(), Refusal> {
+        if exchange.is_empty() {
+            return Ok(());
+        }
+        self.find_public_exchange(vhost, exchange).map(drop)
     }
 
     /// As [`Catalog::route`] for the broker itself, which may publish to internal exchanges
@@ -148,6 +156,19 @@ impl Catalog {
             self.vhost(vhost)?;
         }
         Ok(())
+    }
+
+    fn find_public_exchange(
+        &self,
+        vhost: &[u8],
+        name: &[u8],
+    ) -> Result<(&Vhost, &Exchange), Refusal> {
+        let (inside, exchange) = self.find_exchange(vhost, name)?;
+        if exchange.options.internal {
+            let (vhost, exchange) = (short_name(vhost), short_name(name));
+            return Err(Refusal::InternalExchange { exchange, vhost });
+        }
+        Ok((inside, exchange))
     }
 
     fn find_exchange(&self, vhost: &[u8], name: &[u8]) -> Result<(&Vhost, &Exchange), Refusal> {

@@ -380,6 +380,49 @@ fn arguments_are_checked() {
 }
 
 #[test]
+fn arguments_are_compared_in_the_order_of_the_kind() {
+    let with = |kind: &str, argument: &str| {
+        let arguments = TableBuilder::new()
+            .longstr("x-queue-type", kind)
+            .int(argument, 5)
+            .build();
+        declare_queue_as("q", queue_options(arguments))
+    };
+    let first_of = |kind: &str, old: &str, new: &str| {
+        let mut catalog = catalog(&[with(kind, old)]);
+        match catalog.apply(&with(kind, new)) {
+            Err(Refusal::Inequivalent { argument, .. }) => argument,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Time to live comes early for classic queues and late for quorum queues.
+    assert_eq!(
+        first_of("classic", "x-max-length", "x-message-ttl"),
+        "x-message-ttl"
+    );
+    assert_eq!(
+        first_of("quorum", "x-max-length", "x-message-ttl"),
+        "x-max-length"
+    );
+    let other_kind = with("quorum", "x-max-length");
+    let refused = catalog(&[with("classic", "x-max-length-bytes")]).apply(&other_kind);
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("'x-max-length'"), "before the kind: {text}");
+}
+
+#[test]
+fn an_exclusive_queue_is_not_durable_whatever_was_asked() {
+    let exclusive = |durable| QueueOptions {
+        durable,
+        exclusive: true,
+        ..queue_options_default()
+    };
+    let mut catalog = catalog(&[declare_queue_as("q", exclusive(false))]);
+    let again = catalog.apply(&declare_queue_as("q", exclusive(true)));
+    assert_eq!(again.unwrap().change, Change::Unchanged);
+}
+
+#[test]
 fn exclusive_queues_are_transient_and_locked() {
     let exclusive = QueueOptions {
         exclusive: true,

@@ -77,6 +77,16 @@ fn an_expiration_that_is_no_number_is_refused() {
 }
 
 #[test]
+fn an_exchange_that_is_missing_is_said_before_what_is_wrong_with_the_message() {
+    check(
+        "a connect
+         a open 1
+         a/1 publish no/k m expiration=soon
+         > a/1 Publish refused: no exchange 'no' in vhost '/'",
+    );
+}
+
+#[test]
 fn time_goes_on_while_the_node_is_down() {
     check(
         "a connect

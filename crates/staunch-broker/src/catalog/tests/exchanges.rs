@@ -16,6 +16,9 @@ fn publishing_needs_an_exchange_that_is_not_internal() {
         refused.unwrap_err().to_string()
     };
     assert_eq!(publish("no"), "no exchange 'no' in vhost '/'");
+    let check = |exchange: &[u8]| catalog.check_publishable(b"/", exchange);
+    assert!(check(b"").is_ok() && check(b"amq.topic").is_ok());
+    assert!(check(b"no").is_err() && check(b"amq.rabbitmq.trace").is_err());
     assert_eq!(
         publish("amq.rabbitmq.trace"),
         "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'"
