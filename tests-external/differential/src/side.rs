@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use amq_protocol::protocol::{AMQPClass, basic, channel, exchange, queue};
 
 use crate::encode::{Names, inspect_exchange, print_properties};
-use crate::program::{CHANNELS, EXCHANGES, Operation, QUEUES, Step, Value};
+use crate::program::{CHANNELS, EXCHANGES, Operation, QUEUES, Step, TAGS, Value};
 use crate::versions::same_form;
 use crate::wire::{Connection, Incoming};
 
@@ -127,6 +127,7 @@ impl Side {
                 return Ok(());
             }
             Operation::CloseConnection => {
+                self.cancel_consumers();
                 let connection = self.connections[place].take().expect("just opened");
                 connection.close();
                 self.lose_connection(place);
@@ -211,10 +212,27 @@ impl Side {
 
     /// Ends the program's connections; its queues can then be seen as it left them.
     pub fn leave(&mut self) {
+        self.cancel_consumers();
         for place in 0..self.connections.len() {
             if let Some(connection) = self.connections[place].take() {
                 connection.close();
                 self.lose_connection(place);
+            }
+        }
+    }
+
+    /// Cancels every consumer: what the channels of a closing connection return could else go to
+    /// one that closes later, or not, as it happens.
+    fn cancel_consumers(&mut self) {
+        for channel in 0..CHANNELS {
+            for tag in 0..TAGS {
+                if self.channels[channel].is_open {
+                    let what = Operation::Cancel(tag);
+                    let step = Step { channel, what };
+                    if self.begin(0, &step, None).is_ok() {
+                        self.finish(&step);
+                    }
+                }
             }
         }
     }
@@ -480,6 +498,13 @@ impl Side {
 
     fn take_method(&mut self, index: usize, method: &AMQPClass) {
         let text = format!("{method:?}");
+        if let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = method
+            && self.is_quorum(ok)
+        {
+            // RabbitMQ counts an unsettled `get` from a quorum queue as a consumer.
+            let text = format!("declared, {} ready", ok.message_count);
+            return self.note(&self.key(index), text);
+        }
         let channel = &mut self.channels[index];
         match method {
             AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => return,
@@ -548,6 +573,11 @@ impl Side {
             }
             other => self.note(&key, format!("{other:?} with {content}")),
         }
+    }
+
+    fn is_quorum(&self, declared: &queue::DeclareOk) -> bool {
+        let mut quorum = self.quorum.iter();
+        quorum.any(|queue| self.names.queue(*queue) == declared.queue.as_str())
     }
 
     fn key(&self, index: usize) -> String {

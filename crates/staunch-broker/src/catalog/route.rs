@@ -69,7 +69,7 @@ impl Catalog {
             return self.route_by_name(vhost, envelope, out);
         }
         let (inside, exchange) = self.find_public_exchange(vhost, envelope.exchange)?;
-        self.follow((vhost, inside), exchange, envelope, out);
+        follow(inside, exchange, envelope, out);
         Ok(())
     }
 
@@ -101,7 +101,7 @@ impl Catalog {
             return self.route_by_name(vhost, envelope, out);
         }
         let (inside, exchange) = self.find_exchange(vhost, envelope.exchange)?;
-        self.follow((vhost, inside), exchange, envelope, out);
+        follow(inside, exchange, envelope, out);
         Ok(())
     }
 
@@ -131,9 +131,9 @@ impl Catalog {
             exchange: name,
             ..*envelope
         };
-        let mut journey = Journey::new((vhost, inside), &envelope, out);
+        let mut journey = Journey::new(inside, &envelope, out);
         journey.ask_router(exchange);
-        self.finish(journey);
+        journey.finish();
         Ok(())
     }
 
@@ -184,57 +184,10 @@ impl Catalog {
         })?;
         Ok((inside, exchange))
     }
-
-    fn follow(
-        &self,
-        vhost: (&[u8], &Vhost),
-        exchange: &Exchange,
-        envelope: &Envelope<'_>,
-        out: &mut Route,
-    ) {
-        let mut journey = Journey::new(vhost, envelope, out);
-        journey.ask(exchange);
-        self.finish(journey);
-    }
-
-    /// Asks the exchanges that the first one led to.
-    fn finish(&self, mut journey: Journey<'_>) {
-        if !journey.matches.exchanges.is_empty() {
-            self.follow_exchanges(&mut journey);
-        }
-        let Journey {
-            matches,
-            delayed: _,
-            is_cacheable,
-            ..
-        } = journey;
-        *is_cacheable = matches.is_cacheable;
-        sort_once(matches.queues);
-    }
-
-    /// Asks every exchange that can be reached, each once, so that cycles end.
-    fn follow_exchanges(&self, journey: &mut Journey<'_>) {
-        let mut asked = BTreeSet::from([short_name(journey.envelope.exchange)]);
-        while let Some(name) = journey.matches.exchanges.pop() {
-            if !asked.insert(Name::clone(&name)) {
-                continue;
-            }
-            if name.is_empty() {
-                // An alternate exchange may be the default one.
-                for key in journey.envelope.keys() {
-                    let queue = self.queues.by_name(journey.vhost, key);
-                    journey.matches.queues.extend(queue.map(|entry| entry.id));
-                }
-            } else if let Some(exchange) = journey.inside.exchanges.get(&name) {
-                journey.ask(exchange);
-            }
-        }
-    }
 }
 
 /// A message on its way.
 struct Journey<'a> {
-    vhost: &'a [u8],
     inside: &'a Vhost,
     envelope: &'a Envelope<'a>,
     matches: Matches<'a>,
@@ -243,11 +196,7 @@ struct Journey<'a> {
 }
 
 impl<'a> Journey<'a> {
-    fn new(
-        (vhost, inside): (&'a [u8], &'a Vhost),
-        envelope: &'a Envelope<'a>,
-        out: &'a mut Route,
-    ) -> Self {
+    fn new(inside: &'a Vhost, envelope: &'a Envelope<'a>, out: &'a mut Route) -> Self {
         let Route {
             queues,
             delayed,
@@ -255,7 +204,6 @@ impl<'a> Journey<'a> {
             draws,
         } = out;
         Self {
-            vhost,
             inside,
             envelope,
             matches: Matches {
@@ -267,6 +215,21 @@ impl<'a> Journey<'a> {
             delayed,
             is_cacheable,
         }
+    }
+
+    /// Asks the exchanges that the first one led to.
+    fn finish(mut self) {
+        if !self.matches.exchanges.is_empty() {
+            follow_exchanges(&mut self);
+        }
+        let Journey {
+            matches,
+            delayed: _,
+            is_cacheable,
+            ..
+        } = self;
+        *is_cacheable = matches.is_cacheable;
+        sort_once(matches.queues);
     }
 
     fn ask(&mut self, exchange: &Exchange) {
@@ -287,6 +250,27 @@ impl<'a> Journey<'a> {
             && let Some(alternate) = &exchange.alternate
         {
             self.matches.exchanges.push(alternate.clone());
+        }
+    }
+}
+
+fn follow(inside: &Vhost, exchange: &Exchange, envelope: &Envelope<'_>, out: &mut Route) {
+    let mut journey = Journey::new(inside, envelope, out);
+    journey.ask(exchange);
+    journey.finish();
+}
+
+/// Asks every exchange that can be reached, each once, so that cycles end.
+fn follow_exchanges(journey: &mut Journey<'_>) {
+    let mut asked = BTreeSet::from([short_name(journey.envelope.exchange)]);
+    while let Some(name) = journey.matches.exchanges.pop() {
+        if !asked.insert(Name::clone(&name)) {
+            continue;
+        }
+        // The default exchange as an alternate leads nowhere, as in RabbitMQ: there are no
+        // bindings in it, only what is published to it finds queues by their names.
+        if let Some(exchange) = journey.inside.exchanges.get(&name) {
+            journey.ask(exchange);
         }
     }
 }
