@@ -121,15 +121,17 @@ pub fn import(
         reader.skip(&["global_parameters"]);
         reader.metadata()?;
     }
-    reader.each("exchanges", exchange)?;
+    reader.each("exchanges", |planner, entry| exchange(planner, &entry))?;
     if vhost.is_none() {
         reader.each("topic_permissions", topic_permission)?;
-        reader.each("global_parameters", global_parameter)?;
+        reader.each("global_parameters", |planner, entry| {
+            global_parameter(planner, &entry)
+        })?;
     }
     reader.each("policies", policy)?;
     reader.each("parameters", parameter)?;
     reader.each("queues", queue)?;
-    reader.each("bindings", binding)?;
+    reader.each("bindings", |planner, entry| binding(planner, &entry))?;
     Ok(reader.finish())
 }
 
@@ -416,7 +418,7 @@ fn topic_permission(planner: &mut Planner<'_>, entry: TopicPermissionEntry) -> O
     Ok(())
 }
 
-fn exchange(planner: &mut Planner<'_>, entry: ExchangeEntry) -> Outcome {
+fn exchange(planner: &mut Planner<'_>, entry: &ExchangeEntry) -> Outcome {
     planner.plan(CatalogCommand::DeclareExchange {
         vhost: planner.vhost(entry.vhost.as_deref())?,
         name: name(&entry.name)?,
@@ -433,7 +435,7 @@ fn exchange(planner: &mut Planner<'_>, entry: ExchangeEntry) -> Outcome {
     Ok(())
 }
 
-fn global_parameter(planner: &mut Planner<'_>, entry: GlobalParameterEntry) -> Outcome {
+fn global_parameter(planner: &mut Planner<'_>, entry: &GlobalParameterEntry) -> Outcome {
     let value = parameter_value(&entry.value)?;
     let name = name(&entry.name)?;
     let command = ParameterCommand::SetGlobal { name, value };
@@ -444,7 +446,7 @@ fn global_parameter(planner: &mut Planner<'_>, entry: GlobalParameterEntry) -> O
 fn parameter_value(value: &Json) -> Result<ParameterValue, String> {
     let mut copied = None;
     with_value(value, &mut |value| {
-        copied = Some(ParameterValue::new(value))
+        copied = Some(ParameterValue::new(value));
     })
     .map_err(|error| error.to_string())?;
     copied.ok_or_else(|| "no value".to_owned())
@@ -531,7 +533,7 @@ fn queue(planner: &mut Planner<'_>, mut entry: QueueEntry) -> Outcome {
     Ok(())
 }
 
-fn binding(planner: &mut Planner<'_>, entry: BindingEntry) -> Outcome {
+fn binding(planner: &mut Planner<'_>, entry: &BindingEntry) -> Outcome {
     let destination = name(&entry.destination)?;
     let destination = match entry.destination_type.as_str() {
         "queue" => Destination::Queue(destination),

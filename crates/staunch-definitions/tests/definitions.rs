@@ -1,4 +1,5 @@
 //! A file that RabbitMQ 3.10.8 exported, and what becomes of it.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};

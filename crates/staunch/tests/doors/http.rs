@@ -76,9 +76,7 @@ fn every_noun_answers_as_rabbitmq_does() {
         &json!({"configure": "", "write": "", "read": ""}),
         201,
     );
-    guest.check("PUT", "/queues/%2F/q0", &json!({}), 201);
     let policy = json!({"pattern": "^x", "definition": {"max-length": 5}, "apply-to": "queues"});
-    let topic = json!({"exchange": "amq.topic", "write": "a", "read": "b"});
     let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
     for (path, body) in [
         ("/vhosts/v", json!({"description": "d", "tags": ["t"]})),
@@ -104,6 +102,17 @@ fn every_noun_answers_as_rabbitmq_does() {
         guest.check("DELETE", path, &Value::Null, 204);
         guest.check("DELETE", path, &Value::Null, 404);
     }
+}
+
+#[test]
+fn limits_topic_permissions_and_bindings_have_paths_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &[]);
+    let guest = Client::new(&node, "guest:guest");
+    let alice = json!({"password": "p", "tags": "management"});
+    guest.check("PUT", "/users/alice", &alice, 201);
+    guest.check("PUT", "/queues/%2F/q0", &json!({}), 201);
+    let topic = json!({"exchange": "amq.topic", "write": "a", "read": "b"});
     guest.check("PUT", "/topic-permissions/%2F/alice", &topic, 201);
     guest.check(
         "GET",

@@ -156,8 +156,8 @@ fn a_certificate_names_the_user() {
     let mut plain = authority.connect(node.amqps, None);
     assert_eq!(login_guest(&mut plain).unwrap(), TUNE);
     let forged = Authority::new().sign("guest");
-    let mut forger = authority.connect(node.amqps, Some(&forged));
-    assert!(login(&mut forger, "EXTERNAL", b"").is_err());
+    let mut impostor = authority.connect(node.amqps, Some(&forged));
+    assert!(login(&mut impostor, "EXTERNAL", b"").is_err());
 }
 
 #[test]
