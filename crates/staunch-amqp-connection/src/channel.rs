@@ -59,6 +59,8 @@ pub(crate) struct Channel {
     pub(crate) prefetch: u16,
     /// What an empty queue name stands for.
     pub(crate) queue_declared_last: Option<Name>,
+    /// It has published since the node last answered on it: a refusal may be on its way.
+    pub(crate) may_be_refused: bool,
     /// A publish whose content is not complete.
     pub(crate) assembly: Option<Box<Assembly>>,
     /// Ordered by key.
@@ -79,6 +81,7 @@ impl Channel {
             reply_consumer: None,
             prefetch: 0,
             queue_declared_last: None,
+            may_be_refused: false,
             assembly: None,
             consumers: Vec::new(),
             consumer_hint: 0,

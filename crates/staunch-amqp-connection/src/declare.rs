@@ -130,7 +130,8 @@ impl Connection {
                     if_empty: delete.if_empty,
                 });
                 let write = WriteReply::unless(delete.nowait);
-                self.await_reply(number, write, Awaited::QueueDeleted);
+                let cancelled = Vec::new();
+                self.await_reply(number, write, Awaited::QueueDeleted { cancelled });
             }
             _ => return Err(PeerError::UnimplementedMethod),
         }

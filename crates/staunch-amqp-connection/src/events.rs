@@ -235,7 +235,20 @@ impl Connection {
             return;
         }
         let Pending { write, awaited, .. } = self.take_pending(number);
+        self.open_channel(number).may_be_refused = false;
         match (awaited, reply) {
+            (Awaited::Synced { answer }, Reply::Synced) => self.output.method(number.0, *answer),
+            (Awaited::Cancelled { tag }, Reply::Synced) => {
+                let consumer_tag = short(&tag);
+                self.write_if(write, number, BasicCancelOk { consumer_tag });
+            }
+            (Awaited::QueueDeleted { cancelled }, Reply::QueueDeleted { count }) => {
+                let message_count = saturated(count);
+                self.write_if(write, number, QueueDeleteOk { message_count });
+                for tag in cancelled {
+                    self.write_cancel(number, &tag);
+                }
+            }
             (
                 Awaited::QueueDeclared { queue },
                 Reply::QueueDeclared {
@@ -321,10 +334,6 @@ impl Connection {
                 let message_count = saturated(*count);
                 self.write_if(write, number, QueuePurgeOk { message_count });
             }
-            (Awaited::QueueDeleted, Reply::QueueDeleted { count }) => {
-                let message_count = saturated(*count);
-                self.write_if(write, number, QueueDeleteOk { message_count });
-            }
             _ => panic!("the node answered {awaited:?} with {reply:?}"),
         }
     }
@@ -375,16 +384,27 @@ impl Connection {
         let Some(consumer) = channel.remove_consumer(consumer) else {
             return;
         };
-        if self.client.knows_cancel {
-            let consumer_tag = short(&consumer.tag);
-            self.output.method(
-                number.0,
-                BasicCancel {
-                    consumer_tag,
-                    nowait: true,
-                },
-            );
+        if !self.client.knows_cancel {
+            return;
         }
+        if let Some(pending) = self.pending.as_deref_mut()
+            && pending.channel == number
+            && let Awaited::QueueDeleted { cancelled } = &mut pending.awaited
+        {
+            return cancelled.push(consumer.tag);
+        }
+        self.write_cancel(number, &consumer.tag);
+    }
+
+    fn write_cancel(&mut self, number: ChannelNumber, tag: &[u8]) {
+        let consumer_tag = short(tag);
+        self.output.method(
+            number.0,
+            BasicCancel {
+                consumer_tag,
+                nowait: true,
+            },
+        );
     }
 
     /// Sends `channel.close` and lets the node know.

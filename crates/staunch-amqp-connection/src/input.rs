@@ -94,6 +94,7 @@ impl Connection {
             return None;
         }
         self.alarms.saw_publish();
+        channel.may_be_refused = true;
         self.requests.push(Request::Publish(Publish {
             channel: channel.number,
             seq: channel.number_publish(),

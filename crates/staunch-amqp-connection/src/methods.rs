@@ -162,6 +162,7 @@ impl Connection {
             return Err(PeerError::UnfinishedTooLarge { size_bytes_max });
         }
         if is_complete && let Some(assembly) = channel.assembly.take() {
+            channel.may_be_refused = true;
             self.assembling_size_bytes -= assembly.size_bytes();
             self.requests.push(Request::Publish(Publish {
                 channel: number,
@@ -185,11 +186,11 @@ impl Connection {
             // An answer to a close that was never sent; harmless.
             Method::ChannelCloseOk(_) => {}
             Method::ChannelFlow(flow) if flow.active => {
-                self.output.method(number.0, ChannelFlowOk { active: true });
+                self.answer_in_turn(number, ChannelFlowOk { active: true });
             }
             Method::ChannelFlow(_) => return Err(PeerError::not_implemented("active=false")),
             Method::AccessRequest(_) => {
-                self.output.method(number.0, AccessRequestOk { ticket: 1 });
+                self.answer_in_turn(number, AccessRequestOk { ticket: 1 });
             }
             Method::ConfirmSelect(select) => {
                 let channel = self.open_channel(number);
@@ -198,7 +199,7 @@ impl Connection {
                 }
                 channel.confirms.get_or_insert_with(Confirms::new);
                 if !select.nowait {
-                    self.output.method(number.0, ConfirmSelectOk);
+                    self.answer_in_turn(number, ConfirmSelectOk);
                 }
             }
             Method::TxSelect(_) => return self.take_tx_select(number),
@@ -229,7 +230,7 @@ impl Connection {
             }
             Method::BasicRecover(recover) => {
                 self.recover(number, recover.requeue)?;
-                self.output.method(number.0, BasicRecoverOk);
+                self.answer_in_turn(number, BasicRecoverOk);
             }
             Method::BasicRecoverAsync(recover) => self.recover(number, recover.requeue)?,
             Method::BasicQos(qos) if qos.prefetch_size != 0 => {
@@ -268,7 +269,7 @@ impl Connection {
                     .push(Request::LimitConsumers { channel, prefetch });
             }
         }
-        self.output.method(number.0, BasicQosOk);
+        self.answer_in_turn(number, BasicQosOk);
     }
 
     fn settle(
@@ -306,7 +307,7 @@ impl Connection {
             channel.tx = Some(Box::new(Tx::default()));
             self.requests.push(Request::SelectTx { channel: number });
         }
-        self.output.method(number.0, TxSelectOk);
+        self.answer_in_turn(number, TxSelectOk);
         Ok(())
     }
 
@@ -328,23 +329,40 @@ impl Connection {
         let tx = channel.tx.as_mut().ok_or(PeerError::NotTransactional)?;
         tx.roll_back(&mut channel.unacked);
         self.requests.push(Request::Rollback { channel: number });
-        self.output.method(number.0, TxRollbackOk);
+        self.answer_in_turn(number, TxRollbackOk);
         Ok(())
     }
 
     fn take_cancel(&mut self, number: ChannelNumber, tag: ShortStr<'_>, write: WriteReply) {
         let channel = self.open_channel(number);
-        if let Some(consumer) = channel.consumer_by_tag(tag.as_bytes()) {
-            let (consumer, tag) = (consumer.key, consumer.tag.clone());
-            self.requests.push(Request::Cancel {
+        let known = channel.consumer_by_tag(tag.as_bytes());
+        let request = match (known, write) {
+            (Some(consumer), _) => Request::Cancel {
                 channel: number,
-                consumer,
-            });
-            self.await_reply(number, write, Awaited::Cancelled { tag });
-        } else if write == WriteReply::Yes {
-            self.output
-                .method(number.0, BasicCancelOk { consumer_tag: tag });
+                consumer: consumer.key,
+            },
+            (None, WriteReply::No) => return,
+            (None, WriteReply::Yes) if channel.may_be_refused => Request::Sync { channel: number },
+            (None, WriteReply::Yes) => {
+                return self
+                    .output
+                    .method(number.0, BasicCancelOk { consumer_tag: tag });
+            }
+        };
+        self.requests.push(request);
+        let tag = Name::new(tag.as_bytes()).expect("a short string is a name");
+        self.await_reply(number, write, Awaited::Cancelled { tag });
+    }
+
+    /// Answers something that only this side knows about, behind the refusal, if any, of what the
+    /// channel published before: clients take such answers as word that all is well (RabbitMQ).
+    fn answer_in_turn(&mut self, number: ChannelNumber, method: impl Into<Method<'static>>) {
+        if !self.open_channel(number).may_be_refused {
+            return self.output.method(number.0, method);
         }
+        self.requests.push(Request::Sync { channel: number });
+        let answer = Box::new(method.into());
+        self.await_reply(number, WriteReply::Yes, Awaited::Synced { answer });
     }
 
     /// Remembers what was asked; reading stops until the answer is there.

@@ -1,5 +1,6 @@
 //! The one request of a connection that reading waits for.
 
+use staunch_amqp_codec::methods::Method;
 use staunch_types::{ChannelNumber, Name};
 
 /// A request that was sent and how its answer is to be written.
@@ -31,16 +32,32 @@ pub(crate) enum Awaited {
     ExchangeDeleted,
     ExchangeBound,
     ExchangeUnbound,
-    QueueDeclared { queue: Name },
+    QueueDeclared {
+        queue: Name,
+    },
     QueueBound,
     QueueUnbound,
     QueuePurged,
-    QueueDeleted,
-    Consuming { tag: Name },
-    ConsumingReplies { tag: Name },
-    Cancelled { tag: Name },
+    QueueDeleted {
+        /// Tags of consumers on the channel that went meanwhile: the client hears of them after
+        /// the answer (RabbitMQ).
+        cancelled: Vec<Name>,
+    },
+    Consuming {
+        tag: Name,
+    },
+    ConsumingReplies {
+        tag: Name,
+    },
+    Cancelled {
+        tag: Name,
+    },
     Got,
     ChannelOpened,
     SecretUpdated,
     Committed,
+    /// Word that nothing before was refused.
+    Synced {
+        answer: Box<Method<'static>>,
+    },
 }

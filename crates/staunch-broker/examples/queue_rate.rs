@@ -12,7 +12,7 @@ use staunch_broker::{
     Arrival, ConsumerSpec, Departed, Durability, Queue, QueueCommand, QueueSettings,
 };
 use staunch_types::request::Outcome;
-use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex, UnixMillis};
 
 /// Messages of each measurement, unless the first argument says otherwise.
 const MESSAGE_COUNT: u64 = 20_000_000;
@@ -94,7 +94,7 @@ fn settle(
     departed: &mut Departed,
 ) {
     queue
-        .settle(key, first, count, Outcome::Ack, departed)
+        .settle(key, first, count, Outcome::Ack, UnixMillis(0), departed)
         .expect("it was just handed out");
 }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
+    http::Uri,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -27,12 +28,33 @@ pub fn router(node: NodePort, settings: Settings) -> Router {
         verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
     };
     let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
-    Router::new()
+    let routes = Router::new()
         .nest("/api", nouns::routes())
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(middleware::from_fn_with_state(turns, bounded))
-        .with_state(api)
+        .with_state(api);
+    // Paths are changed before they are looked up.
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::from_fn(trimmed))
+}
+
+/// A slash at the end of a path means nothing (RabbitMQ).
+async fn trimmed(mut request: Request, next: Next) -> Response {
+    let uri = request.uri();
+    if let Some(path) = uri.path().strip_suffix('/').filter(|path| !path.is_empty()) {
+        let path_and_query = match uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = path_and_query.parse().ok();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    next.run(request).await
 }
 
 /// Lets a request in if there is room, and ends it if it takes too long.

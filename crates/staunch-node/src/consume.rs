@@ -126,6 +126,9 @@ impl Node {
         if self.requester(session, channel).is_none() {
             return;
         }
+        if let Some(queue) = self.consumers.get(key).map(|consumer| consumer.queue) {
+            self.dispatch_now(queue);
+        }
         self.remove_consumer(session, channel, key);
         self.reply(session, channel, Reply::Cancelled { consumer: key });
     }
@@ -269,7 +272,7 @@ impl Node {
                 continue;
             };
             let mut departed = Departed::default();
-            slot.queue.requeue_all(*key, &mut departed);
+            slot.queue.requeue_all(*key, now, &mut departed);
             if consumer.kind == ConsumerKind::Active {
                 slot.queue.remove_consumer(*key);
                 slot.used_at = now;

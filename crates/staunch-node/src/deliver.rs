@@ -86,6 +86,20 @@ impl Node {
         }
     }
 
+    /// Hands out what a queue owes its consumers for what came before in this drain: the next
+    /// request takes one of them away.
+    pub(crate) fn dispatch_now(&mut self, id: QueueId) {
+        if !self.queues.get(id).is_some_and(|slot| slot.is_dirty) {
+            return;
+        }
+        self.log_settlements();
+        self.seal_for_use();
+        if let Some(mut slot) = self.queues.take(id) {
+            self.serve(&mut slot);
+            self.queues.put(slot);
+        }
+    }
+
     /// Lets a queue do what is due. What is over time goes before anything is handed out. What
     /// must be handed out at once or never (a time to live of 0), or is too much for the queue,
     /// goes right after the consumers have taken what they can; then come those who only get.
@@ -266,7 +280,7 @@ impl Node {
                 .sessions
                 .channel_mut(consumer.session, consumer.channel)
         {
-            is_blocked |= channel.count_unsettled();
+            is_blocked |= channel.count_unsettled(assignment.consumer);
         }
         self.sessions
             .push(consumer.session, Event::Delivery(delivery));
@@ -342,7 +356,7 @@ impl Node {
         let mut changes = Vec::new();
         for (number, channel) in &found.channels {
             let is_blocked = found.is_blocked(*number);
-            changes.extend(channel.consumers.iter().map(|key| (*key, is_blocked)));
+            changes.extend(channel.in_turn().map(|key| (key, is_blocked)));
         }
         for (key, is_blocked) in changes {
             let Some(consumer) = self.consumers.get(key) else {

@@ -267,7 +267,7 @@ impl Node {
     }
 
     /// Seals what the drain has appended if somebody waits for it or needs its bodies.
-    fn seal_for_use(&mut self) {
+    pub(crate) fn seal_for_use(&mut self) {
         if self.has_open_messages || self.pending.has_open() {
             self.seal();
         }

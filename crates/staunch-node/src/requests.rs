@@ -68,6 +68,7 @@ impl Node {
             Request::LimitConsumers { channel, prefetch } => {
                 self.limit_consumers(slot, channel, prefetch);
             }
+            Request::Sync { channel } => self.sync(slot, channel),
             Request::CloseChannel { channel } => self.close_channel(slot, channel),
             Request::CloseConnection => self.close_connection(slot),
         }
@@ -145,6 +146,12 @@ impl Node {
         if session.is_congested && session.outbound_size_bytes <= OUTBOUND_SIZE_BYTES_MAX / 2 {
             session.is_congested = false;
             self.unblock_session(slot);
+        }
+    }
+
+    fn sync(&mut self, slot: SessionSlot, channel: ChannelNumber) {
+        if self.requester(slot, channel).is_some() {
+            self.reply(slot, channel, Reply::Synced);
         }
     }
 

@@ -1,6 +1,9 @@
 //! One client connection as the node sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Event, Name, PublishSeq, QueueId};
 
@@ -66,6 +69,8 @@ pub(crate) struct Channel {
     pub(crate) unsettled_count: u32,
     /// The shared limit is reached: its consumers are blocked.
     pub(crate) is_full: bool,
+    /// Who took the last of the room: when there is some again, the others come first.
+    pub(crate) filled_by: Option<ConsumerKey>,
     /// Something was refused: everything but `CloseChannel` is ignored.
     pub(crate) is_refused: bool,
 }
@@ -240,12 +245,24 @@ impl Sessions {
 
 impl Channel {
     /// Counts a delivery that awaits settlement; true when this filled the channel.
-    pub(crate) fn count_unsettled(&mut self) -> bool {
+    pub(crate) fn count_unsettled(&mut self, consumer: ConsumerKey) -> bool {
         self.unsettled_count += 1;
         let fills = self.prefetch > 0 && self.unsettled_count >= u32::from(self.prefetch);
         let newly = fills && !self.is_full;
         self.is_full |= fills;
+        if newly {
+            self.filled_by = Some(consumer);
+        }
         newly
+    }
+
+    /// The consumers in the order in which they may take what room there is.
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = ConsumerKey> {
+        let last = self.filled_by.unwrap_or(ConsumerKey(u32::MAX));
+        let next = self
+            .consumers
+            .range((Bound::Excluded(last), Bound::Unbounded));
+        next.chain(self.consumers.range(..=last)).copied()
     }
 
     /// Recomputes fullness after the limit or the count changed; true when room came to be.

@@ -23,6 +23,7 @@ impl Node {
             count,
             outcome,
         } = settle;
+        let now = self.wall_now();
         let Some(slot) = self.queues.get_mut(queue) else {
             // The queue went with its messages; there is nothing left to settle.
             return self.count_settled(session, channel, consumer, count);
@@ -30,11 +31,12 @@ impl Node {
         let mut departed = Departed::default();
         let settled = slot
             .queue
-            .settle(consumer, first, count, outcome, &mut departed)
+            .settle(consumer, first, count, outcome, now, &mut departed)
             .expect("a connection settles only what its channel holds");
         self.leave(queue, departed, outcome == Outcome::Requeue);
-        self.mark_dirty(queue);
+        // Room that came to be on the channel may be another queue's turn.
         self.count_settled(session, channel, consumer, settled);
+        self.mark_dirty(queue);
     }
 
     /// Messages have left their places in a queue, or were given back to it.

@@ -202,4 +202,6 @@ pub enum Reply {
     GotNothing,
     /// `tx.commit-ok`.
     Committed,
+    /// Nothing that was asked on the channel before has been refused.
+    Synced,
 }

@@ -133,6 +133,12 @@ pub enum Request {
         /// Deliveries that may be unsettled on each.
         prefetch: u16,
     },
+    /// Word is wanted that everything before has been looked at. Answered by `Reply::Synced`,
+    /// unless something was refused.
+    Sync {
+        /// Channel to answer on.
+        channel: ChannelNumber,
+    },
     /// The channel is over: its consumers go and its unsettled deliveries return. Answered by
     /// `ChannelClosed` once the settlements sent before are persisted (contract C9).
     CloseChannel {

@@ -198,6 +198,7 @@ impl ScriptedNode {
                 }
             }
             Request::Commit { .. } => Reply::Committed,
+            Request::Sync { .. } => Reply::Synced,
             Request::Publish(_)
             | Request::Settle(_)
             | Request::SelectTx { .. }
@@ -255,6 +256,7 @@ fn channel_of(request: &Request) -> ChannelNumber {
         | Request::SelectTx { channel }
         | Request::Commit { channel, .. }
         | Request::Rollback { channel }
+        | Request::Sync { channel }
         | Request::Cancel { channel, .. }
         | Request::Get { channel, .. }
         | Request::LimitChannel { channel, .. }

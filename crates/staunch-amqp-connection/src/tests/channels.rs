@@ -1,7 +1,7 @@
 use staunch_amqp_codec::methods::{
-    AccessRequest, BasicAck, BasicGet, BasicQos, BasicRecover, ChannelClose, ChannelCloseOk,
-    ChannelFlow, ExchangeBind, ExchangeDeclare, ExchangeDelete, ExchangeUnbind, QueueBind,
-    QueueDelete, QueuePurge, QueueUnbind,
+    AccessRequest, BasicAck, BasicCancel, BasicGet, BasicQos, BasicRecover, ChannelClose,
+    ChannelCloseOk, ChannelFlow, ConfirmSelect, ExchangeBind, ExchangeDeclare, ExchangeDelete,
+    ExchangeUnbind, QueueBind, QueueDelete, QueuePurge, QueueUnbind, TxSelect,
 };
 use staunch_types::{Operation, Refusal, Resource};
 
@@ -437,6 +437,67 @@ fn small_questions_are_answered_at_once() {
     bench.check(
         "1 channel.flow-ok\n1 access.request-ok\n1 basic.qos-ok",
         "LimitChannel { channel: ChannelNumber(1), prefetch: 9 }",
+    );
+}
+
+#[test]
+fn no_answer_overtakes_the_refusal_of_a_publish() {
+    let qos = BasicQos {
+        prefetch_size: 0,
+        prefetch_count: 9,
+        global: false,
+    };
+    let cancel = BasicCancel {
+        consumer_tag: text("unknown"),
+        nowait: false,
+    };
+    let flow = ChannelFlow { active: true };
+    let select = ConfirmSelect { nowait: false };
+    let recover = BasicRecover { requeue: true };
+    let questions: [(Method<'_>, &str); 6] = [
+        (qos.into(), "1 basic.qos-ok"),
+        (cancel.into(), "1 basic.cancel-ok unknown"),
+        (flow.into(), "1 channel.flow-ok"),
+        (select.into(), "1 confirm.select-ok"),
+        (recover.into(), "1 basic.recover-ok"),
+        (TxSelect.into(), "1 tx.select-ok"),
+    ];
+    for (question, answer) in questions {
+        let mut bench = Bench::open();
+        bench.publish("k", b"");
+        bench.requests();
+        bench.method(1, question);
+        assert_eq!(
+            bench.output(),
+            "",
+            "{question:?} waits for word of the publish"
+        );
+        let requests = bench.requests();
+        assert!(
+            requests.ends_with("Sync { channel: ChannelNumber(1) }\n"),
+            "{requests}"
+        );
+        bench.reply(Reply::Synced);
+        bench.check(answer, "");
+        bench.method(1, flow);
+        bench.check("1 channel.flow-ok", "");
+    }
+}
+
+#[test]
+fn a_publish_that_is_refused_closes_the_channel_in_place_of_the_next_answer() {
+    let mut bench = Bench::open();
+    bench.publish("k", b"");
+    bench.method(1, ChannelFlow { active: true });
+    bench.requests();
+    bench.event(Event::Refused {
+        channel: CHANNEL,
+        operation: Operation::Publish,
+        refusal: Refusal::AccessRefused("no".to_owned()),
+    });
+    bench.check(
+        "1 channel.close 403 ACCESS_REFUSED - no (60.40)",
+        "CloseChannel { channel: ChannelNumber(1) }",
     );
 }
 

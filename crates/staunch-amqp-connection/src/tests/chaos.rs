@@ -60,6 +60,7 @@ fn reply_to(request: &Request) -> Option<(ChannelNumber, Reply)> {
         &Request::ConsumeReplies { channel } => (channel, consuming(8)),
         &Request::Cancel { channel, consumer } => (channel, Reply::Cancelled { consumer }),
         &Request::Commit { channel, .. } => (channel, Reply::Committed),
+        &Request::Sync { channel } => (channel, Reply::Synced),
         &Request::Get { channel, .. } => {
             let delivery = Delivery {
                 channel,

@@ -1,5 +1,6 @@
 use staunch_amqp_codec::methods::{
     BasicAck, BasicCancel, BasicCancelOk, BasicGet, BasicNack, BasicQos, BasicRecover, BasicReject,
+    QueueDelete,
 };
 
 use super::*;
@@ -261,6 +262,29 @@ fn cancel_from_either_side() {
     bench.check("1 basic.cancel tag nowait=true", "");
     bench.method(1, consume("tag"));
     assert!(bench.connection.is_stalled(), "the tag is free again");
+}
+
+#[test]
+fn consumers_of_a_queue_hear_of_its_end_after_the_answer_to_who_deleted_it() {
+    let mut bench = Bench::consuming();
+    let delete = QueueDelete {
+        ticket: 0,
+        queue: text("q"),
+        if_unused: false,
+        if_empty: false,
+        nowait: false,
+    };
+    bench.method(1, delete);
+    bench.requests();
+    bench.event(Event::ConsumerCancelled {
+        channel: CHANNEL,
+        consumer: ConsumerKey(7),
+    });
+    bench.check("", "");
+    bench.reply(Reply::QueueDeleted { count: 3 });
+    bench.check("1 queue.delete-ok 3\n1 basic.cancel tag nowait=true", "");
+    bench.method(1, cancel("tag"));
+    bench.check("1 basic.cancel-ok tag", "");
 }
 
 #[test]

@@ -72,6 +72,12 @@ impl Entries {
         self.expiries.insert((expires_at, chunk.number));
     }
 
+    /// When a live message expires.
+    pub(super) fn expiry(&self, index: u64) -> Option<UnixMillis> {
+        let position = self.position(index)?;
+        self.chunk(position).expiry(position.bit())
+    }
+
     /// Takes the chunk in place `at` out of the index.
     pub(super) fn drop_expiry(&mut self, at: usize) {
         let chunk = &mut self.chunks[at];

@@ -1,6 +1,6 @@
 //! Deliveries come back: acked, refused or given back.
 
-use staunch_types::{ConsumerKey, MessageIndex, Outcome};
+use staunch_types::{ConsumerKey, MessageIndex, Outcome, UnixMillis};
 
 use super::departed::{Death, Departed};
 use super::{Queue, UnknownDelivery};
@@ -8,8 +8,8 @@ use super::{Queue, UnknownDelivery};
 impl Queue {
     /// Settles `count` deliveries with consecutive indexes. [`Outcome::Discard`] is a death of the
     /// reason [`Death::Rejected`]; [`Outcome::Requeue`] gives each message back to its place,
-    /// redelivered, or is its death where it was given back too often. What leaves its place is
-    /// appended to `departed`. Returns how many were settled, which is `count`.
+    /// redelivered, or is its death where it was given back too often or its time was up at
+    /// `now`. What leaves its place is appended to `departed`. Returns how many were settled, which is `count`.
     ///
     /// # Errors
     /// [`UnknownDelivery`] if the consumer does not hold all of them; then nothing changes.
@@ -22,6 +22,7 @@ impl Queue {
         first: MessageIndex,
         count: u32,
         outcome: Outcome,
+        now: UnixMillis,
         departed: &mut Departed,
     ) -> Result<u32, UnknownDelivery> {
         let unknown = |index| UnknownDelivery { consumer, index };
@@ -45,7 +46,7 @@ impl Queue {
             Outcome::Ack | Outcome::Discard => self.leave_held(at, first.0, end, departed),
             Outcome::Requeue => {
                 for index in first.0..end {
-                    self.give_back(index, departed);
+                    self.give_back(index, now, departed);
                 }
             }
         }
@@ -60,11 +61,16 @@ impl Queue {
     }
 
     /// Gives back everything a consumer holds, each message to its place, redelivered. What was
-    /// given back too often is appended to `departed`.
+    /// given back too often, or too late at `now`, is appended to `departed`.
     ///
     /// # Panics
     /// On a bug in this module only.
-    pub fn requeue_all(&mut self, consumer: ConsumerKey, departed: &mut Departed) -> u32 {
+    pub fn requeue_all(
+        &mut self,
+        consumer: ConsumerKey,
+        now: UnixMillis,
+        departed: &mut Departed,
+    ) -> u32 {
         let Some(consumers) = &mut self.consumers else {
             return 0;
         };
@@ -76,7 +82,7 @@ impl Queue {
         let held = consumers.get_mut(slot).unacked.take_all(is_held);
         let count = u32::try_from(held.len()).expect("a consumer counts what it holds in 32 bits");
         for index in held {
-            self.give_back(index, departed);
+            self.give_back(index, now, departed);
         }
         let consumers = self.consumers_mut();
         consumers.settled(slot);
@@ -85,13 +91,17 @@ impl Queue {
         count
     }
 
-    /// A held message becomes ready again, or dies if that was once too often.
+    /// A held message becomes ready again, or dies if that was once too often, or its time is up:
+    /// what lives for 0 ms may be delivered once and never again.
     #[inline]
-    fn give_back(&mut self, index: u64, departed: &mut Departed) {
+    fn give_back(&mut self, index: u64, now: UnixMillis, departed: &mut Departed) {
         if let Some(returns) = &mut self.returns
             && !returns.raise(index)
         {
             return self.die_held(index, index + 1, Death::DeliveryLimit, departed);
+        }
+        if self.entries.expiry(index).is_some_and(|at| at <= now) {
+            return self.die_held(index, index + 1, Death::Expired, departed);
         }
         let sizes = self.entries.give_back(index);
         self.unacked_count -= 1;

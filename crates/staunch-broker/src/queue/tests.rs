@@ -3,10 +3,12 @@ mod model;
 mod steps;
 
 use proptest::prelude::*;
-use staunch_types::Outcome;
+use staunch_types::{Outcome, UnixMillis};
 
 use super::*;
 
+/// Nothing has expired yet.
+const NOW: UnixMillis = UnixMillis(0);
 const A: ConsumerKey = ConsumerKey(1);
 const B: ConsumerKey = ConsumerKey(2);
 
@@ -68,6 +70,7 @@ fn turns_go_round_within_prefetch_and_highest_priority_first() {
             MessageIndex(0),
             1,
             Outcome::Ack,
+            NOW,
             &mut departed,
         )
         .unwrap();
@@ -83,10 +86,10 @@ fn returned_messages_keep_their_place() {
     assert_eq!(assigned(&mut queue).len(), 4);
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(2), 1, Outcome::Requeue, &mut departed)
+        .settle(A, MessageIndex(2), 1, Outcome::Requeue, NOW, &mut departed)
         .unwrap();
     queue
-        .settle(A, MessageIndex(0), 1, Outcome::Requeue, &mut departed)
+        .settle(A, MessageIndex(0), 1, Outcome::Requeue, NOW, &mut departed)
         .unwrap();
     queue.enqueue(arrival(BodyRef(9), 10));
     assert_eq!(queue.peek_next().unwrap().0, MessageIndex(0));
@@ -95,7 +98,7 @@ fn returned_messages_keep_their_place() {
         [(1, 0, true), (1, 2, true), (1, 4, false)]
     );
     assert!(queue.remove_consumer(A));
-    assert_eq!(queue.requeue_all(A, &mut Departed::default()), 5);
+    assert_eq!(queue.requeue_all(A, NOW, &mut Departed::default()), 5);
     assert_eq!((queue.ready_count(), queue.unacked_count()), (5, 0));
     assert!(queue.consumers.is_none());
     queue.check_invariants();
@@ -107,7 +110,7 @@ fn settling_what_is_not_held_changes_nothing() {
     queue.add_consumer(consumer(A, 100)).unwrap();
     assigned(&mut queue);
     let mut departed = Departed::default();
-    let error = queue.settle(A, MessageIndex(50), 51, Outcome::Ack, &mut departed);
+    let error = queue.settle(A, MessageIndex(50), 51, Outcome::Ack, NOW, &mut departed);
     assert_eq!(
         error,
         Err(UnknownDelivery {
@@ -115,7 +118,7 @@ fn settling_what_is_not_held_changes_nothing() {
             index: MessageIndex(100)
         })
     );
-    let error = queue.settle(B, MessageIndex(50), 1, Outcome::Ack, &mut departed);
+    let error = queue.settle(B, MessageIndex(50), 1, Outcome::Ack, NOW, &mut departed);
     assert_eq!(
         error,
         Err(UnknownDelivery {
@@ -123,11 +126,18 @@ fn settling_what_is_not_held_changes_nothing() {
             index: MessageIndex(50)
         })
     );
-    let error = queue.settle(A, MessageIndex(u64::MAX), 1, Outcome::Ack, &mut departed);
+    let error = queue.settle(
+        A,
+        MessageIndex(u64::MAX),
+        1,
+        Outcome::Ack,
+        NOW,
+        &mut departed,
+    );
     assert!(error.is_err());
     assert!(departed.is_empty());
     assert_eq!(
-        queue.settle(A, MessageIndex(0), 100, Outcome::Ack, &mut departed),
+        queue.settle(A, MessageIndex(0), 100, Outcome::Ack, NOW, &mut departed),
         Ok(100)
     );
     assert_eq!(departed.released.len(), 100);
@@ -222,7 +232,14 @@ fn one_stuck_message_costs_one_chunk() {
         }
         assigned(&mut queue);
         queue
-            .settle(A, MessageIndex(n - 99), 100, Outcome::Ack, &mut departed)
+            .settle(
+                A,
+                MessageIndex(n - 99),
+                100,
+                Outcome::Ack,
+                NOW,
+                &mut departed,
+            )
             .unwrap();
         departed.released.clear();
     }
@@ -291,11 +308,11 @@ fn a_prefetch_may_change_while_a_consumer_holds_messages() {
     assert_eq!(taken(&mut queue), 0);
     let ack = Outcome::Ack;
     queue
-        .settle(A, MessageIndex(0), 4, ack, &mut departed)
+        .settle(A, MessageIndex(0), 4, ack, NOW, &mut departed)
         .unwrap();
     assert_eq!(taken(&mut queue), 0);
     queue
-        .settle(A, MessageIndex(4), 1, ack, &mut departed)
+        .settle(A, MessageIndex(4), 1, ack, NOW, &mut departed)
         .unwrap();
     assert_eq!(taken(&mut queue), 1);
     queue.set_consumer_prefetch(A, 0);
@@ -362,9 +379,9 @@ fn a_reservation_is_asked_for_behind_a_gap() {
     }
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(1), 1999, Outcome::Ack, &mut departed)
+        .settle(A, MessageIndex(1), 1999, Outcome::Ack, NOW, &mut departed)
         .unwrap();
-    queue.requeue_all(A, &mut Departed::default());
+    queue.requeue_all(A, NOW, &mut Departed::default());
     queue.remove_consumer(A);
     queue.release_reservation();
     let mut bytes = Vec::new();

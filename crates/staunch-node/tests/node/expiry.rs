@@ -65,6 +65,34 @@ fn what_has_a_time_to_live_of_0_is_delivered_at_once_or_never() {
 }
 
 #[test]
+fn what_is_given_back_when_its_time_is_up_is_not_delivered_again() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 consume q as c
+         > a/1 c consumes
+         a/1 publish q m1 expiration=0
+         > a/1 c gets m1
+         a/1 requeue m1
+         a/1 publish q m2 expiration=50
+         > a/1 c gets m2
+         a/1 requeue m2
+         > a/1 c gets m2 again
+         b connect
+         b open 1
+         b/1 consume q as d
+         > b/1 d consumes
+         wait-ms 60
+         a/1 close
+         > a/1 closed
+         b/1 queue q passive
+         > b/1 queue: 0 ready, 1 consumers",
+    );
+}
+
+#[test]
 fn an_expiration_that_is_no_number_is_refused() {
     check(
         "a connect

@@ -146,6 +146,24 @@ impl Script {
         told
     }
 
+    /// Runs what a client says on a channel in one piece; what the clients are told.
+    pub(crate) fn together(&mut self, who: &str, lines: &[&str]) -> Vec<String> {
+        let (who, channel) = who.split_once('/').expect("a client and a channel");
+        let channel = ChannelNumber(channel.parse().unwrap());
+        let client = self.connections.get_mut(who);
+        let client = client.expect("the client is connected");
+        let (id, padding) = (client.id, self.padding);
+        let mut requests = Vec::new();
+        for line in lines {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            requests.extend(client.requests(channel, &words, padding));
+        }
+        self.world.requests(id, requests);
+        let mut told = Vec::new();
+        self.settle_down(&mut told);
+        told
+    }
+
     /// The id of a client's connection.
     pub(crate) fn id_of(&self, who: &str) -> u64 {
         self.connections[who].id
@@ -522,6 +540,7 @@ impl Client {
             Reply::ExchangeDeleted => "exchange deleted".to_owned(),
             Reply::Bound => "bound".to_owned(),
             Reply::Unbound => "unbound".to_owned(),
+            Reply::Synced => "synced".to_owned(),
         }
     }
 

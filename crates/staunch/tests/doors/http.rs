@@ -202,6 +202,19 @@ fn errors_have_rabbitmqs_shape() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_a_path_means_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &[]);
+    let guest = Client::new(&node, "guest:guest");
+    assert_eq!(guest.get("/vhosts/"), guest.get("/vhosts"));
+    assert_eq!(
+        guest.get("/exchanges/%2F/?a=b"),
+        guest.get("/exchanges/%2F")
+    );
+    guest.check("GET", "/nonsense/", &Value::Null, 404);
+}
+
+#[test]
 fn tags_and_permissions_decide_who_may_what() {
     let directory = tempfile::tempdir().unwrap();
     let node = Node::start(directory.path(), &[]);

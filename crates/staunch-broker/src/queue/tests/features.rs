@@ -81,10 +81,12 @@ fn what_is_held_expires_when_it_is_given_back() {
     assert_eq!(queue.next_expiry(), None);
     let mut departed = Departed::default();
     assert_eq!(queue.expire(UnixMillis(200), 10, &mut departed), 0);
-    queue.requeue_all(A, &mut departed);
+    queue.requeue_all(A, UnixMillis(99), &mut departed);
     assert!(departed.is_empty());
     assert_eq!(queue.next_expiry(), Some(UnixMillis(100)));
-    assert_eq!(queue.expire(UnixMillis(200), 10, &mut departed), 1);
+    assert_eq!(assigned(&mut queue).len(), 1);
+    queue.requeue_all(A, UnixMillis(100), &mut departed);
+    assert_eq!(assigned(&mut queue).len(), 0);
     assert_eq!(departed.released.len(), 1, "no dead lettering: it is gone");
     queue.check_invariants();
 }
@@ -169,7 +171,7 @@ fn the_dying_are_live_until_they_are_buried() {
     assigned(&mut queue);
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(0), 1, Outcome::Discard, &mut departed)
+        .settle(A, MessageIndex(0), 1, Outcome::Discard, NOW, &mut departed)
         .unwrap();
     assert_eq!(deaths(&departed), [(0, Death::Rejected)]);
     let counts = (
@@ -178,7 +180,7 @@ fn the_dying_are_live_until_they_are_buried() {
         queue.dying_count(),
     );
     assert_eq!(counts, (0, 1, 1));
-    let again = queue.settle(A, MessageIndex(0), 1, Outcome::Ack, &mut departed);
+    let again = queue.settle(A, MessageIndex(0), 1, Outcome::Ack, NOW, &mut departed);
     assert!(again.is_err(), "nobody holds it any more");
     assert!(queue.relocate(MessageIndex(0), BodyRef(7), BodyRef(9)));
     let moved = (MessageIndex(0), BodyRef(9), 10);
@@ -218,14 +220,14 @@ fn what_is_given_back_too_often_dies() {
         };
         assert_eq!((got.index.0, got.delivery_count), (0, returns));
         queue
-            .settle(A, got.index, 1, Outcome::Requeue, &mut departed)
+            .settle(A, got.index, 1, Outcome::Requeue, NOW, &mut departed)
             .unwrap();
     }
     assert_eq!(deaths(&departed), [(0, Death::DeliveryLimit)]);
     assert_eq!(queue.take_returned(), [(MessageIndex(0), 2)]);
     assert_eq!(queue.take_returned(), [], "each once");
     queue.get(A, false);
-    queue.requeue_all(A, &mut departed);
+    queue.requeue_all(A, NOW, &mut departed);
     let Got::Message(got) = queue.get(A, true) else {
         panic!("the second message is left")
     };
@@ -273,7 +275,7 @@ fn the_highest_priority_goes_first_and_then_the_oldest() {
     assert_eq!(upcoming, [2, 4, 1, 3, 0, 5], "9 counts as 5");
     queue.add_consumer(consumer(A, 0)).unwrap();
     assert_eq!(indexes(&assigned(&mut queue)), upcoming);
-    queue.requeue_all(A, &mut Departed::default());
+    queue.requeue_all(A, NOW, &mut Departed::default());
     assert_eq!(indexes(&assigned(&mut queue)), upcoming, "places are kept");
     queue.check_invariants();
 }
@@ -286,7 +288,7 @@ fn two_high_ones_go_for_a_normal_one_and_returned_ones_before_both() {
     assert_eq!(order, [3, 4, 0, 5, 6, 1, 2, 7]);
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(7), 1, Outcome::Requeue, &mut departed)
+        .settle(A, MessageIndex(7), 1, Outcome::Requeue, NOW, &mut departed)
         .unwrap();
     queue.enqueue(Arrival {
         priority: 9,
@@ -342,7 +344,7 @@ fn one_consumer_is_active_until_it_goes() {
     queue.remove_consumer(A);
     assert_eq!(queue.active_consumer(), Some(B));
     assert_eq!(indexes(&assigned(&mut queue)), [1, 2, 3]);
-    queue.requeue_all(A, &mut Departed::default());
+    queue.requeue_all(A, NOW, &mut Departed::default());
     assert_eq!(assigned(&mut queue), [(2, 0, true)]);
     queue.check_invariants();
 }
@@ -369,7 +371,7 @@ fn a_higher_consumer_displaces_an_active_one_that_has_settled() {
     assert!(queue.assign_next().is_none(), "it makes way");
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(0), 1, Outcome::Ack, &mut departed)
+        .settle(A, MessageIndex(0), 1, Outcome::Ack, NOW, &mut departed)
         .unwrap();
     assert_eq!(queue.active_consumer(), Some(B));
     assert_eq!(assigned(&mut queue), [(2, 1, false)]);

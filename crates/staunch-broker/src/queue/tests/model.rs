@@ -409,15 +409,20 @@ impl World {
 
     /// Exactly these died, in this order.
     fn died(&mut self, expected: &[u64], reason: Death, departed: &Departed) {
+        let expected: Vec<_> = expected.iter().map(|index| (*index, reason)).collect();
+        self.died_each(&expected, departed);
+    }
+
+    fn died_each(&mut self, expected: &[(u64, Death)], departed: &Departed) {
         if self.settings.dead_lettering.is_none() {
             assert!(departed.dying.is_empty());
             let released = departed.released.iter().map(|message| message.0.0);
-            assert!(released.eq(expected.iter().copied()));
+            assert!(released.eq(expected.iter().map(|(index, _)| *index)));
             return self.leave(&departed.released);
         }
         assert!(departed.released.is_empty());
         assert_eq!(departed.dying.len(), expected.len());
-        for (dying, index) in departed.dying.iter().zip(expected) {
+        for (dying, (index, reason)) in departed.dying.iter().zip(expected) {
             let known = self.live.get_mut(index).unwrap();
             known.state = State::Dying;
             let Arrival {
@@ -428,7 +433,7 @@ impl World {
                 index,
                 body,
                 size_bytes,
-                reason,
+                reason: *reason,
             };
             assert_eq!(*dying, expected);
         }
@@ -443,7 +448,7 @@ impl World {
         let (consumer, first) = (ConsumerKey(key), MessageIndex(first));
         let settled = self
             .queue
-            .settle(consumer, first, count, outcome, &mut departed);
+            .settle(consumer, first, count, outcome, self.now, &mut departed);
         assert_eq!(settled.is_ok(), all_held);
         if !all_held {
             return assert!(departed.is_empty());
@@ -465,27 +470,34 @@ impl World {
             self.settings.delivery_limit,
             self.settings.counts_deliveries,
         );
+        let now = self.now;
         let mut dead = Vec::new();
         for index in indexes {
             let known = self.live.get_mut(index).unwrap();
             if limit.is_some_and(|limit| known.returns + 1 > limit) {
-                dead.push(*index);
+                dead.push((*index, Death::DeliveryLimit));
                 continue;
             }
-            known.state = State::Ready;
-            known.is_returned = true;
             // Once a limit made them count, they go on.
             if counts || limit.is_some() || self.queue.returns.is_some() {
                 known.returns += 1;
             }
+            if known.arrival.expires_at.is_some_and(|at| at <= now) {
+                dead.push((*index, Death::Expired));
+                continue;
+            }
+            known.state = State::Ready;
+            known.is_returned = true;
         }
-        self.died(&dead, Death::DeliveryLimit, departed);
+        self.died_each(&dead, departed);
     }
 
     fn requeue_all(&mut self, key: u32) {
         let held = self.held(key);
         let mut departed = Departed::default();
-        let count = self.queue.requeue_all(ConsumerKey(key), &mut departed);
+        let count = self
+            .queue
+            .requeue_all(ConsumerKey(key), self.now, &mut departed);
         assert_eq!(count as usize, held.len());
         self.given_back(&held, &departed);
     }
