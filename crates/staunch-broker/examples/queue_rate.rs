@@ -31,6 +31,7 @@ fn arrival(n: u64) -> Arrival {
         body_size_bytes: 1_000,
         expires_at: None,
         priority: 0,
+        redelivered: false,
     }
 }
 

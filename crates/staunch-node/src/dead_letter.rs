@@ -9,6 +9,11 @@
 //! At most once (RabbitMQ's default) a dead letter without a route, or refused by a full queue,
 //! is dropped. At least once (`x-dead-letter-strategy`) it waits in its queue and is tried again,
 //! for those targets only that do not have it yet.
+//!
+//! Since a dead letter can be handed out before it is on disk, a crash may take one that somebody
+//! has seen. It is published again from the message it was made of, which recovery has restored;
+//! so the dead letters of restored messages, and theirs, are handed out as redelivered ones
+//! (contract C8).
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -73,9 +78,25 @@ pub(crate) struct DeadLetters {
     queues: VecDeque<QueueId>,
     retries: BTreeSet<(Timestamp, QueueId)>,
     /// Messages that full queues have refused and pass on.
-    refused: Vec<(QueueId, Message)>,
+    refused: Vec<Refused>,
     count_left: usize,
     size_bytes_left: usize,
+}
+
+/// A message that a full queue has refused and passes on.
+#[derive(Debug)]
+struct Refused {
+    queue: QueueId,
+    message: Message,
+    redelivered: bool,
+}
+
+/// A dead message on its way to where its dead letters go.
+struct Passing<'a> {
+    message: &'a Message,
+    reason: Death,
+    /// Its dead letter may have been handed out before.
+    redelivered: bool,
 }
 
 /// What came of trying to publish a dead letter.
@@ -93,8 +114,13 @@ impl DeadLetters {
     }
 
     /// A full queue has refused a message and passes it on (`reject-publish-dlx`).
-    pub(crate) fn refuse(&mut self, queue: QueueId, message: &Message) {
-        self.refused.push((queue, message.clone()));
+    pub(crate) fn refuse(&mut self, queue: QueueId, message: &Message, redelivered: bool) {
+        let message = message.clone();
+        self.refused.push(Refused {
+            queue,
+            message,
+            redelivered,
+        });
     }
 
     /// Whether a full queue has something to pass on.
@@ -194,6 +220,10 @@ impl Node {
             };
             let next = self.next_dead(&mut slot);
             let grave = Grave::of(&slot);
+            let redelivered = next.as_ref().is_some_and(|(mourned, _)| {
+                let index = mourned.dying.index;
+                slot.may_have_been_copied(index)
+            });
             self.queues.put(slot);
             let Some((mourned, stored)) = next else {
                 return;
@@ -203,7 +233,12 @@ impl Node {
             self.dead_letters.size_bytes_left = left.saturating_sub(stored.len());
             let message = Message::from_stored(stored).expect("bodies are kept in their form");
             let Mourned { dying, placed } = mourned;
-            let placed = self.place(&message, &grave, dying.reason, placed);
+            let passing = Passing {
+                message: &message,
+                reason: dying.reason,
+                redelivered,
+            };
+            let placed = self.place(&passing, &grave, placed);
             self.publish_refused();
             match placed {
                 Placed::Done => self.bury(id, dying.index),
@@ -314,17 +349,16 @@ impl Node {
         }
     }
 
-    /// Publishes the dead letter of `message` to every queue it is routed to that does not have
+    /// Publishes the dead letter of what passes on to every queue it is routed to that does not have
     /// it yet.
-    fn place(
-        &mut self,
-        message: &Message,
-        grave: &Grave,
-        reason: Death,
-        mut placed: Vec<QueueId>,
-    ) -> Placed {
+    fn place(&mut self, passing: &Passing<'_>, grave: &Grave, mut placed: Vec<QueueId>) -> Placed {
+        let Passing {
+            message,
+            reason,
+            redelivered,
+        } = *passing;
         if grave.holds_delayed {
-            self.let_through(grave.id, message);
+            self.let_through(grave.id, message, redelivered);
             return Placed::Done;
         }
         let Some(dead_lettering) = &grave.settings.dead_lettering else {
@@ -341,6 +375,7 @@ impl Node {
         let targets = self.targets_of(&grave.vhost, &letter);
         let mut is_missing = targets.is_empty();
         let mut arriving = Arriving::new(&letter, self.wall_now());
+        arriving.redelivered = redelivered;
         for target in targets {
             if placed.contains(&target.0) {
                 continue;
@@ -383,17 +418,22 @@ impl Node {
     /// was never in a queue.
     pub(crate) fn publish_refused(&mut self) {
         let mut count = 0;
-        while let Some((id, message)) = self.dead_letters.refused.pop() {
+        while let Some(refused) = self.dead_letters.refused.pop() {
             count += 1;
             if count > PER_REFUSAL_MAX {
                 // Full queues that pass on to each other have more ways than can be gone.
                 return self.dead_letters.refused.clear();
             }
-            let Some(slot) = self.queues.get(id) else {
+            let Some(slot) = self.queues.get(refused.queue) else {
                 continue;
             };
             let grave = Grave::of(slot);
-            self.place(&message, &grave, Death::MaxLength, Vec::new());
+            let passing = Passing {
+                message: &refused.message,
+                reason: Death::MaxLength,
+                redelivered: refused.redelivered,
+            };
+            self.place(&passing, &grave, Vec::new());
         }
     }
 

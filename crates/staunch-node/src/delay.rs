@@ -43,7 +43,7 @@ impl Node {
 
     /// The delay of a message is over: it goes where its exchange routes it now. As with the
     /// plugin it goes nowhere if there is no route, or no room at its end.
-    pub(crate) fn let_through(&mut self, holder: QueueId, message: &Message) {
+    pub(crate) fn let_through(&mut self, holder: QueueId, message: &Message, redelivered: bool) {
         let after = properties_after_delay(message.properties());
         let message = after.map_or_else(
             || message.clone(),
@@ -60,6 +60,7 @@ impl Node {
             return;
         }
         let mut arriving = Arriving::new(&message, self.wall_now());
+        arriving.redelivered = redelivered;
         for target in targets(&self.routes.onward) {
             self.enqueue_at(target, &mut arriving);
         }

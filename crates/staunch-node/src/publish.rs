@@ -82,6 +82,8 @@ pub(crate) struct Arriving<'a> {
     in_memory: Option<Bytes>,
     /// A queue that has it and whose consumers lag behind.
     lagging: Option<QueueId>,
+    /// It is a copy that may have been handed out before (contract C8).
+    pub(crate) redelivered: bool,
     /// How long the next queue holds it back, whatever it says itself.
     pub(crate) delay_millis: Option<u64>,
 }
@@ -100,6 +102,7 @@ impl<'a> Arriving<'a> {
             ttl_millis: message_ttl(properties).unwrap_or_default(),
             in_memory: None,
             lagging: None,
+            redelivered: false,
             delay_millis: None,
         }
     }
@@ -116,6 +119,7 @@ impl<'a> Arriving<'a> {
             body_size_bytes: self.body_size_bytes,
             expires_at: ttl_millis.map(|millis| self.now.after_millis(millis)),
             priority: self.priority,
+            redelivered: self.redelivered,
         }
     }
 }
@@ -262,7 +266,8 @@ impl Node {
         let overflow = slot.settings.overflow;
         if overflow != Overflow::DropHead && slot.queue.is_full_for(arriving.body_size_bytes) {
             if overflow == Overflow::RejectPublishDlx {
-                self.dead_letters.refuse(id, arriving.message);
+                self.dead_letters
+                    .refuse(id, arriving.message, arriving.redelivered);
             }
             return Enqueued::Refused;
         }

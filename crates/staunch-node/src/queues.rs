@@ -31,6 +31,8 @@ pub(crate) struct QueueSlot {
     /// It holds the messages that an exchange delays; no client knows it.
     pub(crate) holds_delayed: bool,
     pub(crate) queue: Queue,
+    /// Messages below this were there before the node was started: recovery restored them.
+    pub(crate) restored_below: MessageIndex,
     /// Every live message below this has left the young files.
     pub(crate) tenured_below: MessageIndex,
     /// Indexes settled and not yet in the log, as runs.
@@ -108,6 +110,7 @@ impl QueueSlot {
             is_auto_delete: entry.options.auto_delete,
             holds_delayed: entry.holds_delayed,
             queue,
+            restored_below: MessageIndex::default(),
             tenured_below: MessageIndex::default(),
             settled: Vec::new(),
             is_dirty: false,
@@ -133,6 +136,13 @@ impl QueueSlot {
     /// Whether messages are handed out in the order of their indexes, returned ones apart.
     pub(crate) fn is_fifo(&self) -> bool {
         self.settings.priorities == Priorities::None
+    }
+
+    /// Whether a copy of the message may have been handed out that nobody knows of any more: the
+    /// copy was not on disk when the process before this one ended, and the message itself was.
+    /// Copies of such copies are in doubt as well.
+    pub(crate) fn may_have_been_copied(&self, index: MessageIndex) -> bool {
+        index < self.restored_below || self.queue.came_redelivered(index)
     }
 
     /// Remembers that `index` is settled, to be logged with the next chunk.

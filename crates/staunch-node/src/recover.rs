@@ -103,6 +103,7 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
             .queue_by_id(id)
             .expect("replay follows the catalog");
         let mut slot = QueueSlot::new(entry, queue, node.wall_now());
+        slot.restored_below = slot.queue.next_index();
         slot.tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
         // A policy may have changed since the queue's snapshot was taken.
         slot.queue.configure(&slot.settings);
@@ -162,6 +163,10 @@ impl Replay {
                 ..
             } => {
                 let arrival = Arrival::from_meta(body, size_bytes, meta.0);
+                let arrival = arrival.map_err(|source| StartError::Record {
+                    stream: stream.0,
+                    source,
+                })?;
                 self.message(QueueId(stream.0), MessageIndex(index), arrival);
             }
             Item::Control { in_state: true, .. } => {}

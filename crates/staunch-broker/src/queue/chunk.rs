@@ -58,6 +58,8 @@ struct Rare {
     raised: u64,
     /// Messages that expire.
     expiring: u64,
+    /// Messages that came as redelivered ones ([`Arrival::redelivered`]).
+    came_redelivered: u64,
     /// What the expiry index says of this chunk.
     indexed_at: Option<UnixMillis>,
     expiries: [UnixMillis; SLOT_COUNT],
@@ -151,6 +153,10 @@ impl Chunk {
     /// What is rare of the message that was just put there.
     #[cold]
     pub(super) fn put_rare(&mut self, bit: u32, arrival: &Arrival, level: u8) {
+        if arrival.redelivered {
+            self.redelivered |= 1 << bit;
+            self.rare_mut().came_redelivered |= 1 << bit;
+        }
         let rare = self.rare_mut();
         if let Some(at) = arrival.expires_at {
             rare.expiring |= 1 << bit;
@@ -175,7 +181,13 @@ impl Chunk {
             priority: self
                 .rare_with(bit, |rare| rare.raised)
                 .map_or(0, |rare| rare.priorities[bit as usize]),
+            redelivered: self.came_redelivered() >> bit & 1 == 1,
         }
+    }
+
+    /// Messages that came as redelivered ones.
+    pub(super) fn came_redelivered(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.came_redelivered)
     }
 
     #[inline]
@@ -316,6 +328,7 @@ impl Chunk {
             rare.dying &= !gone;
             rare.raised &= !gone;
             rare.expiring &= !gone;
+            rare.came_redelivered &= !gone;
         }
     }
 
@@ -344,9 +357,14 @@ impl Chunk {
             "live has a body"
         );
         let Some(rare) = &self.rare else { return };
-        let masks = rare.dying | rare.raised | rare.expiring;
+        let masks = rare.dying | rare.raised | rare.expiring | rare.came_redelivered;
         assert_eq!(masks & !self.live, 0, "only the live have rare things");
         assert_eq!(rare.dying & self.ready, 0, "what is dying is not ready");
+        assert_eq!(
+            rare.came_redelivered & !self.redelivered,
+            0,
+            "what came redelivered is"
+        );
         assert!(
             bits(rare.raised).all(|bit| rare.levels[bit as usize] > 0),
             "the raised have a level"
@@ -365,6 +383,7 @@ impl Chunk {
                 dying: 0,
                 raised: 0,
                 expiring: 0,
+                came_redelivered: 0,
                 indexed_at: None,
                 expiries: [UnixMillis(0); SLOT_COUNT],
                 levels: [0; SLOT_COUNT],

@@ -91,7 +91,7 @@ impl Entries {
             Some(_) | None => self.push_chunk(number),
         };
         chunk.put(bit, arrival);
-        if arrival.expires_at.is_some() || level > 0 {
+        if arrival.has_rare(level) {
             self.push_rare(bit, arrival, level);
         }
         MessageIndex(index)
@@ -415,7 +415,7 @@ impl Entries {
             chunk.redelivered = 0;
         }
         chunk.put(bit, arrival);
-        if arrival.expires_at.is_some() || level > 0 {
+        if arrival.has_rare(level) {
             chunk.put_rare(bit, arrival, level);
         }
         self.advance_next_index(index + 1);
@@ -433,11 +433,10 @@ impl Entries {
                 .saturating_sub(chunk.number * CHUNK_LEN)
                 .min(CHUNK_LEN);
             let below = u32::try_from(below).expect("at most 64");
-            chunk.redelivered = if below == 0 {
-                0
-            } else {
-                chunk.live & mask(0, below)
-            };
+            chunk.redelivered = chunk.came_redelivered();
+            if below > 0 {
+                chunk.redelivered |= chunk.live & mask(0, below);
+            }
             bits(chunk.live).for_each(|bit| ready.add(chunk.sizes(bit)));
             if let Some(expires_at) = chunk.earliest_expiry() {
                 self.index_expiry(at, expires_at);

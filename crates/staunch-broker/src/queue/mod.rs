@@ -276,6 +276,13 @@ impl Queue {
         self.entries.chunk(position).arrival(position.bit()).meta()
     }
 
+    /// Whether the message at `index` came as a redelivered one ([`Arrival::redelivered`]).
+    pub fn came_redelivered(&self, index: MessageIndex) -> bool {
+        self.entries.position(index.0).is_some_and(|position| {
+            self.entries.chunk(position).came_redelivered() >> position.bit() & 1 == 1
+        })
+    }
+
     /// Whether [`Queue::assign_next`] would assign something.
     pub fn can_dispatch(&self) -> bool {
         self.ready.count > 0

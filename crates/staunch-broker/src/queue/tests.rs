@@ -29,6 +29,7 @@ fn arrival(body: BodyRef, size_bytes: u32) -> Arrival {
         body_size_bytes: size_bytes / 2,
         expires_at: None,
         priority: 0,
+        redelivered: false,
     }
 }
 

@@ -233,7 +233,7 @@ fn at_least_once_waits_for_a_route() {
          > a/1 bound
          tick 6
          a/1 get dead
-         > a/1 got m died expired/q*1, 0 more
+         > a/1 got m again died expired/q*1, 0 more
          a/1 queue q durable passive
          > a/1 queue: 0 ready, 0 consumers",
     );
@@ -309,5 +309,5 @@ fn a_cold_backlog_that_expires_at_once_is_moved_on_bit_by_bit() {
         ["b/1 queue: 6000 ready, 0 consumers"]
     );
     let told = script.line("b/1 get dead");
-    assert_eq!(told, ["b/1 got m1 died expired/q*1, 5999 more"]);
+    assert_eq!(told, ["b/1 got m1 again died expired/q*1, 5999 more"]);
 }

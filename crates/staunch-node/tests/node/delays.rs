@@ -55,14 +55,14 @@ fn delays_go_on_while_the_node_is_down() {
          > b/1 got nothing
          wait-ms 20
          b/1 get q no-ack
-         > b/1 got m1, 0 more
+         > b/1 got m1 again, 0 more
          wait-ms 4000
          kill
          c connect
          c open 1
          wait-ms 500
          c/1 get q no-ack
-         > c/1 got m2, 0 more
+         > c/1 got m2 again, 0 more
          tick 1
          crash 2
          d connect

@@ -149,3 +149,80 @@ fn a_passive_exchange_declare_waits_for_the_disk() {
          > b/1 exchange declared",
     );
 }
+
+/// Contract C8: a dead letter can be seen before it is on disk. A crash then takes it, but not the
+/// message it was made of, and the next one made of that is not fresh: nor are those made of it.
+#[test]
+fn a_dead_letter_that_a_crash_took_comes_again_as_redelivered() {
+    let died_twice = "died rejected/dead*1 rejected/q*1";
+    check(&format!(
+        "a connect
+         a open 1
+         a/1 queue last durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue dead durable x-dead-letter-exchange= x-dead-letter-routing-key=last
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue q durable x-dead-letter-exchange= x-dead-letter-routing-key=dead
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 consume last as l
+         > a/1 l consumes
+         a/1 consume dead as d
+         > a/1 d consumes
+         a/1 consume q as c
+         > a/1 c consumes
+         a/1 publish q m1 #1
+         > a/1 c gets m1
+         > a/1 confirmed 1..1
+         manual
+         a/1 discard m1
+         > a/1 d gets m1 died rejected/q*1
+         a/1 discard m1
+         > a/1 l gets m1 {died_twice}
+         crash 1
+         auto
+         b connect
+         b open 1
+         b/1 consume last as l
+         > b/1 l consumes
+         b/1 consume dead as d
+         > b/1 d consumes
+         b/1 consume q as c
+         > b/1 c consumes
+         > b/1 c gets m1 again
+         b/1 discard m1
+         > b/1 d gets m1 again died rejected/q*1
+         b/1 discard m1
+         > b/1 l gets m1 again {died_twice}
+         b/1 ack m1
+         b/1 publish q m2
+         > b/1 c gets m2
+         b/1 discard m2
+         > b/1 d gets m2 died rejected/q*1"
+    ));
+}
+
+/// That a message came as a redelivered one is kept in its segment, and by the restarts after.
+#[test]
+fn what_came_as_redelivered_stays_so() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue dead durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue q durable x-message-ttl=50 x-dead-letter-exchange= x-dead-letter-routing-key=dead
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1 #1
+         > a/1 confirmed 1..1
+         kill
+         wait-ms 50
+         kill
+         b connect
+         b open 1
+         b/1 publish dead m2 #1
+         > b/1 confirmed 1..1
+         b/1 get dead no-ack
+         > b/1 got m1 again died expired/q*1, 1 more
+         b/1 get dead no-ack
+         > b/1 got m2, 0 more",
+    );
+}

@@ -13,7 +13,7 @@ use crate::{
 /// on disk and went with the tail; a message never moves. Dead letters come from several queues,
 /// and after a crash perhaps once more.
 pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
-    let graves = index.ids_of_graves(history);
+    let graves = index.graves(history);
     let mut place_of = BTreeMap::new();
     let mut holder_of = BTreeMap::new();
     for (_, fact) in history.iter() {
@@ -25,7 +25,7 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
                 ..
             } => {
                 let place = *place_of.entry((*queue_id, *id)).or_insert(*index);
-                if place != *index && !graves.contains(queue_id) {
+                if place != *index && !graves.contains_key(queue_id) {
                     let text = format_args!(
                         "message {} is at {place} and {index} of queue id {queue_id}",
                         id.0

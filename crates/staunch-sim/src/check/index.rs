@@ -1,6 +1,6 @@
 //! The history by message, by delivery and by removal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::history::{
     ChannelKey, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind, Settlement,
@@ -88,16 +88,15 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// Ids under which the node knows queues that get the dead letters of others: a message may be
-    /// in them several times.
-    pub fn ids_of_graves(&self, history: &History) -> BTreeSet<u64> {
+    /// Queues that get the dead letters of others, by the id under which the node knows them: a
+    /// message may be in them several times.
+    pub fn graves(&self, history: &History) -> BTreeMap<u64, QueueRef> {
         let received = self.deliveries.values().filter_map(|delivery| {
             let (_, queue) = delivery.received?;
             Some((delivery.queue_id, queue))
         });
         received
             .filter(|(_, queue)| history.queues[queue.0].gets_dead_letters)
-            .map(|(id, _)| id)
             .collect()
     }
 

@@ -1,24 +1,24 @@
 //! `redelivered=0` promises that the message was never sent to anyone, also across crashes (C8).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     check::{Kind, Violation, flag, index::Index},
-    history::{Fact, History, MessageId},
+    history::{Fact, History, MessageId, QueueRef},
 };
 
 /// Flags `DupUnflagged`.
 ///
 /// Emissions count, not receptions: the bytes of the first delivery may arrive after those of
-/// the second when the first consumer reads slowly. A dead letter that a crash took, because it
-/// was handed out before it was on disk, is published once more, and is a new one then.
+/// the second when the first consumer reads slowly. A message can be several times in a queue that
+/// gets dead letters, once for every queue it was routed to from which it can get there: each
+/// place counts for itself, and a crash may take a dead letter and put it into another place, but
+/// there are never more fresh ones than that.
 pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
-    let graves = known.ids_of_graves(history);
+    let graves = known.graves(history);
     let mut sent: BTreeSet<(u64, MessageId, Option<u64>)> = BTreeSet::new();
+    let mut fresh_counts: BTreeMap<(u64, MessageId), usize> = BTreeMap::new();
     for (_, fact) in history.iter() {
-        if matches!(fact, Fact::Crash) {
-            sent.retain(|(_, _, place)| place.is_none());
-        }
         let Fact::Emitted {
             queue_id,
             id,
@@ -29,9 +29,16 @@ pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
         else {
             continue;
         };
-        // Of a message that can be in a queue several times each place counts for itself.
-        let place = graves.contains(queue_id).then_some(*index);
-        if !sent.insert((*queue_id, *id, place)) && !redelivered {
+        let grave = graves.get(queue_id);
+        let mut is_wrong = !sent.insert((*queue_id, *id, grave.map(|_| *index))) && !redelivered;
+        if let Some(grave) = grave
+            && !redelivered
+        {
+            let count = fresh_counts.entry((*queue_id, *id)).or_default();
+            *count += 1;
+            is_wrong |= *count > ways(history, known, *id, *grave);
+        }
+        if is_wrong {
             let text = format_args!(
                 "message {} at index {index} of queue id {queue_id} was sent before, but flagged \
                  as fresh",
@@ -40,4 +47,14 @@ pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
             flag(out, Kind::DupUnflagged, text);
         }
     }
+}
+
+/// Queues the message may have been routed to that are `grave` or lead there.
+fn ways(history: &History, known: &Index<'_>, id: MessageId, grave: QueueRef) -> usize {
+    let Some(message) = known.messages.get(&id) else {
+        return 1;
+    };
+    let routed: BTreeSet<QueueRef> = message.must.iter().chain(message.may).copied().collect();
+    let leads = |queue: &&QueueRef| history.line_of_death(**queue).any(|at| at == grave);
+    routed.iter().filter(leads).count().max(1)
 }

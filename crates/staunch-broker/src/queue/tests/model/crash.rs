@@ -62,7 +62,7 @@ impl World {
             let Arrival {
                 body, size_bytes, ..
             } = *arrival;
-            let arrival = Arrival::from_meta(body, size_bytes, arrival.meta());
+            let arrival = Arrival::from_meta(body, size_bytes, arrival.meta()).unwrap();
             queue.restore_message(*index, arrival);
             let again = queue.restore_message(*index, arrival);
             assert_ne!(again, Restored::Live, "each message is found once");
