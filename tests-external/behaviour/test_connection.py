@@ -123,7 +123,7 @@ def test_unknown_vhost(broker):
     [
         (
             {"frame_max": 1024},
-            "NOT_ALLOWED - negotiated frame_max = 1024 is lower than the minimum allowed value (8192)",
+            "NOT_ALLOWED - negotiated frame_max = 1024 is lower than the minimum allowed value (4096)",
         ),
         (
             {"frame_max": 200000},

@@ -122,12 +122,12 @@ def test_immediate_is_not_implemented(channel, queue):
     assert channel.connection.connection_close() == (540, "NOT_IMPLEMENTED - immediate=true")
 
 
-# Around the room that one body frame has when frame_max is 8192, and around one and two frames of
-# the usual 131072.
-SIZES = [0, 1, 8183, 8184, 8185, 16368, 16369, 131063, 131064, 131065, 262129, MIB]
+# Around the room that one body frame has when frame_max is 4096 or 8192, and around one and two
+# frames of the usual 131072.
+SIZES = [0, 1, 4087, 4088, 4089, 8183, 8184, 8185, 16368, 16369, 131063, 131064, 131065, 262129, MIB]
 
 
-@pytest.mark.parametrize("frame_max", [8192, 131072])
+@pytest.mark.parametrize("frame_max", [4096, 8192, 131072])
 @pytest.mark.parametrize("size", SIZES)
 def test_bodies(broker, queue, size, frame_max):
     channel = broker.connect(frame_max=frame_max).channel()

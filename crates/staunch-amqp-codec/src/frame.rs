@@ -18,8 +18,8 @@ pub const FRAME_HEADER_BYTES: usize = 7;
 /// Bytes around a payload: what `frame_max` includes and the payload size does not.
 pub const FRAME_OVERHEAD_BYTES: u32 = 8;
 
-/// The least `frame_max` that may be negotiated (RabbitMQ since 4.1).
-pub const FRAME_MIN_SIZE_BYTES: u32 = 8_192;
+/// The least `frame_max` that may be negotiated (AMQP 0-9-1, frame-min-size).
+pub const FRAME_MIN_SIZE_BYTES: u32 = 4_096;
 
 /// The limit on payloads when `frame_max` is 0, "no limit": no message is larger.
 pub const PAYLOAD_BYTES_MAX: u32 = 512 << 20;

@@ -7,6 +7,11 @@ use staunch_types::message::BODY_SIZE_BYTES_MAX;
 
 use crate::sasl::Mechanism;
 
+/// RabbitMQ's since 4.1: room for client properties and tokens before tuning.
+const INITIAL_FRAME_MAX: u32 = 8_192;
+
+const _: () = assert!(INITIAL_FRAME_MAX >= FRAME_MIN_SIZE_BYTES);
+
 /// Shared by all connections of a listener.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -54,7 +59,7 @@ impl Default for Config {
             copyright: "Copyright the Staunch authors".to_owned(),
             information: "Licensed under the Apache License 2.0".to_owned(),
             mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
-            initial_frame_max: FRAME_MIN_SIZE_BYTES,
+            initial_frame_max: INITIAL_FRAME_MAX,
             frame_max: 131_072,
             channel_max: 2_047,
             heartbeat: Duration::from_mins(1),

@@ -156,8 +156,8 @@ fn tuning_stays_within_the_limits() {
     };
     check(
         1,
-        4096,
-        "frame_max = 4096 is lower than the minimum allowed value (8192)",
+        4095,
+        "frame_max = 4095 is lower than the minimum allowed value (4096)",
     );
     check(
         1,
@@ -173,6 +173,39 @@ fn tuning_stays_within_the_limits() {
         2048,
         8192,
         "channel_max = 2048 is higher than the maximum allowed value (2047)",
+    );
+}
+
+/// amqplib before 0.10.6 asks for it, and nothing else of it is old.
+#[test]
+fn the_smallest_frames_of_the_specification_are_enough() {
+    let mut bench = tuning();
+    bench.method(
+        0,
+        ConnectionTuneOk {
+            channel_max: 1,
+            frame_max: 4096,
+            heartbeat: 0,
+        },
+    );
+    bench.method(0, open_vhost());
+    bench.event(Event::VhostOpened);
+    bench.open_channel(1);
+    bench.method(1, consume("tag"));
+    bench.reply(Reply::Consuming {
+        consumer: ConsumerKey(7),
+        consumer_timeout: None,
+    });
+    bench.output();
+    bench.event(Event::Delivery(Delivery {
+        channel: ChannelNumber(1),
+        message: Message::copied(b"x", b"key", b"\0\0", &[b'b'; 4_089]),
+        ..delivery(0)
+    }));
+    let output = bench.output();
+    assert!(
+        output.ends_with("1 header 4089\n1 body 4088\n1 body 1\n"),
+        "{output}"
     );
 }
 

@@ -19,9 +19,8 @@ use super::{
 /// Largest message that may be allowed: with its properties it must fit in one file of the log.
 const MESSAGE_SIZE_BYTES_MAX: u64 = 63 << 20;
 
-/// A frame never exceeds this before tuning, so no smaller limit can be agreed on
-/// (AMQP 0-9-1, section 4.2.3: frame-min-size).
-pub const FRAME_SIZE_BYTES_MIN: u32 = 8192;
+/// No client has to agree on less (AMQP 0-9-1, frame-min-size).
+pub const FRAME_SIZE_BYTES_MIN: u32 = 4096;
 
 /// What the table says about one setting.
 #[derive(Clone, Copy, Debug)]

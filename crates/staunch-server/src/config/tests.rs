@@ -138,7 +138,7 @@ fn contradictions_name_their_setting() {
     check_errors(
         &sources("frame_max = 100\n", &[], &[("heartbeat", "1500ms")]),
         "flag --heartbeat: heartbeat: must be whole seconds, at most 65535\n\
-         staunch.toml:1:13: frame_max: must be 0 or at least 8192\n \
+         staunch.toml:1:13: frame_max: must be 0 or at least 4096\n \
          1 | frame_max = 100\n   |             ^",
     );
 }
