@@ -15,6 +15,7 @@ use staunch_types::{ChannelNumber, Request};
 use crate::{
     connection::{Connection, State},
     error::{Fault, MethodId, ReplyCode, Scope},
+    pending::Awaited,
 };
 
 /// How long a peer may take for `connection.close-ok`.
@@ -89,13 +90,19 @@ impl Connection {
         }
     }
 
-    /// Closes what the fault's code says: the channel, or the connection.
-    pub(crate) fn handle_mistake(&mut self, channel: u16, fault: &Fault) {
+    /// Closes what the fault's code says: the channel, behind the refusal, if any, of what was
+    /// published on it before, or the connection.
+    pub(crate) fn handle_mistake(&mut self, channel: u16, fault: Fault) {
         match fault.code.scope() {
             Scope::Channel if channel != 0 && self.state == State::Running => {
-                self.fail_channel(ChannelNumber(channel), fault);
+                let number = ChannelNumber(channel);
+                if self.open_channel(number).may_be_refused {
+                    self.catch_up(number, Awaited::Mistake { fault });
+                } else {
+                    self.fail_channel(number, &fault);
+                }
             }
-            Scope::Channel | Scope::Connection => self.fail_connection(fault),
+            Scope::Channel | Scope::Connection => self.fail_connection(&fault),
         }
     }
 

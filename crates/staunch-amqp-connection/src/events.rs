@@ -238,6 +238,8 @@ impl Connection {
         self.open_channel(number).may_be_refused = false;
         match (awaited, reply) {
             (Awaited::Synced { answer }, Reply::Synced) => self.output.method(number.0, *answer),
+            (Awaited::Mistake { fault }, Reply::Synced) => self.fail_channel(number, &fault),
+            (Awaited::Close, Reply::Synced) => self.close_channel_for_client(number),
             (Awaited::Cancelled { tag }, Reply::Synced) => {
                 let consumer_tag = short(&tag);
                 self.write_if(write, number, BasicCancelOk { consumer_tag });
@@ -371,8 +373,18 @@ impl Connection {
             return;
         }
         let fault = refusal::fault(operation, refusal);
+        let pending = self.pending.as_ref();
+        let is_closing = pending.is_some_and(|pending| {
+            pending.channel == number && matches!(pending.awaited, Awaited::Close)
+        });
         match fault.code.scope() {
-            Scope::Channel => self.fail_channel(number, &fault),
+            Scope::Channel => {
+                self.fail_channel(number, &fault);
+                if is_closing {
+                    // The client's own close crossed with this one.
+                    self.output.method(number.0, ChannelCloseOk);
+                }
+            }
             Scope::Connection => self.fail_connection(&fault),
         }
     }

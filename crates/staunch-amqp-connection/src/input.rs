@@ -66,7 +66,7 @@ impl Connection {
                     Ok(Taken::Yes) => Some(size),
                     Ok(Taken::No) => None,
                     Err((error, method)) => {
-                        self.handle_mistake(channel, &error.into_fault(method));
+                        self.handle_mistake(channel, error.into_fault(method));
                         Some(size)
                     }
                 }

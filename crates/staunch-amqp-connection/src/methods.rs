@@ -182,7 +182,7 @@ impl Connection {
     ) -> Result<(), PeerError> {
         match method {
             Method::ChannelOpen(_) => return Err(PeerError::ChannelOpenTwice),
-            Method::ChannelClose(_) => self.close_channel_for_client(number),
+            Method::ChannelClose(_) => self.take_close(number),
             // An answer to a close that was never sent; harmless.
             Method::ChannelCloseOk(_) => {}
             Method::ChannelFlow(flow) if flow.active => {
@@ -360,9 +360,23 @@ impl Connection {
         if !self.open_channel(number).may_be_refused {
             return self.output.method(number.0, method);
         }
-        self.requests.push(Request::Sync { channel: number });
         let answer = Box::new(method.into());
-        self.await_reply(number, WriteReply::Yes, Awaited::Synced { answer });
+        self.catch_up(number, Awaited::Synced { answer });
+    }
+
+    /// Lets the node say what is to be said of earlier publishes; then comes `next`.
+    pub(crate) fn catch_up(&mut self, number: ChannelNumber, next: Awaited) {
+        self.requests.push(Request::Sync { channel: number });
+        self.await_reply(number, WriteReply::Yes, next);
+    }
+
+    /// `channel.close`, behind the refusal, if any, of what the channel published before.
+    fn take_close(&mut self, number: ChannelNumber) {
+        if self.open_channel(number).may_be_refused {
+            self.catch_up(number, Awaited::Close);
+        } else {
+            self.close_channel_for_client(number);
+        }
     }
 
     /// Remembers what was asked; reading stops until the answer is there.

@@ -3,6 +3,8 @@
 use staunch_amqp_codec::methods::Method;
 use staunch_types::{ChannelNumber, Name};
 
+use crate::error::Fault;
+
 /// A request that was sent and how its answer is to be written.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -60,4 +62,10 @@ pub(crate) enum Awaited {
     Synced {
         answer: Box<Method<'static>>,
     },
+    /// The same, before the channel is closed for a mistake found here.
+    Mistake {
+        fault: Fault,
+    },
+    /// The same, before it is closed for the client.
+    Close,
 }

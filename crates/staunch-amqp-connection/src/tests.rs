@@ -9,6 +9,7 @@ mod consumers;
 mod handshake;
 mod hostile;
 mod limits;
+mod order;
 mod publishes;
 mod replies;
 mod sasl;

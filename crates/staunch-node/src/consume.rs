@@ -26,6 +26,7 @@ impl Node {
             Ok(entry) => entry.id,
             Err(refusal) => return self.refuse(session, channel, Operation::Consume, refusal),
         };
+        self.dispatch_now(id);
         match self.add_consumer(session, id, consume, vhost) {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
             Ok(consumer) => {

@@ -252,6 +252,7 @@ impl Node {
                 return self.refuse(session, channel, Operation::PurgeQueue, refusal);
             }
         };
+        self.dispatch_now(id);
         let slot = self
             .queues
             .get_mut(id)
@@ -276,11 +277,13 @@ impl Node {
             return;
         };
         let operation = Operation::DeleteQueue;
-        let count = match self.catalog.check_queue(&vhost, name, connection) {
-            Ok(entry) => {
+        let found = self.catalog.check_queue(&vhost, name, connection);
+        let count = match found.map(|entry| entry.id) {
+            Ok(id) => {
+                self.dispatch_now(id);
                 let slot = self
                     .queues
-                    .get(entry.id)
+                    .get(id)
                     .expect("the catalog and the table agree");
                 let checked = check_kind(slot, conditions);
                 let checked = checked.and_then(|()| check_conditions(slot, conditions));

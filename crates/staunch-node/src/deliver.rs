@@ -71,33 +71,42 @@ impl Fetches {
 impl Node {
     /// Hands out what can be handed out, queue by queue.
     pub(crate) fn dispatch_dirty(&mut self) {
-        for id in std::mem::take(&mut self.dirty) {
-            let Some(mut slot) = self.queues.take(id) else {
-                continue;
-            };
-            slot.is_dirty = false;
-            // The next tick looks whether it has become idle.
-            if !slot.is_active {
-                slot.is_active = true;
-                self.active.push(id);
+        for session in std::mem::take(&mut self.relieved) {
+            for queue in self.sessions.end_relief(session, &self.consumers) {
+                self.serve_if_dirty(queue);
             }
-            self.serve(&mut slot);
-            self.queues.put(slot);
+        }
+        for id in std::mem::take(&mut self.dirty) {
+            self.serve_if_dirty(id);
         }
     }
 
-    /// Hands out what a queue owes its consumers for what came before in this drain: the next
-    /// request takes one of them away.
+    /// Does what a queue owes for what came before in this drain: the next request changes who
+    /// gets its messages, or takes them away, and nobody is to see that take effect first.
     pub(crate) fn dispatch_now(&mut self, id: QueueId) {
-        if !self.queues.get(id).is_some_and(|slot| slot.is_dirty) {
+        if self.queues.get(id).is_some_and(|slot| slot.is_dirty) {
+            self.log_settlements();
+            self.seal_for_use();
+            self.serve_if_dirty(id);
+        }
+    }
+
+    /// Serves a queue unless that has been done since it was put on the list.
+    fn serve_if_dirty(&mut self, id: QueueId) {
+        if self.queues.get(id).is_none_or(|slot| !slot.is_dirty) {
             return;
         }
-        self.log_settlements();
-        self.seal_for_use();
-        if let Some(mut slot) = self.queues.take(id) {
-            self.serve(&mut slot);
-            self.queues.put(slot);
+        let Some(mut slot) = self.queues.take(id) else {
+            return;
+        };
+        slot.is_dirty = false;
+        // The next tick looks whether it has become idle.
+        if !slot.is_active {
+            slot.is_active = true;
+            self.active.push(id);
         }
+        self.serve(&mut slot);
+        self.queues.put(slot);
     }
 
     /// Lets a queue do what is due. What is over time goes before anything is handed out. What
@@ -280,12 +289,14 @@ impl Node {
                 .sessions
                 .channel_mut(consumer.session, consumer.channel)
         {
-            is_blocked |= channel.count_unsettled(assignment.consumer);
+            is_blocked |= channel.count_unsettled();
         }
         self.sessions
             .push(consumer.session, Event::Delivery(delivery));
         self.note_assigned(slot, assignment);
         if is_blocked {
+            self.sessions
+                .end_turn(consumer.session, consumer.channel, assignment.consumer);
             self.apply_blocks(consumer.session, Some(slot));
         }
     }
@@ -356,7 +367,7 @@ impl Node {
         let mut changes = Vec::new();
         for (number, channel) in &found.channels {
             let is_blocked = found.is_blocked(*number);
-            changes.extend(channel.in_turn().map(|key| (key, is_blocked)));
+            changes.extend(channel.consumers.iter().map(|key| (*key, is_blocked)));
         }
         for (key, is_blocked) in changes {
             let Some(consumer) = self.consumers.get(key) else {
@@ -380,9 +391,12 @@ impl Node {
         }
     }
 
-    /// Lets the session's consumers go on as far as their channels allow.
+    /// Lets the session's consumers go on as far as their channels allow, in turn.
     pub(crate) fn unblock_session(&mut self, session: SessionSlot) {
         self.apply_blocks(session, None);
+        if self.sessions.begin_relief(session) {
+            self.relieved.push(session);
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Node {
     pub(crate) last_sealed: ChunkId,
     /// Queues with something to hand out or to reserve.
     pub(crate) dirty: Vec<QueueId>,
+    /// Sessions that can take more again, whose queues are served in turn.
+    pub(crate) relieved: Vec<SessionSlot>,
     /// Queues with settlements that are not in the log yet.
     pub(crate) unlogged: Vec<QueueId>,
     /// Queues used since the last tick, to be looked at when they may be idle.
@@ -123,6 +125,7 @@ impl Node {
             unwritten_since: None,
             last_sealed: ChunkId::default(),
             dirty: Vec::new(),
+            relieved: Vec::new(),
             unlogged: Vec::new(),
             active: Vec::new(),
             fetches: Fetches::default(),

@@ -9,6 +9,7 @@ use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Event, Name, Publi
 
 use crate::{
     access::Epoch,
+    consumers::Consumers,
     login::{Candidate, Client},
     replies::ReplyConsumer,
     tx::Transaction,
@@ -46,6 +47,10 @@ pub(crate) struct Session {
     pub(crate) outbound_size_bytes: u64,
     /// Over the limit: its consumers are blocked.
     pub(crate) is_congested: bool,
+    /// The channel of the delivery that filled it, or one of its channels, the last time.
+    pub(crate) channel_last: Option<ChannelNumber>,
+    /// In the node's list of sessions that can take more again.
+    pub(crate) is_relieved: bool,
     /// A queue it has published to whose consumers lag behind.
     pub(crate) lagging: Option<QueueId>,
 }
@@ -69,7 +74,8 @@ pub(crate) struct Channel {
     pub(crate) unsettled_count: u32,
     /// The shared limit is reached: its consumers are blocked.
     pub(crate) is_full: bool,
-    /// Who took the last of the room: when there is some again, the others come first.
+    /// Who took the last of its room, or of its connection's: when there is some again, the others
+    /// come first.
     pub(crate) filled_by: Option<ConsumerKey>,
     /// Something was refused: everything but `CloseChannel` is ignored.
     pub(crate) is_refused: bool,
@@ -89,8 +95,20 @@ impl Session {
             is_touched: false,
             outbound_size_bytes: 0,
             is_congested: false,
+            channel_last: None,
+            is_relieved: false,
             lagging: None,
         }
+    }
+
+    /// The queues of its consumers. Behind the channel whose turn ended last comes the next one,
+    /// and so it is with the consumers of each channel.
+    fn queues_in_turn(&self, consumers: &Consumers) -> impl Iterator<Item = QueueId> {
+        let channels = in_turn(self.channel_last, |range| self.channels.range(range));
+        let keys = channels.flat_map(|(_, channel)| {
+            in_turn(channel.filled_by, |range| channel.consumers.range(range))
+        });
+        keys.filter_map(|key| Some(consumers.get(*key)?.queue))
     }
 
     /// Whether consumers on `channel` must wait.
@@ -101,6 +119,16 @@ impl Session {
                 .get(&channel)
                 .is_some_and(|channel| channel.is_full)
     }
+}
+
+/// Everything of an ordered collection, given by its ranges, beginning behind `last`.
+fn in_turn<K: Copy, I: Iterator>(
+    last: Option<K>,
+    range: impl Fn((Bound<K>, Bound<K>)) -> I,
+) -> impl Iterator<Item = I::Item> {
+    let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+    let upto = last.map(|last| range((Bound::Unbounded, Bound::Included(last))));
+    range((behind, Bound::Unbounded)).chain(upto.into_iter().flatten())
 }
 
 /// The node's sessions by slot, with those that have events to hand over.
@@ -143,6 +171,37 @@ impl Sessions {
         channel: ChannelNumber,
     ) -> Option<&mut Channel> {
         self.get_mut(slot)?.channels.get_mut(&channel)
+    }
+
+    /// A delivery to this consumer was the last that its channel or its connection could take.
+    pub(crate) fn end_turn(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelNumber,
+        consumer: ConsumerKey,
+    ) {
+        let Some(session) = self.get_mut(slot) else {
+            return;
+        };
+        session.channel_last = Some(channel);
+        if let Some(open) = session.channels.get_mut(&channel) {
+            open.filled_by = Some(consumer);
+        }
+    }
+
+    /// Notes that a session can take more again; true if that was not noted before.
+    pub(crate) fn begin_relief(&mut self, slot: SessionSlot) -> bool {
+        self.get_mut(slot)
+            .is_some_and(|session| !std::mem::replace(&mut session.is_relieved, true))
+    }
+
+    /// The queues that a relieved session consumes from, in the order in which they are served.
+    pub(crate) fn end_relief(&mut self, slot: SessionSlot, consumers: &Consumers) -> Vec<QueueId> {
+        let Some(session) = self.get_mut(slot) else {
+            return Vec::new();
+        };
+        session.is_relieved = false;
+        session.queues_in_turn(consumers).collect()
     }
 
     /// Ends a session; its events not yet handed over are returned.
@@ -245,24 +304,12 @@ impl Sessions {
 
 impl Channel {
     /// Counts a delivery that awaits settlement; true when this filled the channel.
-    pub(crate) fn count_unsettled(&mut self, consumer: ConsumerKey) -> bool {
+    pub(crate) fn count_unsettled(&mut self) -> bool {
         self.unsettled_count += 1;
         let fills = self.prefetch > 0 && self.unsettled_count >= u32::from(self.prefetch);
         let newly = fills && !self.is_full;
         self.is_full |= fills;
-        if newly {
-            self.filled_by = Some(consumer);
-        }
         newly
-    }
-
-    /// The consumers in the order in which they may take what room there is.
-    pub(crate) fn in_turn(&self) -> impl Iterator<Item = ConsumerKey> {
-        let last = self.filled_by.unwrap_or(ConsumerKey(u32::MAX));
-        let next = self
-            .consumers
-            .range((Bound::Excluded(last), Bound::Unbounded));
-        next.chain(self.consumers.range(..=last)).copied()
     }
 
     /// Recomputes fullness after the limit or the count changed; true when room came to be.

@@ -34,9 +34,8 @@ impl Node {
             .settle(consumer, first, count, outcome, now, &mut departed)
             .expect("a connection settles only what its channel holds");
         self.leave(queue, departed, outcome == Outcome::Requeue);
-        // Room that came to be on the channel may be another queue's turn.
-        self.count_settled(session, channel, consumer, settled);
         self.mark_dirty(queue);
+        self.count_settled(session, channel, consumer, settled);
     }
 
     /// Messages have left their places in a queue, or were given back to it.

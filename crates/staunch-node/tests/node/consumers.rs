@@ -77,61 +77,6 @@ fn the_prefetch_of_consumers_that_run_may_change() {
 }
 
 #[test]
-fn queues_take_turns_under_a_channel_limit() {
-    check(
-        "a connect
-         a open 1
-         a/1 queue p
-         > a/1 queue: 0 ready, 0 consumers
-         a/1 queue q
-         > a/1 queue: 0 ready, 0 consumers
-         a/1 queue r
-         > a/1 queue: 0 ready, 0 consumers
-         a/1 publish p p1..p3
-         a/1 publish q q1..q3
-         a/1 publish r r1..r3
-         a/1 limit 1
-         a/1 consume p as c
-         > a/1 c consumes
-         > a/1 c gets p1
-         a/1 consume q as d
-         > a/1 d consumes
-         a/1 consume r as e
-         > a/1 e consumes
-         a/1 ack p1
-         > a/1 d gets q1
-         a/1 ack q1
-         > a/1 e gets r1
-         a/1 ack r1
-         > a/1 c gets p2",
-    );
-}
-
-#[test]
-fn what_came_before_a_cancel_goes_to_the_consumer_that_is_cancelled() {
-    let mut script = Script::new(roomy());
-    script.check(
-        "a connect
-         a open 1
-         a/1 queue q
-         > a/1 queue: 0 ready, 0 consumers
-         a/1 consume q as low priority=-1 no-ack
-         > a/1 low consumes
-         a/1 consume q as high priority=1 no-ack
-         > a/1 high consumes",
-    );
-    let together = ["publish q m1..m2", "cancel high", "publish q m3"];
-    let told = script.together("a/1", &together);
-    let expected = [
-        "high gets m1",
-        "high gets m2",
-        "high cancelled",
-        "low gets m3",
-    ];
-    assert_eq!(told, expected.map(|told| format!("a/1 {told}")));
-}
-
-#[test]
 fn a_channel_limit_spans_queues() {
     check(
         "a connect

@@ -19,6 +19,7 @@ mod gets;
 mod journal;
 mod limits;
 mod login;
+mod order;
 mod redelivery;
 mod replies;
 mod script;

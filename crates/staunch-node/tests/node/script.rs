@@ -14,6 +14,7 @@
 //! a/1 consume q as c prefetch=2  a/1 cancel c                   a/1 limit 5
 //! a/1 ack m1                     a/1 requeue m1 m2              a/1 close
 //! a/1 tx                         a/1 commit m1 m2               a/1 rollback
+//! a/1 sync                       a/1 publish q m1 + cancel c    (in one drain)
 //! a/1 replies as r               a/1 publish q m1 asks          a/1 answer m1 r1
 //! a/1 publish q m1 CC=r,s BCC=t  a/1 publish q m1 by=guest      a/1 queue q dlx=x
 //! write · background · fetch     manual · auto · disk · tick 3  crash 5 · kill · stop
@@ -146,24 +147,6 @@ impl Script {
         told
     }
 
-    /// Runs what a client says on a channel in one piece; what the clients are told.
-    pub(crate) fn together(&mut self, who: &str, lines: &[&str]) -> Vec<String> {
-        let (who, channel) = who.split_once('/').expect("a client and a channel");
-        let channel = ChannelNumber(channel.parse().unwrap());
-        let client = self.connections.get_mut(who);
-        let client = client.expect("the client is connected");
-        let (id, padding) = (client.id, self.padding);
-        let mut requests = Vec::new();
-        for line in lines {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            requests.extend(client.requests(channel, &words, padding));
-        }
-        self.world.requests(id, requests);
-        let mut told = Vec::new();
-        self.settle_down(&mut told);
-        told
-    }
-
     /// The id of a client's connection.
     pub(crate) fn id_of(&self, who: &str) -> u64 {
         self.connections[who].id
@@ -261,7 +244,9 @@ impl Script {
             .get_mut(who)
             .expect("the client is connected");
         let id = client.id;
-        let requests = client.requests(channel, words, self.padding);
+        let parts = words.split(|word| *word == "+");
+        let requests = parts.flat_map(|words| client.requests(channel, words, self.padding));
+        let requests = requests.collect();
         self.world.requests(id, requests);
     }
 
@@ -393,6 +378,7 @@ impl Client {
     ) -> Vec<Request> {
         match words {
             ["tx"] => vec![Request::SelectTx { channel }],
+            ["sync"] => vec![Request::Sync { channel }],
             ["rollback"] => vec![Request::Rollback { channel }],
             ["commit", bodies @ ..] => {
                 let settles = self.settles(channel, Outcome::Ack, bodies);
