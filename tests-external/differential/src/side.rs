@@ -527,8 +527,9 @@ impl Side {
                 channel.is_confirming = true;
                 channel.published = 0;
             }
-            AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => {
-                let key = format!("{} cancelled", self.key(index));
+            // In any order, when a queue goes that several consume from.
+            AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)) => {
+                let key = format!("{} cancelled {}", self.key(index), cancel.consumer_tag);
                 return self.note(&key, text);
             }
             _ => {}

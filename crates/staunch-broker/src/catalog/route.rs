@@ -144,12 +144,14 @@ impl Catalog {
         envelope: &Envelope<'_>,
         out: &mut Route,
     ) -> Result<(), Refusal> {
-        let by_name = |key: &[u8]| self.queues.by_name(vhost, key).map(|entry| entry.id);
         out.is_cacheable = true;
-        out.queues.extend(by_name(envelope.routing_key));
+        if let Some(entry) = self.queues.by_name(vhost, envelope.routing_key) {
+            out.queues.push(entry.id);
+        }
         if !envelope.more_keys.is_empty() {
-            let more = envelope.more_keys.iter().filter_map(|key| by_name(key));
-            out.queues.extend(more);
+            let by_name = |key: &&[u8]| self.queues.by_name(vhost, key).map(|entry| entry.id);
+            out.queues
+                .extend(envelope.more_keys.iter().filter_map(by_name));
             sort_once(&mut out.queues);
         }
         if out.queues.is_empty() {
@@ -218,18 +220,12 @@ impl<'a> Journey<'a> {
     }
 
     /// Asks the exchanges that the first one led to.
-    fn finish(mut self) {
+    fn finish(&mut self) {
         if !self.matches.exchanges.is_empty() {
-            follow_exchanges(&mut self);
+            follow_exchanges(self);
         }
-        let Journey {
-            matches,
-            delayed: _,
-            is_cacheable,
-            ..
-        } = self;
-        *is_cacheable = matches.is_cacheable;
-        sort_once(matches.queues);
+        *self.is_cacheable = self.matches.is_cacheable;
+        sort_once(self.matches.queues);
     }
 
     fn ask(&mut self, exchange: &Exchange) {

@@ -44,6 +44,7 @@ pub struct Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     /// Of a message without further routing keys.
+    #[inline]
     pub fn of(message: &'a Message) -> Self {
         Self {
             exchange: message.exchange(),
@@ -51,11 +52,6 @@ impl<'a> Envelope<'a> {
             more_keys: &[],
             properties: message.properties(),
         }
-    }
-
-    /// All its routing keys.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
-        std::iter::once(self.routing_key).chain(self.more_keys.iter().copied())
     }
 }
 
@@ -178,15 +174,18 @@ impl Router {
     pub(crate) fn route(&self, envelope: &Envelope<'_>, matches: &mut Matches<'_>) {
         match self {
             Self::Direct(table) => {
-                for key in envelope.keys() {
+                let mut route = |key: &[u8]| {
                     if let Some(targets) = table.get(key) {
                         targets.collect(matches);
                     }
-                }
+                };
+                route(envelope.routing_key);
+                envelope.more_keys.iter().copied().for_each(route);
             }
             Self::Fanout(targets) => targets.collect(matches),
             Self::Topic(topic) => {
-                for key in envelope.keys() {
+                topic.route(envelope.routing_key, matches);
+                for key in envelope.more_keys {
                     topic.route(key, matches);
                 }
             }
