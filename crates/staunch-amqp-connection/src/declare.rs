@@ -166,6 +166,7 @@ impl Connection {
         self.requests.push(Request::Consume(Consume {
             channel: number,
             queue,
+            tag: tag.clone(),
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             prefetch,

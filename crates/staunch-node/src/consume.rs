@@ -9,7 +9,7 @@ use staunch_types::{
 };
 
 use crate::{
-    consumers::{Consumer, ConsumerKind},
+    consumers::{Consumer, ConsumerKind, Label},
     node::Node,
     queues::QueueSlot,
     session::SessionSlot,
@@ -30,6 +30,9 @@ impl Node {
         match self.add_consumer(session, id, consume, vhost) {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
             Ok(consumer) => {
+                let (tag, queue) = (consume.tag.clone(), consume.queue.clone());
+                self.consumers.label(consumer, Label { tag, queue });
+                self.notify_consumer(session, consume);
                 let settings = self.queues.get(id).map(|slot| &slot.settings);
                 let millis = settings.and_then(|settings| settings.consumer_timeout_millis);
                 let reply = Reply::Consuming {
@@ -149,6 +152,7 @@ impl Node {
         }
         consumer.kind = ConsumerKind::Cancelled;
         let (queue, unsettled_count) = (consumer.queue, consumer.unsettled_count);
+        self.notify_consumer_gone(key);
         if unsettled_count == 0 {
             self.consumers.remove(key);
             if let Some(open) = self.sessions.channel_mut(session, channel) {
@@ -180,6 +184,7 @@ impl Node {
             ..
         } = *consumer;
         consumer.kind = ConsumerKind::Cancelled;
+        self.notify_consumer_gone(key);
         if unsettled_count == 0 {
             self.consumers.remove(key);
             if let Some(open) = self.sessions.channel_mut(session, channel) {
@@ -242,7 +247,6 @@ impl Node {
         let Some(open) = found.channels.remove(&channel) else {
             return;
         };
-        self.notify_channel("channel.closed", session, channel);
         let Some(found) = self.sessions.get(session) else {
             return;
         };
@@ -266,6 +270,7 @@ impl Node {
         let now = self.wall_now();
         let mut emptied = Vec::new();
         for key in open.consumers.iter().chain(open.getters.values()) {
+            self.notify_consumer_gone(*key);
             let Some(consumer) = self.consumers.remove(*key) else {
                 continue;
             };
@@ -287,6 +292,7 @@ impl Node {
         for queue in emptied {
             self.delete_by_node(queue);
         }
+        self.notify_channel_closed(session, channel);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Consumers of the node by key, and the channel each belongs to.
 
-use staunch_types::{ChannelNumber, ConsumerKey, QueueId};
+use std::collections::BTreeMap;
+
+use staunch_types::{ChannelNumber, ConsumerKey, Name, QueueId};
 
 use crate::session::SessionSlot;
 
@@ -33,6 +35,15 @@ pub(crate) enum ConsumerKind {
 pub(crate) struct Consumers {
     slots: Vec<Option<Consumer>>,
     free: Vec<u32>,
+    /// Of active consumers.
+    labels: BTreeMap<ConsumerKey, Label>,
+}
+
+/// What others know a consumer by.
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    pub(crate) tag: Name,
+    pub(crate) queue: Name,
 }
 
 impl Consumers {
@@ -58,6 +69,15 @@ impl Consumers {
         let consumer = self.slots.get_mut(key.0 as usize)?.take()?;
         self.free.push(key.0);
         Some(consumer)
+    }
+
+    pub(crate) fn label(&mut self, key: ConsumerKey, label: Label) {
+        self.labels.insert(key, label);
+    }
+
+    /// The label of a consumer that ends; none if that is known already.
+    pub(crate) fn take_label(&mut self, key: ConsumerKey) -> Option<Label> {
+        self.labels.remove(&key)
     }
 
     /// Keys in use.

@@ -4,7 +4,8 @@
 //! they were routed to; only then is it settled, and the log keeps that order. So a crash can
 //! publish a dead letter twice, and never loses one. Dying takes turns with the traffic: a drain
 //! moves so many on and leaves the rest to the next, so that a million messages that expire at
-//! once delay nobody for long.
+//! once delay nobody for long. While the disk is behind none is moved: what clients ask comes
+//! first.
 //!
 //! At most once (RabbitMQ's default) a dead letter without a route, or refused by a full queue,
 //! is dropped. At least once (`x-dead-letter-strategy`) it waits in its queue and is tried again,
@@ -177,7 +178,7 @@ impl Node {
     /// Publishes dead letters of all queues that have some, as far as this drain goes.
     pub(crate) fn publish_dead_letters(&mut self) {
         for _ in 0..self.dead_letters.queues.len() {
-            if !self.dead_letters.has_budget() {
+            if !self.may_bury() {
                 return;
             }
             let Some(id) = self.dead_letters.queues.pop_front() else {
@@ -190,9 +191,15 @@ impl Node {
         }
     }
 
+    /// Whether this drain may move one more, and the disk keeps up with them.
+    fn may_bury(&self) -> bool {
+        self.dead_letters.has_budget() && !self.is_half_saturated()
+    }
+
     /// When dead letters are to be published that nothing else will remind of.
     pub(crate) fn dead_letter_timeout(&self) -> Option<Timestamp> {
-        if !self.dead_letters.queues.is_empty() {
+        // While the disk is behind, the end of its write is what wakes the node.
+        if !self.dead_letters.queues.is_empty() && !self.is_half_saturated() {
             return Some(self.now);
         }
         self.dead_letters.retries.first().map(|(at, _)| *at)
@@ -212,7 +219,7 @@ impl Node {
     /// done its share.
     fn bury_dead_of(&mut self, id: QueueId) {
         loop {
-            if !self.dead_letters.has_budget() {
+            if !self.may_bury() {
                 return self.mourn(id);
             }
             let Some(mut slot) = self.queues.take(id) else {

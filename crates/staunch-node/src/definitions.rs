@@ -126,8 +126,8 @@ impl Node {
         self.define(session, channel, operation, &command, Reply::Unbound);
     }
 
-    /// Refuses a binding to another connection's exclusive queue. What is missing is the
-    /// catalog's to judge.
+    /// Refuses a binding to another connection's exclusive queue. What is missing, the queue or
+    /// the exchange, is the catalog's to judge, and comes first (RabbitMQ).
     fn check_destination(
         &self,
         vhost: &Name,
@@ -142,7 +142,13 @@ impl Node {
         }
         match self.catalog.check_queue(vhost, queue, connection) {
             Ok(_) | Err(Refusal::NotFound { .. }) => Ok(()),
-            Err(refusal) => Err(refusal),
+            Err(refusal) => {
+                let source = self.catalog.check_exchange(vhost, &binding.source);
+                if matches!(source, Err(Refusal::NotFound { .. })) {
+                    return Ok(());
+                }
+                Err(refusal)
+            }
         }
     }
 
@@ -454,8 +460,10 @@ impl Node {
             vhost: vhost.clone(),
             name: name.clone(),
         };
+        let acting = self.acting.take();
         let applied = self.apply_definition(&command);
         assert!(applied.is_ok(), "an existing queue can be deleted");
+        self.acting = acting;
     }
 }
 

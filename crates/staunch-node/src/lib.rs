@@ -17,6 +17,7 @@
 mod access;
 mod admin;
 mod alarm;
+mod changes;
 mod config;
 mod consume;
 mod consumers;

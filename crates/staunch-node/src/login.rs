@@ -212,7 +212,7 @@ impl Node {
             session.vhost = vhost;
             self.census.enter(&client.user, &session.vhost);
         }
-        self.notify_connection("connection.created", slot);
+        self.notify_connection(slot);
         self.sessions.push(slot, Event::VhostOpened);
         if let Some(alarm) = self.alarms.event() {
             self.sessions.push(slot, alarm);

@@ -83,6 +83,8 @@ pub struct Node {
     pub(crate) census: Census,
     /// What a login as somebody unknown is checked against.
     pub(crate) decoy: PasswordHash,
+    /// Whose request is being handled, if it is not a publish or a settlement.
+    pub(crate) acting: Option<SessionSlot>,
     /// Events and copies that are to be put into queues.
     pub(crate) own_messages: OwnMessages,
     /// Bytes that transactions hold back.
@@ -138,6 +140,7 @@ impl Node {
             traced: BTreeSet::new(),
             census: Census::default(),
             decoy,
+            acting: None,
             own_messages: OwnMessages::default(),
             tx_size_bytes: 0,
             secret_count: 0,
@@ -214,6 +217,12 @@ impl Node {
     /// Whether the disk is so far behind that the runtime should hold requests back.
     pub fn is_saturated(&self) -> bool {
         self.store.unwritten_size_bytes() > UNWRITTEN_SIZE_BYTES_MAX
+    }
+
+    /// Whether the disk is so far behind that what nobody waits for should not add to it: the
+    /// other half is for what clients ask.
+    pub(crate) fn is_half_saturated(&self) -> bool {
+        self.store.unwritten_size_bytes() > UNWRITTEN_SIZE_BYTES_MAX / 2
     }
 
     fn connect(&mut self, id: ConnectionId) {

@@ -4,13 +4,13 @@
 //! Both are gathered during a drain and put into queues when it hands out, because they come up
 //! in the midst of other work on queues. Nobody waits for them, and what is too much is dropped.
 
-use staunch_broker::{CatalogCommand, Change, PermissionCommand, UserCommand};
 use staunch_types::{
     ChannelNumber, Message, Name, UnixMillis, field_table::TableBuilder,
     properties::PropertiesBuilder,
 };
 
 use crate::{
+    changes::terms,
     delay::targets,
     node::Node,
     publish::Arriving,
@@ -22,9 +22,6 @@ const OWN_MESSAGES_MAX: usize = 65_536;
 
 const EVENT_VHOST: &str = "/";
 const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
-
-/// Who did what nobody asked for, or an operator did.
-const INTERNAL_USER: &str = "rmq-internal";
 
 /// Messages of the broker that have not been put into queues.
 #[derive(Debug, Default)]
@@ -64,7 +61,11 @@ impl Node {
 
     /// Publishes an event, if anything is bound for events. The last header that `describe` adds
     /// is followed by the time, as RabbitMQ's plugin has it.
-    fn notify(&mut self, key: &str, describe: impl FnOnce(TableBuilder) -> TableBuilder) {
+    pub(crate) fn notify(
+        &mut self,
+        key: &str,
+        describe: impl FnOnce(TableBuilder) -> TableBuilder,
+    ) {
         if !self.has_listeners() {
             return;
         }
@@ -88,13 +89,65 @@ impl Node {
             .push(Name::from_static(EVENT_VHOST), message);
     }
 
-    fn has_listeners(&self) -> bool {
+    pub(crate) fn has_listeners(&self) -> bool {
         let (vhost, exchange) = (EVENT_VHOST.as_bytes(), EVENT_EXCHANGE.as_bytes());
         self.catalog.is_source(vhost, exchange)
     }
 
-    /// A connection has been opened to its virtual host, or is over.
-    pub(crate) fn notify_connection(&mut self, key: &str, slot: SessionSlot) {
+    /// A connection has been opened to its virtual host.
+    pub(crate) fn notify_connection(&mut self, slot: SessionSlot) {
+        if !self.has_listeners() {
+            return;
+        }
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        let Some(client) = session.client.as_deref() else {
+            return;
+        };
+        let pid = connection_pid(&self.config.node_name, session);
+        let node = self.config.node_name.clone();
+        let (user, name) = (client.user.clone(), client.name.clone());
+        let peer = &client.peer;
+        let (mechanism, tls) = (peer.mechanism, peer.tls);
+        let properties = terms(peer.client_properties.as_table_ref());
+        let address = |address: Option<std::net::SocketAddr>| {
+            address.map_or_else(
+                || ("unknown".to_owned(), 0),
+                |it| (it.ip().to_string(), i64::from(it.port())),
+            )
+        };
+        let (host, port) = address(peer.local_address);
+        let (peer_host, peer_port) = address(peer.address);
+        let vhost = session.vhost.clone();
+        let UnixMillis(connected_at) = self.wall_now();
+        self.notify("connection.created", |headers| {
+            headers
+                .longstr("user_who_performed_action", &*user)
+                .longstr("node", node)
+                .long(
+                    "connected_at",
+                    i64::try_from(connected_at).unwrap_or(i64::MAX),
+                )
+                .array("client_properties", &properties)
+                .longstr("vhost", &*vhost)
+                .longstr("user", &*user)
+                .longstr("protocol", "{0,9,1}")
+                .longstr("ssl_protocol", tls.unwrap_or_default())
+                .longstr("auth_mechanism", mechanism)
+                .bool("ssl", tls.is_some())
+                .longstr("peer_host", peer_host)
+                .longstr("host", host)
+                .long("peer_port", peer_port)
+                .long("port", port)
+                .longstr("name", name)
+                .longstr("pid", pid)
+                .longstr("type", "network")
+        });
+    }
+
+    /// A connection that was opened is over.
+    pub(crate) fn notify_connection_closed(&mut self, slot: SessionSlot) {
         if !self.has_listeners() {
             return;
         }
@@ -108,43 +161,23 @@ impl Node {
         else {
             return;
         };
-        let pid = connection_pid(&self.config.node_name, session);
-        let node = self.config.node_name.clone();
-        let (user, name) = (client.user.clone(), client.name.clone());
-        let (mechanism, is_encrypted) = (client.peer.mechanism, client.peer.tls.is_some());
-        let peer = &client.peer;
-        let address = |address: Option<std::net::SocketAddr>| {
-            address.map_or_else(
-                || ("unknown".to_owned(), 0),
-                |it| (it.ip().to_string(), i64::from(it.port())),
-            )
-        };
-        let (host, port) = address(peer.local_address);
-        let (peer_host, peer_port) = address(peer.address);
-        let vhost = session.vhost.clone();
-        self.notify(key, |headers| {
+        let properties = terms(client.peer.client_properties.as_table_ref());
+        let (node, name) = (self.config.node_name.clone(), client.name.clone());
+        let pid = connection_pid(&node, session);
+        self.notify("connection.closed", |headers| {
             headers
-                .longstr("user_who_performed_action", &*user)
+                .array("client_properties", &properties)
                 .longstr("node", node)
-                .longstr("vhost", &*vhost)
-                .longstr("user", &*user)
-                .longstr("auth_mechanism", mechanism)
-                .bool("ssl", is_encrypted)
-                .longstr("peer_host", peer_host)
-                .longstr("host", host)
-                .long("peer_port", peer_port)
-                .long("port", port)
-                .longstr("name", name)
                 .longstr("pid", pid)
-                .longstr("type", "network")
+                .longstr("name", name)
         });
     }
 
-    /// A channel was opened or is over.
-    pub(crate) fn notify_channel(&mut self, key: &str, slot: SessionSlot, number: ChannelNumber) {
-        if !self.has_listeners() {
+    /// A channel was opened.
+    pub(crate) fn notify_channel(&mut self, slot: SessionSlot, number: ChannelNumber) {
+        let Some((user, pid)) = self.channel_events(slot, number) else {
             return;
-        }
+        };
         let Some(session) = self.sessions.get(slot) else {
             return;
         };
@@ -152,10 +185,9 @@ impl Node {
             return;
         };
         let connection = connection_pid(&self.config.node_name, session);
-        let pid = format!("<{}.{}.{number}>", self.config.node_name, session.id);
         let name = format!("{} ({number})", client.name);
-        let (user, vhost) = (client.user.clone(), session.vhost.clone());
-        self.notify(key, |headers| {
+        let vhost = session.vhost.clone();
+        self.notify("channel.created", |headers| {
             headers
                 .longstr("user_who_performed_action", &*user)
                 .longstr("vhost", &*vhost)
@@ -165,6 +197,29 @@ impl Node {
                 .longstr("name", name)
                 .longstr("pid", pid)
         });
+    }
+
+    /// A channel is over.
+    pub(crate) fn notify_channel_closed(&mut self, slot: SessionSlot, number: ChannelNumber) {
+        let Some((user, pid)) = self.channel_events(slot, number) else {
+            return;
+        };
+        self.notify("channel.closed", |headers| {
+            headers
+                .longstr("user_who_performed_action", &*user)
+                .longstr("pid", pid)
+        });
+    }
+
+    /// Who has the channel, and its id, if anybody listens.
+    fn channel_events(&self, slot: SessionSlot, number: ChannelNumber) -> Option<(Name, String)> {
+        if !self.has_listeners() {
+            return None;
+        }
+        let session = self.sessions.get(slot)?;
+        let user = session.client.as_deref()?.user.clone();
+        let pid = channel_pid(&self.config.node_name, session, number);
+        Some((user, pid))
     }
 
     /// A resource alarm went on or off.
@@ -178,95 +233,14 @@ impl Node {
                 .longstr("type", "resource_limit")
         });
     }
-
-    /// The catalog has changed.
-    pub(crate) fn notify_change(&mut self, command: &CatalogCommand, change: Change) {
-        let verb = match change {
-            Change::Unchanged => return,
-            Change::Created => "created",
-            Change::Updated => "updated",
-            Change::Deleted => "deleted",
-        };
-        let by =
-            |headers: TableBuilder| headers.longstr("user_who_performed_action", INTERNAL_USER);
-        match command {
-            CatalogCommand::CreateVhost { vhost } | CatalogCommand::DeleteVhost { vhost } => {
-                self.notify(&format!("vhost.{verb}"), |headers| {
-                    by(headers).longstr("name", &**vhost)
-                });
-            }
-            CatalogCommand::DeclareExchange { vhost, name, .. }
-            | CatalogCommand::DeleteExchange { vhost, name, .. } => {
-                self.notify(&format!("exchange.{verb}"), |headers| {
-                    by(headers)
-                        .longstr("name", &**name)
-                        .longstr("vhost", &**vhost)
-                });
-            }
-            CatalogCommand::DeclareQueue { vhost, name, .. }
-            | CatalogCommand::DeleteQueue { vhost, name } => {
-                self.notify(&format!("queue.{verb}"), |headers| {
-                    by(headers)
-                        .longstr("name", &**name)
-                        .longstr("vhost", &**vhost)
-                });
-            }
-            CatalogCommand::Bind { vhost, binding } | CatalogCommand::Unbind { vhost, binding } => {
-                let (kind, destination) = match &binding.destination {
-                    staunch_types::request::Destination::Queue(name) => ("queue", name),
-                    staunch_types::request::Destination::Exchange(name) => ("exchange", name),
-                };
-                self.notify(&format!("binding.{verb}"), |headers| {
-                    by(headers)
-                        .longstr("routing_key", &*binding.routing_key)
-                        .longstr("destination_kind", kind)
-                        .longstr("destination_name", &**destination)
-                        .longstr("source_kind", "exchange")
-                        .longstr("source_name", &*binding.source)
-                        .longstr("vhost", &**vhost)
-                });
-            }
-            CatalogCommand::User(command) => self.notify_user(command, change),
-            CatalogCommand::Permission(command) => self.notify_permission(command),
-            _ => {}
-        }
-    }
-
-    fn notify_user(&mut self, command: &UserCommand, change: Change) {
-        let (key, name) = match command {
-            UserCommand::Put { name, .. } if change == Change::Created => ("user.created", name),
-            UserCommand::Put { name, .. } => ("user.password.changed", name),
-            UserCommand::SetLimits { name, .. } => ("user.limits.set", name),
-            UserCommand::Delete { name } => ("user.deleted", name),
-        };
-        self.notify(key, |headers| {
-            headers
-                .longstr("user_who_performed_action", INTERNAL_USER)
-                .longstr("name", &**name)
-        });
-    }
-
-    fn notify_permission(&mut self, command: &PermissionCommand) {
-        let (key, user, vhost) = match command {
-            PermissionCommand::Set { user, vhost, .. } => ("permission.created", user, vhost),
-            PermissionCommand::Clear { user, vhost } => ("permission.deleted", user, vhost),
-            PermissionCommand::SetTopic { user, vhost, .. } => {
-                ("topic.permission.created", user, vhost)
-            }
-            PermissionCommand::ClearTopic { user, vhost, .. } => {
-                ("topic.permission.deleted", user, vhost)
-            }
-        };
-        self.notify(key, |headers| {
-            headers
-                .longstr("user_who_performed_action", INTERNAL_USER)
-                .longstr("vhost", &**vhost)
-                .longstr("user", &**user)
-        });
-    }
 }
 
 /// What stands for the process that RabbitMQ would have for it.
-fn connection_pid(node: &str, session: &Session) -> String {
+pub(crate) fn connection_pid(node: &str, session: &Session) -> String {
     format!("<{node}.{}>", session.id)
+}
+
+/// The same for a channel.
+pub(crate) fn channel_pid(node: &str, session: &Session, number: ChannelNumber) -> String {
+    format!("<{node}.{}.{number}>", session.id)
 }

@@ -16,7 +16,9 @@ impl Node {
             Request::Drained { size_bytes } => self.drained(slot, size_bytes),
             request => {
                 if self.permits(slot, &request) {
+                    self.acting = Some(slot);
                     self.handle_rare_request(slot, request);
+                    self.acting = None;
                 }
             }
         }
@@ -131,7 +133,7 @@ impl Node {
             );
             self.sessions.push(slot, Event::ChannelOpened { channel });
         }
-        self.notify_channel("channel.created", slot, channel);
+        self.notify_channel(slot, channel);
     }
 
     fn drained(&mut self, slot: SessionSlot, size_bytes: u64) {
@@ -182,7 +184,7 @@ impl Node {
 
     /// Hands over what is left for the session, the farewell last.
     pub(crate) fn end_session(&mut self, slot: SessionSlot) {
-        self.notify_connection("connection.closed", slot);
+        self.notify_connection_closed(slot);
         let Some(session) = self.sessions.remove(slot) else {
             return;
         };

@@ -305,6 +305,8 @@ pub struct Consume {
     pub channel: ChannelNumber,
     /// Queue to consume from.
     pub queue: Name,
+    /// The name under which the client knows the consumer.
+    pub tag: Name,
     /// Deliveries are settled as they are sent.
     pub no_ack: bool,
     /// Nobody else may consume.

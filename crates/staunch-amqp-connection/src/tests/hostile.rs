@@ -397,6 +397,7 @@ fn the_longest_names_fit_into_replies() {
             Request::Consume(staunch_types::request::Consume {
                 channel: CHANNEL,
                 queue: Name::from_static("q"),
+                tag: Name::new(name.as_bytes()).unwrap(),
                 no_ack: false,
                 exclusive: false,
                 prefetch: 0,

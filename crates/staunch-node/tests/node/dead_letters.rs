@@ -311,3 +311,32 @@ fn a_cold_backlog_that_expires_at_once_is_moved_on_bit_by_bit() {
     let told = script.line("b/1 get dead");
     assert_eq!(told, ["b/1 got m1 again died expired/q*1, 5999 more"]);
 }
+
+/// What nobody waits for leaves room for what clients ask.
+#[test]
+fn dead_letters_wait_while_the_disk_is_behind() {
+    let mut script = Script::new(roomy());
+    script.padding = 500_000;
+    for line in [
+        "a connect",
+        "a open 1",
+        "a/1 queue dead durable",
+        "a/1 queue q durable x-dead-letter-exchange= x-dead-letter-routing-key=dead \
+         x-message-ttl=1000",
+        "a/1 publish q m1..m60",
+        "manual",
+        "wait-ms 2000",
+    ] {
+        script.line(line);
+    }
+    for _ in 0..100 {
+        script.world.fetch();
+        script.line("wait-ms 1");
+        assert!(!script.world.node.is_saturated(), "requests must not wait");
+    }
+    script.line("auto");
+    script.check(
+        "a/1 queue dead passive
+         > a/1 queue: 60 ready, 0 consumers",
+    );
+}

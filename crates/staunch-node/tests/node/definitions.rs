@@ -85,3 +85,19 @@ fn a_declaration_counts_what_is_left_when_all_is_handed_out() {
          > a/1 queue: 3 ready, 1 consumers",
     );
 }
+
+#[test]
+fn a_missing_exchange_is_noticed_before_somebody_else_s_queue() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue e exclusive
+         > a/1 queue: 0 ready, 0 consumers
+         b connect
+         b open 1
+         b/1 unbind nowhere e k
+         > b/1 unbound
+         b/1 bind nowhere e k
+         > b/1 BindQueue refused: no exchange 'nowhere' in vhost '/'",
+    );
+}

@@ -1,7 +1,14 @@
 //! Copies of what is published and delivered, and the broker's own events.
 
-use staunch_broker::{CatalogCommand, HashAlgorithm, VhostCommand, VhostMetadata};
-use staunch_types::{Event, Message, Reply, properties::Properties};
+use staunch_broker::{
+    ApplyTo, CatalogCommand, HashAlgorithm, ParameterCommand, ParameterValue, Policy,
+    PolicyCommand, PolicyScope, UserCommand, VhostCommand, VhostLimits, VhostMetadata,
+};
+use staunch_types::{
+    Event, Message, Reply,
+    field_table::{TableBuilder, Value},
+    properties::Properties,
+};
 
 use crate::{
     login::{apply, user},
@@ -122,6 +129,81 @@ fn a_consumer_of_copies_is_not_copied_itself() {
     );
 }
 
+/// The keys of the events about commands that an operator gives, and the headers of the last.
+fn events_of(commands: Vec<CatalogCommand>) -> (String, String) {
+    let mut script = observed("amq.rabbitmq.event");
+    taken(&mut script, "seen");
+    apply(&mut script, commands);
+    let events = taken(&mut script, "seen");
+    let keys: Vec<_> = events.iter().map(key).collect();
+    (keys.join(" "), headers(events.last().unwrap()))
+}
+
+#[test]
+fn what_operators_change_is_told_as_rabbitmq_tells_it() {
+    let internal = r#""user_who_performed_action": "rmq-internal""#;
+    let check = |commands: Vec<CatalogCommand>, keys: &str, parts: &[&str]| {
+        let (seen, headers) = events_of(commands);
+        assert_eq!(seen, keys);
+        for part in parts.iter().chain(&[internal]) {
+            assert!(headers.contains(part), "{part} in {headers}");
+        }
+    };
+    let (vhost, p) = (name("/"), name("p"));
+    let set = PolicyCommand::Set {
+        scope: PolicyScope::User,
+        vhost: vhost.clone(),
+        name: p.clone(),
+        policy: Policy {
+            pattern: "^a".to_owned(),
+            apply_to: ApplyTo::Queues,
+            priority: 3,
+            definition: TableBuilder::new().long("max-length", 5).build(),
+        },
+    };
+    let delete = PolicyCommand::Delete {
+        scope: PolicyScope::User,
+        vhost: vhost.clone(),
+        name: p.clone(),
+    };
+    let policy = [
+        r#""apply-to": "queues""#,
+        r#""definition": {"max-length": 5i64}"#,
+        r#""pattern": "^a""#,
+    ];
+    check(
+        vec![CatalogCommand::Policy(set.clone())],
+        "policy.set",
+        &policy,
+    );
+    let both = vec![CatalogCommand::Policy(set), CatalogCommand::Policy(delete)];
+    check(both, "policy.set policy.cleared", &[r#""name": "p""#]);
+    let limits = VhostLimits {
+        queues_max: Some(5),
+        ..VhostLimits::default()
+    };
+    let limited = VhostCommand::SetLimits { vhost, limits };
+    let limited = vec![CatalogCommand::Vhost(limited)];
+    check(limited, "vhost.limits.set", &[r#""max-queues": 5i64"#]);
+    let parameter = ParameterCommand::SetGlobal {
+        name: p,
+        value: ParameterValue::new(Value::I64(7)),
+    };
+    let parts = [r#""value": 7i64"#, r#""component": "global""#];
+    check(
+        vec![CatalogCommand::Parameter(parameter)],
+        "parameter.set",
+        &parts,
+    );
+    let user = CatalogCommand::User(UserCommand::Put {
+        name: name("u"),
+        password: None,
+        tags: vec![name("monitoring")],
+    });
+    let tags = [r#""tags": ["monitoring"]"#];
+    check(vec![user], "user.created user.tags.set", &tags);
+}
+
 #[test]
 fn events_are_published_while_somebody_listens() {
     let mut script = observed("amq.rabbitmq.event");
@@ -143,6 +225,10 @@ fn events_are_published_while_somebody_listens() {
          > a/1 exchange declared
          a/1 bind x q
          > a/1 bound
+         a/1 consume q as c prefetch=4
+         > a/1 c consumes
+         a/1 cancel c
+         > a/1 c cancelled
          a/1 delete-queue q
          > a/1 queue deleted with 0
          a/1 close
@@ -161,17 +247,36 @@ fn events_are_published_while_somebody_listens() {
             "queue.created",
             "exchange.created",
             "binding.created",
+            "consumer.created",
+            "consumer.deleted",
             "queue.deleted",
             "channel.closed",
             "connection.closed",
             "user.created",
         ]
     );
-    let created = headers(&events[2]);
-    assert!(
-        created.contains(r#""name": "q""#) && created.contains("timestamp_in_ms"),
-        "{created}"
+    let expect = |event: usize, parts: &[&str]| {
+        let headers = headers(&events[event]);
+        for part in parts.iter().chain(&["timestamp_in_ms"]) {
+            assert!(headers.contains(part), "{part} in {headers}");
+        }
+    };
+    let by_guest = r#""user_who_performed_action": "guest""#;
+    let durable = r#""durable": false"#;
+    expect(
+        2,
+        &[
+            by_guest,
+            r#""name": "q""#,
+            durable,
+            "x-queue-type\\\">>,longstr,<<",
+        ],
     );
+    expect(3, &[by_guest, r#""type": "fanout""#]);
+    let consumer = [by_guest, r#""consumer_tag": "c""#, r#""queue": "q""#];
+    expect(5, &consumer);
+    expect(5, &[r#""prefetch_count": 4i64"#, r#""ack_required": true"#]);
+    expect(6, &consumer);
     let properties = Properties::parse(events[2].properties()).unwrap();
     assert_eq!(properties.delivery_mode(), Some(2));
     script.check(

@@ -354,6 +354,7 @@ impl Client {
                 vec![Request::Consume(Consume {
                     channel,
                     queue: name(queue),
+                    tag: name(called),
                     no_ack: has("no-ack"),
                     exclusive: has("exclusive"),
                     prefetch: number("prefetch=").map_or(0, |count| count.parse().unwrap()),
