@@ -40,6 +40,7 @@ class Amqp091Go(Suite):
     """Go: the module's tests, those tagged `integration` among them."""
 
     name = "amqp091-go"
+    tools = ("go",)
     module = "github.com/rabbitmq/amqp091-go"
     # A selection, for time: one test is a minute of load, and most recovery tests wait ten
     # seconds for the client; those kept drop connections and restore topologies of every kind.
@@ -115,6 +116,7 @@ class JavaClient(Suite):
     """
 
     name = "java-client"
+    tools = ("java", "javac", "mvn")
     package = "rabbitmq-java-client"
     archive = "rabbitmq-java-client_5.0.0.orig.tar.gz"
     digest = "23c185a4b241c60223e8a800472d674f3d8e8fc5688bf99abe6ccdfd55e64aeb"

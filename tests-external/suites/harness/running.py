@@ -77,6 +77,10 @@ def in_children(program: str, names: list[str], argument: str) -> int:
     passed = failed = 0
     worst = 0
     for name in names:
+        missing = [tool for tool in SUITES_BY_NAME[name].tools if shutil.which(tool) is None]
+        if missing:
+            print(f"skipped: {name}: there is no {', no '.join(missing)}", flush=True)
+            continue
         done = subprocess.run(
             [sys.executable, "-B", program, name, argument],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False,

@@ -23,6 +23,9 @@ class Suite:
     name: str
     """How `compare` and `record` call it."""
 
+    tools: tuple[str, ...] = ()
+    """Programs without which it cannot be run; `all` skips it then, and says so."""
+
     seconds_max = 300
     """How long all of it may take."""
 
