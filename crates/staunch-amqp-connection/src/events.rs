@@ -12,8 +12,8 @@ use staunch_amqp_codec::{
     wire::ShortStr,
 };
 use staunch_types::{
-    ChannelNumber, ConsumerKey, Delivery, Event, Operation, PublishSeq, Refusal, Reply, Request,
-    Timestamp,
+    ChannelNumber, ConsumerKey, Delivery, Event, Name, Operation, PublishSeq, Refusal, Reply,
+    Request, Timestamp,
 };
 
 use crate::{
@@ -245,11 +245,7 @@ impl Connection {
                 self.write_if(write, number, BasicCancelOk { consumer_tag });
             }
             (Awaited::QueueDeleted { cancelled }, Reply::QueueDeleted { count }) => {
-                let message_count = saturated(count);
-                self.write_if(write, number, QueueDeleteOk { message_count });
-                for tag in cancelled {
-                    self.write_cancel(number, &tag);
-                }
+                self.write_deleted(number, write, count, &cancelled);
             }
             (
                 Awaited::QueueDeclared { queue },
@@ -303,6 +299,21 @@ impl Connection {
                 self.write_got(number, &delivery, ready_count);
             }
             (awaited, reply) => self.write_plain_reply(number, write, &awaited, &reply),
+        }
+    }
+
+    /// The answer to `queue.delete`, then word of the consumers that went with the queue.
+    fn write_deleted(
+        &mut self,
+        number: ChannelNumber,
+        write: WriteReply,
+        count: u64,
+        cancelled: &[Name],
+    ) {
+        let message_count = saturated(count);
+        self.write_if(write, number, QueueDeleteOk { message_count });
+        for tag in cancelled {
+            self.write_cancel(number, tag);
         }
     }
 

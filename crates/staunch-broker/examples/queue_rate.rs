@@ -95,7 +95,7 @@ fn settle(
     departed: &mut Departed,
 ) {
     queue
-        .settle(key, first, count, Outcome::Ack, UnixMillis(0), departed)
+        .settle(key, (first, count), Outcome::Ack, UnixMillis(0), departed)
         .expect("it was just handed out");
 }
 

@@ -31,7 +31,7 @@ impl Node {
         let mut departed = Departed::default();
         let settled = slot
             .queue
-            .settle(consumer, first, count, outcome, now, &mut departed)
+            .settle(consumer, (first, count), outcome, now, &mut departed)
             .expect("a connection settles only what its channel holds");
         self.leave(queue, departed, outcome == Outcome::Requeue);
         self.mark_dirty(queue);

@@ -6,10 +6,10 @@ use super::departed::{Death, Departed};
 use super::{Queue, UnknownDelivery};
 
 impl Queue {
-    /// Settles `count` deliveries with consecutive indexes. [`Outcome::Discard`] is a death of the
+    /// Settles deliveries with consecutive indexes: the first, and how many. [`Outcome::Discard`] is a death of the
     /// reason [`Death::Rejected`]; [`Outcome::Requeue`] gives each message back to its place,
     /// redelivered, or is its death where it was given back too often or its time was up at
-    /// `now`. What leaves its place is appended to `departed`. Returns how many were settled, which is `count`.
+    /// `now`. What leaves its place is appended to `departed`. Returns how many were settled, which is all.
     ///
     /// # Errors
     /// [`UnknownDelivery`] if the consumer does not hold all of them; then nothing changes.
@@ -19,8 +19,7 @@ impl Queue {
     pub fn settle(
         &mut self,
         consumer: ConsumerKey,
-        first: MessageIndex,
-        count: u32,
+        (first, count): (MessageIndex, u32),
         outcome: Outcome,
         now: UnixMillis,
         departed: &mut Departed,

@@ -68,8 +68,7 @@ fn turns_go_round_within_prefetch_and_highest_priority_first() {
     queue
         .settle(
             ConsumerKey(3),
-            MessageIndex(0),
-            1,
+            (MessageIndex(0), 1),
             Outcome::Ack,
             NOW,
             &mut departed,
@@ -87,10 +86,22 @@ fn returned_messages_keep_their_place() {
     assert_eq!(assigned(&mut queue).len(), 4);
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(2), 1, Outcome::Requeue, NOW, &mut departed)
+        .settle(
+            A,
+            (MessageIndex(2), 1),
+            Outcome::Requeue,
+            NOW,
+            &mut departed,
+        )
         .unwrap();
     queue
-        .settle(A, MessageIndex(0), 1, Outcome::Requeue, NOW, &mut departed)
+        .settle(
+            A,
+            (MessageIndex(0), 1),
+            Outcome::Requeue,
+            NOW,
+            &mut departed,
+        )
         .unwrap();
     queue.enqueue(arrival(BodyRef(9), 10));
     assert_eq!(queue.peek_next().unwrap().0, MessageIndex(0));
@@ -111,7 +122,7 @@ fn settling_what_is_not_held_changes_nothing() {
     queue.add_consumer(consumer(A, 100)).unwrap();
     assigned(&mut queue);
     let mut departed = Departed::default();
-    let error = queue.settle(A, MessageIndex(50), 51, Outcome::Ack, NOW, &mut departed);
+    let error = queue.settle(A, (MessageIndex(50), 51), Outcome::Ack, NOW, &mut departed);
     assert_eq!(
         error,
         Err(UnknownDelivery {
@@ -119,7 +130,7 @@ fn settling_what_is_not_held_changes_nothing() {
             index: MessageIndex(100)
         })
     );
-    let error = queue.settle(B, MessageIndex(50), 1, Outcome::Ack, NOW, &mut departed);
+    let error = queue.settle(B, (MessageIndex(50), 1), Outcome::Ack, NOW, &mut departed);
     assert_eq!(
         error,
         Err(UnknownDelivery {
@@ -129,8 +140,7 @@ fn settling_what_is_not_held_changes_nothing() {
     );
     let error = queue.settle(
         A,
-        MessageIndex(u64::MAX),
-        1,
+        (MessageIndex(u64::MAX), 1),
         Outcome::Ack,
         NOW,
         &mut departed,
@@ -138,7 +148,7 @@ fn settling_what_is_not_held_changes_nothing() {
     assert!(error.is_err());
     assert!(departed.is_empty());
     assert_eq!(
-        queue.settle(A, MessageIndex(0), 100, Outcome::Ack, NOW, &mut departed),
+        queue.settle(A, (MessageIndex(0), 100), Outcome::Ack, NOW, &mut departed),
         Ok(100)
     );
     assert_eq!(departed.released.len(), 100);
@@ -235,8 +245,7 @@ fn one_stuck_message_costs_one_chunk() {
         queue
             .settle(
                 A,
-                MessageIndex(n - 99),
-                100,
+                (MessageIndex(n - 99), 100),
                 Outcome::Ack,
                 NOW,
                 &mut departed,
@@ -309,11 +318,11 @@ fn a_prefetch_may_change_while_a_consumer_holds_messages() {
     assert_eq!(taken(&mut queue), 0);
     let ack = Outcome::Ack;
     queue
-        .settle(A, MessageIndex(0), 4, ack, NOW, &mut departed)
+        .settle(A, (MessageIndex(0), 4), ack, NOW, &mut departed)
         .unwrap();
     assert_eq!(taken(&mut queue), 0);
     queue
-        .settle(A, MessageIndex(4), 1, ack, NOW, &mut departed)
+        .settle(A, (MessageIndex(4), 1), ack, NOW, &mut departed)
         .unwrap();
     assert_eq!(taken(&mut queue), 1);
     queue.set_consumer_prefetch(A, 0);
@@ -380,7 +389,7 @@ fn a_reservation_is_asked_for_behind_a_gap() {
     }
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(1), 1999, Outcome::Ack, NOW, &mut departed)
+        .settle(A, (MessageIndex(1), 1999), Outcome::Ack, NOW, &mut departed)
         .unwrap();
     queue.requeue_all(A, NOW, &mut Departed::default());
     queue.remove_consumer(A);

@@ -204,18 +204,8 @@ fn what_operators_change_is_told_as_rabbitmq_tells_it() {
     check(vec![user], "user.created user.tags.set", &tags);
 }
 
-#[test]
-fn events_are_published_while_somebody_listens() {
-    let mut script = observed("amq.rabbitmq.event");
-    assert_eq!(
-        taken(&mut script, "seen")
-            .iter()
-            .map(key)
-            .collect::<Vec<_>>(),
-        ["binding.created"]
-    );
-    script.check(
-        "a connect
+/// The life of a connection.
+const EVENTFUL: &str = "a connect
          a open 1
          a/1 queue q
          > a/1 queue: 0 ready, 0 consumers
@@ -234,8 +224,19 @@ fn events_are_published_while_somebody_listens() {
          a/1 close
          > a/1 closed
          a close
-         > a closed",
+         > a closed";
+
+#[test]
+fn events_are_published_while_somebody_listens() {
+    let mut script = observed("amq.rabbitmq.event");
+    assert_eq!(
+        taken(&mut script, "seen")
+            .iter()
+            .map(key)
+            .collect::<Vec<_>>(),
+        ["binding.created"]
     );
+    script.check(EVENTFUL);
     apply(&mut script, vec![user("u", "p", HashAlgorithm::Sha256)]);
     let events = taken(&mut script, "seen");
     let keys: Vec<_> = events.iter().map(key).collect();

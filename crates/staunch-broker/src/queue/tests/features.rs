@@ -171,7 +171,13 @@ fn the_dying_are_live_until_they_are_buried() {
     assigned(&mut queue);
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(0), 1, Outcome::Discard, NOW, &mut departed)
+        .settle(
+            A,
+            (MessageIndex(0), 1),
+            Outcome::Discard,
+            NOW,
+            &mut departed,
+        )
         .unwrap();
     assert_eq!(deaths(&departed), [(0, Death::Rejected)]);
     let counts = (
@@ -180,7 +186,7 @@ fn the_dying_are_live_until_they_are_buried() {
         queue.dying_count(),
     );
     assert_eq!(counts, (0, 1, 1));
-    let again = queue.settle(A, MessageIndex(0), 1, Outcome::Ack, NOW, &mut departed);
+    let again = queue.settle(A, (MessageIndex(0), 1), Outcome::Ack, NOW, &mut departed);
     assert!(again.is_err(), "nobody holds it any more");
     assert!(queue.relocate(MessageIndex(0), BodyRef(7), BodyRef(9)));
     let moved = (MessageIndex(0), BodyRef(9), 10);
@@ -220,7 +226,7 @@ fn what_is_given_back_too_often_dies() {
         };
         assert_eq!((got.index.0, got.delivery_count), (0, returns));
         queue
-            .settle(A, got.index, 1, Outcome::Requeue, NOW, &mut departed)
+            .settle(A, (got.index, 1), Outcome::Requeue, NOW, &mut departed)
             .unwrap();
     }
     assert_eq!(deaths(&departed), [(0, Death::DeliveryLimit)]);
@@ -288,7 +294,13 @@ fn two_high_ones_go_for_a_normal_one_and_returned_ones_before_both() {
     assert_eq!(order, [3, 4, 0, 5, 6, 1, 2, 7]);
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(7), 1, Outcome::Requeue, NOW, &mut departed)
+        .settle(
+            A,
+            (MessageIndex(7), 1),
+            Outcome::Requeue,
+            NOW,
+            &mut departed,
+        )
         .unwrap();
     queue.enqueue(Arrival {
         priority: 9,
@@ -371,7 +383,7 @@ fn a_higher_consumer_displaces_an_active_one_that_has_settled() {
     assert!(queue.assign_next().is_none(), "it makes way");
     let mut departed = Departed::default();
     queue
-        .settle(A, MessageIndex(0), 1, Outcome::Ack, NOW, &mut departed)
+        .settle(A, (MessageIndex(0), 1), Outcome::Ack, NOW, &mut departed)
         .unwrap();
     assert_eq!(queue.active_consumer(), Some(B));
     assert_eq!(assigned(&mut queue), [(2, 1, false)]);

@@ -449,7 +449,7 @@ impl World {
         let (consumer, first) = (ConsumerKey(key), MessageIndex(first));
         let settled = self
             .queue
-            .settle(consumer, first, count, outcome, self.now, &mut departed);
+            .settle(consumer, (first, count), outcome, self.now, &mut departed);
         assert_eq!(settled.is_ok(), all_held);
         if !all_held {
             return assert!(departed.is_empty());
