@@ -12,7 +12,8 @@
 //! road of a message, `definitions` and `consume` for what is declared, `pending` for what waits
 //! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end,
 //! `expiry`, `length` and `dead_letter` for messages that die, `delay` for those that come later,
-//! `login` for who is there, `admin` for what operators ask.
+//! `login` for who is there, `admin` for what operators ask, `notices` and `changes` for events that
+//! the broker publishes about itself.
 
 mod access;
 mod admin;

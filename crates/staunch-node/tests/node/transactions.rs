@@ -157,3 +157,22 @@ fn a_commit_outside_a_transaction_is_refused() {
          > a/1 Commit refused: channel is not transactional",
     );
 }
+
+#[test]
+fn a_commit_into_a_full_queue_that_refuses_is_partial() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable x-max-length=1 x-overflow=reject-publish
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 tx
+         a/1 publish q m1..m3
+         a/1 commit
+         > a/1 Commit refused: partial tx completion
+         a/1 close
+         > a/1 closed
+         a open 1
+         a/1 get q no-ack
+         > a/1 got m1, 0 more",
+    );
+}
