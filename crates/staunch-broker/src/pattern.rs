@@ -1,9 +1,11 @@
 //! Patterns of permissions and policies: PCRE, searched for anywhere in a name, as RabbitMQ's
-//! `re:run` does.
+//! `re:run` does. Classes such as `\\w` and `\\d` are ASCII's, as there.
 //!
 //! The engine backtracks only where a pattern needs it (look-around, back references), and then
-//! within a limit: a pattern that would take longer does not match. `.*` is by far the most
-//! common pattern and costs a comparison.
+//! within a limit: a pattern that would take longer does not match. What a pattern costs when it
+//! is compiled is estimated before, since the engine bounds only the pattern as a whole and not
+//! the parts that look-around consists of. `.*` is by far the most common pattern and costs a
+//! comparison.
 
 use fancy_regex::{Regex, RegexBuilder};
 
@@ -11,10 +13,23 @@ use fancy_regex::{Regex, RegexBuilder};
 pub const PATTERN_SIZE_BYTES_MAX: usize = 4_096;
 
 /// Steps that one search may take where it has to backtrack; a name has at most 255 bytes.
-const BACKTRACK_STEPS_MAX: usize = 20_000;
+const BACKTRACK_STEPS_MAX: usize = 5_000;
 
 /// Most memory that one compiled pattern may take.
 const COMPILED_SIZE_BYTES_MAX: usize = 1 << 20;
+
+/// Highest [`weight`] of a pattern. One that weighs as much takes some milliseconds to compile
+/// and some megabytes.
+const WEIGHT_MAX: u64 = 20_000;
+
+/// Weight of `.` and of a negated class.
+const WEIGHT_OF_MOST: u64 = 10;
+
+/// Weight of a class of Unicode's.
+const WEIGHT_OF_UNICODE: u64 = 500;
+
+/// Weight of a group with an extension, such as look-around.
+const WEIGHT_OF_EXTENSION: u64 = 100;
 
 /// Spellings of the pattern that every name matches.
 const EVERYTHING: [&str; 5] = ["", ".*", "^.*", ".*$", "^.*$"];
@@ -27,6 +42,12 @@ pub enum InvalidPattern {
     TooLong {
         /// Its size.
         size_bytes: usize,
+    },
+    /// Its repetitions and classes together would take too much time and memory.
+    #[error("its repetitions, classes and groups weigh {weight}, more than {WEIGHT_MAX}")]
+    TooHeavy {
+        /// What they weigh.
+        weight: u64,
     },
     /// It cannot be compiled.
     #[error("{0}")]
@@ -95,40 +116,112 @@ fn compile(text: &str) -> Result<Regex, InvalidPattern> {
         let size_bytes = text.len();
         return Err(InvalidPattern::TooLong { size_bytes });
     }
-    RegexBuilder::new(&with_literal_braces(text))
+    let text = translated(text);
+    let weight = weight(&text);
+    if weight > WEIGHT_MAX {
+        return Err(InvalidPattern::TooHeavy { weight });
+    }
+    RegexBuilder::new(&text)
         .backtrack_limit(BACKTRACK_STEPS_MAX)
         .delegate_size_limit(COMPILED_SIZE_BYTES_MAX)
         .build()
         .map_err(|error| InvalidPattern::Syntax(error.to_string()))
 }
 
-/// Escapes braces that PCRE takes literally, since they do not enclose a repetition count.
-fn with_literal_braces(text: &str) -> String {
+/// The pattern as the engine takes it: braces that PCRE takes literally, since they do not
+/// enclose a repetition count, are escaped, and classes by letter are spelled out.
+fn translated(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut in_class = false;
     while let Some(first) = rest.chars().next() {
-        let size = match first {
-            '\\' => escape_size(rest),
-            '{' if !in_class && repetition_size(rest).is_none() => {
-                out.push('\\');
-                1
-            }
-            '[' => {
-                in_class = true;
-                1
-            }
-            ']' => {
-                in_class = false;
-                1
-            }
-            other => other.len_utf8(),
-        };
-        let (taken, left) = rest.split_at(size);
-        out.push_str(taken);
+        let size = token_size(rest);
+        let (token, left) = rest.split_at(size);
         rest = left;
+        match (first, ascii_class(token)) {
+            ('\\', Some((class, is_negated))) => match (in_class, is_negated) {
+                (true, false) => out.push_str(class),
+                (_, true) => out.extend(["[^", class, "]"]),
+                (false, false) => out.extend(["[", class, "]"]),
+            },
+            ('{', _) if !in_class && repetition(token).is_none() => out.extend(["\\", token]),
+            _ => out.push_str(token),
+        }
+        in_class = match first {
+            '[' => true,
+            ']' => false,
+            _ => in_class,
+        };
     }
     out
+}
+
+/// What `\w`, `\d`, `\s` and their opposites stand for in PCRE without its Unicode mode.
+fn ascii_class(token: &str) -> Option<(&'static str, bool)> {
+    Some(match token {
+        "\\w" => ("0-9A-Z_a-z", false),
+        "\\W" => ("0-9A-Z_a-z", true),
+        "\\d" => ("0-9", false),
+        "\\D" => ("0-9", true),
+        "\\s" => ("\\t-\\r ", false),
+        "\\S" => ("\\t-\\r ", true),
+        _ => return None,
+    })
+}
+
+/// Roughly the states of the pattern's automaton: what is repeated counts as often.
+fn weight(text: &str) -> u64 {
+    let mut open_groups = Vec::new();
+    // Of the group so far, and of what a repetition would repeat.
+    let (mut sum, mut last) = (0_u64, 0_u64);
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let (token, left) = rest.split_at(token_size(rest));
+        rest = left;
+        if first == '(' {
+            open_groups.push(sum);
+            (sum, last) = (
+                if left.starts_with('?') {
+                    WEIGHT_OF_EXTENSION
+                } else {
+                    1
+                },
+                0,
+            );
+            continue;
+        }
+        if let Some(count) = repetition(token) {
+            sum = sum.saturating_add(last.saturating_mul(count.saturating_sub(1)));
+            last = last.saturating_mul(count);
+            continue;
+        }
+        if first == ')' {
+            last = sum;
+            sum = open_groups.pop().unwrap_or(0).saturating_add(last);
+            continue;
+        }
+        last = match first {
+            '.' => WEIGHT_OF_MOST,
+            '[' if left.starts_with('^') => WEIGHT_OF_MOST,
+            '\\' if token.starts_with("\\p") || token.starts_with("\\P") => WEIGHT_OF_UNICODE,
+            _ => 1,
+        };
+        sum = sum.saturating_add(last);
+    }
+    open_groups.into_iter().fold(sum, u64::saturating_add)
+}
+
+/// Size of what belongs together at the start of `text`, which is not empty.
+fn token_size(text: &str) -> usize {
+    match text.as_bytes()[0] {
+        b'\\' => escape_size(text),
+        b'{' => text
+            .find('}')
+            .map(|end| end + 1)
+            .filter(|size| repetition(&text[..*size]).is_some())
+            .unwrap_or(1),
+        _ => text.chars().next().map_or(1, char::len_utf8),
+    }
 }
 
 /// Size of an escape sequence, with the braces that belong to it (`\p{L}`, `\x{e4}`).
@@ -143,12 +236,14 @@ fn escape_size(text: &str) -> usize {
     }
 }
 
-/// Size of `{n}`, `{n,}` or `{n,m}` at the start of `text`.
-fn repetition_size(text: &str) -> Option<usize> {
-    let inside = text.strip_prefix('{')?.split_once('}')?.0;
+/// How often `{n}`, `{n,}` or `{n,m}` repeats at most; none if the token is something else.
+fn repetition(token: &str) -> Option<u64> {
+    let inside = token.strip_prefix('{')?.strip_suffix('}')?;
     let (least, most) = inside.split_once(',').unwrap_or((inside, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    (!least.is_empty() && digits(least) && digits(most)).then_some(inside.len() + 2)
+    let number = |text: &str| text.parse().unwrap_or(u64::MAX);
+    let is_count = !least.is_empty() && digits(least) && digits(most);
+    is_count.then(|| number(if most.is_empty() { least } else { most }))
 }
 
 #[cfg(test)]
@@ -196,6 +291,28 @@ mod tests {
     }
 
     #[test]
+    fn letters_for_classes_are_of_ascii() {
+        check("^\\w+$", &["a_1"], &["ä", "a-b"]);
+        check("^[\\w.-]+$", &["a.b-c"], &["ä", "a b"]);
+        check("^\\d\\D$", &["1a", "1ä"], &["11"]);
+        check("^[^\\s]$|^\\S\\s$", &["a", "a\t"], &[" ", "  "]);
+        check("^[\\Wx]+$", &["-x"], &["ax"]);
+        check("^\\\\w$", &["\\w"], &["a"]);
+    }
+
+    #[test]
+    fn patterns_as_people_write_them_are_light() {
+        for pattern in [
+            "^(?!amq\\.|federation|shovel)(?=.*orders)[\\w.-]{1,200}$",
+            "^((?!temp).)*$",
+            "^(eu|us)-\\w{8}-\\w{4}-\\w{4}-\\w{4}-\\w{12}$",
+            "^\\p{Lu}\\p{L}{0,8}$",
+        ] {
+            assert!(Pattern::new(pattern).is_ok(), "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_search_that_takes_too_long_finds_nothing() {
         let pattern = Pattern::new("^(?=(a+)+$)b").unwrap();
         assert!(!pattern.matches(&[b'a'; 200]));
@@ -210,7 +327,19 @@ mod tests {
             Pattern::new(&"a".repeat(PATTERN_SIZE_BYTES_MAX + 1)),
             Err(InvalidPattern::TooLong { .. })
         ));
-        assert!(Pattern::new("(\\w{1000}){1000}").is_err());
+        for heavy in [
+            "(\\w{1000}){1000}",
+            "(?:(?=.*\\p{L}{0,100}\\d)a|a)*b",
+            &"(?=\\p{L}{99})a|".repeat(250),
+            &"(?!.*a)".repeat(300),
+            "a{99999999999999999999}",
+        ] {
+            let refused = Pattern::new(heavy);
+            assert!(
+                matches!(refused, Err(InvalidPattern::TooHeavy { .. })),
+                "{heavy}"
+            );
+        }
     }
 
     #[test]

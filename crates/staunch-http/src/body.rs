@@ -18,25 +18,18 @@ pub(crate) type Answer = Result<Response, ApiError>;
 /// A JSON body, whatever its content type says. An empty one is an empty object.
 pub(crate) struct Json<T>(pub(crate) T);
 
-/// A body as it came.
-pub(crate) struct Raw(pub(crate) Bytes);
-
-impl<S: Send + Sync> FromRequest<S> for Raw {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        to_bytes(request.into_body(), BODY_SIZE_BYTES_MAX)
-            .await
-            .map(Self)
-            .map_err(|_| ApiError::BodyTooLarge(BODY_SIZE_BYTES_MAX))
-    }
+/// The body of a request, if it is not larger than so many bytes.
+pub(crate) async fn read(request: Request, size_bytes_max: usize) -> Result<Bytes, ApiError> {
+    to_bytes(request.into_body(), size_bytes_max)
+        .await
+        .map_err(|_| ApiError::BodyTooLarge(size_bytes_max))
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let Raw(bytes) = Raw::from_request(request, state).await?;
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let bytes = read(request, BODY_SIZE_BYTES_MAX).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text)
             .map(Self)

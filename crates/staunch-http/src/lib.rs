@@ -20,11 +20,13 @@ mod router;
 
 pub use definitions::{DefinitionsError, apply_definitions};
 pub use node::{Asked, NodePort};
-pub use router::{BODY_SIZE_BYTES_MAX, REQUEST_TIMEOUT, REQUESTS_MAX, router};
+pub use router::{
+    BODY_SIZE_BYTES_MAX, DEFINITIONS_SIZE_BYTES_MAX, REQUEST_TIMEOUT, REQUESTS_MAX, router,
+};
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use staunch_broker::{HashAlgorithm, password::SALT_SIZE_BYTES};
+use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
 use staunch_types::Name;
 use tokio::sync::Semaphore;
 
@@ -65,4 +67,7 @@ pub(crate) struct Api {
     pub(crate) settings: Arc<Settings>,
     /// Turns for slow password checks.
     pub(crate) verifying: Arc<Semaphore>,
+    /// What a login as somebody unknown, or without a password, is checked against: that takes as
+    /// long as with somebody known, and never fits.
+    pub(crate) decoy: Arc<PasswordHash>,
 }

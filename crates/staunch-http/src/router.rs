@@ -9,12 +9,15 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use staunch_broker::PasswordHash;
 use tokio::{sync::Semaphore, time};
 
 use crate::{Api, NodePort, Settings, auth::VERIFICATIONS_MAX, error::ApiError, nouns};
 
-/// Largest body of a request, in bytes: definitions of a large installation.
-pub const BODY_SIZE_BYTES_MAX: usize = 20 << 20;
+/// Largest body of a request, in bytes.
+pub const BODY_SIZE_BYTES_MAX: usize = 2 << 20;
+/// Largest definitions, which only administrators may send, in bytes.
+pub const DEFINITIONS_SIZE_BYTES_MAX: usize = 20 << 20;
 /// Requests that are worked on at once; more are refused with 503.
 pub const REQUESTS_MAX: usize = 256;
 /// Time that a request may take in all, its body included.
@@ -22,8 +25,11 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The interface of a node. Requests need `ConnectInfo<SocketAddr>`.
 pub fn router(node: NodePort, settings: Settings) -> Router {
+    // An empty password is never right.
+    let decoy = PasswordHash::hash(settings.password_hashing, b"", &(settings.salt)());
     let api = Api {
         node,
+        decoy: Arc::new(decoy),
         settings: Arc::new(settings),
         verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
     };

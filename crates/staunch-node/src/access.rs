@@ -260,9 +260,9 @@ impl Node {
         channel: ChannelNumber,
         message: Message,
     ) -> Result<Examined, Refusal> {
-        let (exchange, key) = (message.exchange(), message.routing_key());
+        let exchange = message.exchange();
         self.check_access(slot, Access::Write, Resource::Exchange, exchange)?;
-        self.check_topic(slot, Access::Write, exchange, key)?;
+        self.check_topic(slot, Access::Write, exchange, message.routing_key())?;
         let properties = Properties::from_validated(message.properties());
         let more_keys = match self.check_properties(slot, properties) {
             Ok(more_keys) => more_keys,
@@ -274,6 +274,9 @@ impl Node {
                 return Err(refusal);
             }
         };
+        for key in &more_keys {
+            self.check_topic(slot, Access::Write, exchange, key)?;
+        }
         let message = without_blind_keys(message);
         let rewritten = self.with_reply_name(slot, channel, &message)?;
         Ok(Examined {

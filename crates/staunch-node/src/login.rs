@@ -6,16 +6,15 @@
 
 use sha2::{Digest, Sha256};
 use staunch_broker::{
-    CatalogCommand, PasswordHash, PermissionCommand, UserCommand, password::SALT_SIZE_BYTES,
+    CatalogCommand, HashAlgorithm, PasswordHash, PermissionCommand, UserCommand,
+    password::SALT_SIZE_BYTES,
 };
 use staunch_types::{
     ConnectionId, Event, Name, Proof, Refusal, Secret,
     request::{Login, Peer},
 };
 
-use crate::{
-    access::Standing, config::NodeConfig, input::Output, node::Node, session::SessionSlot,
-};
+use crate::{access::Standing, input::Output, node::Node, session::SessionSlot};
 
 /// Who has logged in on a session.
 #[derive(Debug)]
@@ -70,10 +69,10 @@ fn connection_name(peer: &Peer) -> String {
     format!("{} -> {}", print(peer.address), print(peer.local_address))
 }
 
-/// A hash that no password fits, for users that do not exist.
-pub(crate) fn decoy(config: &NodeConfig) -> PasswordHash {
-    let salt = salt(config.seed, b"decoy");
-    PasswordHash::hash(config.password_hashing, &salt, &salt)
+/// A hash that no password fits, for users that do not exist or have none: that of the empty
+/// password, which is never right.
+pub(crate) fn decoy(algorithm: HashAlgorithm, seed: u64) -> PasswordHash {
+    PasswordHash::hash(algorithm, b"", &salt(seed, b"decoy"))
 }
 
 /// Random bytes for a hash, from the node's seed.
@@ -228,5 +227,19 @@ impl Node {
         }
         let text = format!("access to vhost '{vhost}' refused for user '{user}'");
         Err(Refusal::NotAllowed(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A user without a password is checked against the decoy too, so nothing may fit it: not
+    /// even what it is made from.
+    #[test]
+    fn no_password_fits_the_decoy() {
+        let decoy = decoy(HashAlgorithm::Sha256, 1);
+        assert!(!decoy.verify(b""));
+        assert!(!decoy.verify(&salt(1, b"decoy")));
     }
 }

@@ -110,7 +110,7 @@ pub(crate) enum Stopping {
 
 impl Node {
     pub(crate) fn with_parts(config: NodeConfig, catalog: Catalog, store: Store) -> Self {
-        let decoy = decoy(&config);
+        let decoy = decoy(config.password_hashing, config.seed);
         Self {
             routes: RouteCache::new(config.seed),
             config,

@@ -3,7 +3,7 @@
 use std::{future::IntoFuture as _, net::SocketAddr};
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, serve::ListenerExt as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
@@ -17,6 +17,8 @@ use crate::{
     runtime::NodeHandle,
 };
 
+mod listener;
+
 /// Serves until `stopping`.
 pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -28,6 +30,8 @@ pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::
             );
         }
     };
+    // Only a listener with a tap tells the handlers who is at the other end.
+    let listener = listener::Bounded::new(listener).tap_io(|_| ());
     let server = axum::serve(listener, service).with_graceful_shutdown(stop);
     tokio::spawn(async move {
         if let Err(error) = server.into_future().await {

@@ -7,6 +7,7 @@ use staunch_types::{ConnectionId, Name, QueueId, QueueOptions, Refusal, Resource
 
 use super::arguments::{self, Subject};
 use super::exchange::is_reserved;
+use super::parameters::check_table;
 use super::{Applied, Binding, Catalog, CatalogCommand, Change, QueueEntry, Vhost, locked};
 use crate::exchange::Target;
 
@@ -169,6 +170,13 @@ impl Catalog {
             return Ok(Applied::unchanged());
         }
         let limit = self.limits.bindings_max;
+        if mode == Mode::Decide {
+            check_table(
+                "arguments of binding of",
+                &binding.source,
+                &binding.arguments,
+            )?;
+        }
         if inside.bindings.len() >= limit && mode == Mode::Decide {
             return Err(Refusal::LimitReached(format!(
                 "cannot bind in vhost '{vhost}': binding limit of {limit} is reached"
@@ -288,6 +296,7 @@ impl Catalog {
         }
         arguments::check_queue(subject, new.options, new.server_named)?;
         if mode == Mode::Decide {
+            check_table("arguments of queue", name, &new.options.arguments)?;
             self.check_queue_limits(vhost, name)?;
         }
         arguments::check_queue_kind(subject, new.options)?;

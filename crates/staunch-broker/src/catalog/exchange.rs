@@ -8,6 +8,7 @@ use staunch_types::{
 };
 
 use super::arguments::{self, Subject};
+use super::parameters::check_table;
 use super::{Applied, Catalog, Change, Mode, QueueEntry};
 use crate::exchange::{ConsistentHash, Router, Seeded};
 
@@ -169,6 +170,7 @@ impl Catalog {
         check_new_name(name)?;
         let kind = behaviour.check(subject, options)?;
         if mode == Mode::Decide {
+            check_table("arguments of exchange", name, &options.arguments)?;
             self.check_exchange_limit(vhost, name)?;
         }
         let delay_queue = (behaviour == Behaviour::Delays)

@@ -43,7 +43,7 @@ use staunch_types::{
 
 pub use binding::Binding;
 pub use command::CatalogCommand;
-pub use parameters::{PARAMETER_SIZE_BYTES_MAX, ParameterCommand, ParameterValue};
+pub use parameters::{ParameterCommand, ParameterValue, TABLE_SIZE_BYTES_MAX};
 pub use permissions::{Access, PermissionCommand, PermissionPatterns, TopicPatterns};
 pub use policies::{ApplyTo, Policy, PolicyCommand, PolicyScope};
 pub use route::Route;

@@ -7,8 +7,9 @@ use super::users::check_name;
 use super::{Applied, Catalog, Change, Mode};
 use crate::encoding::{DecodeError, Reader, Writer};
 
-/// Largest value of a parameter, in encoded bytes.
-pub const PARAMETER_SIZE_BYTES_MAX: usize = 1 << 20;
+/// Largest table that is kept, in encoded bytes: the value of a parameter, what a policy says,
+/// the arguments of a queue, an exchange or a binding.
+pub const TABLE_SIZE_BYTES_MAX: usize = 1 << 20;
 
 /// Components that have commands of their own, though definitions files list them here.
 const RESERVED_COMPONENTS: [&[u8]; 3] = [b"policy", b"operator_policy", b"vhost-limits"];
@@ -169,13 +170,7 @@ fn check_parameter(
     limit_reached: Option<usize>,
 ) -> Result<(), Refusal> {
     check_name("parameter", name)?;
-    let size_bytes = value.0.as_bytes().len();
-    if size_bytes > PARAMETER_SIZE_BYTES_MAX {
-        return Err(Refusal::LimitReached(format!(
-            "parameter '{name}' of {size_bytes} bytes is larger than {PARAMETER_SIZE_BYTES_MAX}"
-        )));
-    }
-    check_table(name, &value.0)?;
+    check_table("value of parameter", name, &value.0)?;
     match limit_reached {
         Some(limit) => Err(Refusal::LimitReached(format!(
             "cannot set parameter '{name}': limit of {limit} is reached"
@@ -184,11 +179,18 @@ fn check_parameter(
     }
 }
 
-/// What is logged must be readable again.
-pub(super) fn check_table(name: &Name, table: &FieldTable) -> Result<(), Refusal> {
+/// What is logged must be readable again, and fit in a record: a frame bounds what comes over
+/// AMQP, and nothing what comes as JSON.
+pub(super) fn check_table(what: &str, name: &Name, table: &FieldTable) -> Result<(), Refusal> {
+    let size_bytes = table.as_bytes().len();
+    if size_bytes > TABLE_SIZE_BYTES_MAX {
+        return Err(Refusal::LimitReached(format!(
+            "{what} '{name}' of {size_bytes} bytes is larger than {TABLE_SIZE_BYTES_MAX}"
+        )));
+    }
     TableRef::parse(table.as_bytes())
         .map(drop)
-        .map_err(|error| Refusal::Precondition(format!("value of '{name}': {error}")))
+        .map_err(|error| Refusal::Precondition(format!("{what} '{name}': {error}")))
 }
 
 impl ParameterCommand {

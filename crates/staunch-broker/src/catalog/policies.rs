@@ -337,7 +337,7 @@ impl Catalog {
         let policies = self.vhost_mut(vhost)?.policies.of_mut(scope);
         if mode == Mode::Decide {
             check_name("policy", name)?;
-            check_table(name, &policy.definition)?;
+            check_table("definition of policy", name, &policy.definition)?;
             policy_keys::check(scope, &policy.definition).map_err(|error| invalid(&error))?;
             if policies.len() >= limit && !policies.contains_key(name) {
                 return Err(Refusal::LimitReached(format!(

@@ -21,7 +21,7 @@ use crate::{
     body::{self, Answer, Json},
     error::ApiError,
     json::{name, object, table},
-    nouns::exchanges::named,
+    nouns::{exchanges::named, queues::check_free},
 };
 
 /// What stays as it is in a part of a URL (RFC 3986, unreserved).
@@ -41,6 +41,7 @@ pub(crate) struct BindingBody {
 }
 
 /// The two ends in a path.
+#[derive(Clone)]
 struct Ends {
     vhost: Name,
     source: Name,
@@ -119,11 +120,12 @@ pub(crate) async fn post(
     Json(body): Json<BindingBody>,
 ) -> Answer {
     let ends = Ends::new(&vhost, &source, &kind, &destination)?;
-    caller.may(&api, &ends.vhost, ends.wanted()).await?;
+    let routing_key = name(&body.routing_key)?;
+    ends.check(&api, &caller, &routing_key).await?;
     let binding = Binding {
         source: ends.source,
         destination: ends.destination,
-        routing_key: name(&body.routing_key)?,
+        routing_key,
         arguments: table(&body.arguments)?,
     };
     let properties = properties_key(&binding);
@@ -153,7 +155,7 @@ pub(crate) async fn get(
 ) -> Answer {
     let ends = Ends::new(&vhost, &source, &kind, &destination)?;
     caller.enter(&api, &ends.vhost).await?;
-    let (vhost, binding) = find(&api, ends, &properties).await?;
+    let (vhost, binding) = find(&api, &ends, &properties).await?;
     body::ok(&shown(&vhost, &binding))
 }
 
@@ -170,7 +172,8 @@ pub(crate) async fn delete(
 ) -> Answer {
     let ends = Ends::new(&vhost, &source, &kind, &destination)?;
     caller.may(&api, &ends.vhost, ends.wanted()).await?;
-    let (vhost, binding) = find(&api, ends, &properties).await?;
+    let (vhost, binding) = find(&api, &ends, &properties).await?;
+    ends.check(&api, &caller, &binding.routing_key).await?;
     body::delete(
         api.node
             .apply(CatalogCommand::Unbind { vhost, binding })
@@ -204,13 +207,23 @@ impl Ends {
         ]
     }
 
+    /// Whether the caller may bind and unbind them with this key.
+    async fn check(&self, api: &Api, caller: &Caller, key: &Name) -> Result<(), ApiError> {
+        caller.may(api, &self.vhost, self.wanted()).await?;
+        caller.may_bind(api, &self.vhost, &self.source, key).await?;
+        match &self.destination {
+            Destination::Queue(queue) => check_free(api, &self.vhost, queue).await,
+            Destination::Exchange(_) => Ok(()),
+        }
+    }
+
     fn are_of(&self, binding: &Binding) -> bool {
         self.source == binding.source && self.destination == binding.destination
     }
 }
 
-async fn find(api: &Api, ends: Ends, properties: &str) -> Result<(Name, Binding), ApiError> {
-    let vhost = ends.vhost.clone();
+async fn find(api: &Api, ends: &Ends, properties: &str) -> Result<(Name, Binding), ApiError> {
+    let (vhost, ends) = (ends.vhost.clone(), ends.clone());
     let found = all(api, vhost, move |binding| ends.are_of(binding)).await?;
     let mut found = found.into_iter();
     found

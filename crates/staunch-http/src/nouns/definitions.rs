@@ -1,8 +1,8 @@
 //! `/api/definitions`: everything at once.
 
 use axum::{
-    body::{Body, Bytes},
-    extract::{Path, State},
+    body::Body,
+    extract::{Path, Request, State},
     http::{HeaderValue, StatusCode, header},
     response::IntoResponse,
 };
@@ -11,10 +11,11 @@ use staunch_types::Name;
 use crate::{
     Api,
     auth::Caller,
-    body::{Answer, Raw},
+    body::{self, Answer},
     definitions::apply_definitions,
     error::ApiError,
     json::name,
+    router::DEFINITIONS_SIZE_BYTES_MAX,
 };
 
 pub(crate) async fn export(State(api): State<Api>, caller: Caller) -> Answer {
@@ -33,21 +34,21 @@ pub(crate) async fn export_vhost(
     exported(&api, Some(vhost)).await
 }
 
-pub(crate) async fn import(State(api): State<Api>, caller: Caller, Raw(file): Raw) -> Answer {
+pub(crate) async fn import(State(api): State<Api>, caller: Caller, request: Request) -> Answer {
     caller.administrator()?;
-    imported(&api, &file, None).await
+    imported(&api, request, None).await
 }
 
 pub(crate) async fn import_vhost(
     State(api): State<Api>,
     caller: Caller,
     Path(vhost): Path<String>,
-    Raw(file): Raw,
+    request: Request,
 ) -> Answer {
     caller.administrator()?;
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
-    imported(&api, &file, Some(&vhost)).await
+    imported(&api, request, Some(&vhost)).await
 }
 
 async fn exported(api: &Api, vhost: Option<Name>) -> Answer {
@@ -58,9 +59,10 @@ async fn exported(api: &Api, vhost: Option<Name>) -> Answer {
     Ok(response)
 }
 
-async fn imported(api: &Api, file: &Bytes, vhost: Option<&Name>) -> Answer {
+async fn imported(api: &Api, request: Request, vhost: Option<&Name>) -> Answer {
+    let file = body::read(request, DEFINITIONS_SIZE_BYTES_MAX).await?;
     let mut salt = api.settings.salt;
-    let import = staunch_definitions::import(file, vhost, &mut salt)
+    let import = staunch_definitions::import(&file, vhost, &mut salt)
         .map_err(|error| ApiError::BadRequest(error.to_string()))?;
     for warning in apply_definitions(&api.node, import).await? {
         tracing::warn!(event = "definitions.ignored", %warning, "part of the definitions was ignored");

@@ -88,7 +88,11 @@ pub(crate) async fn put(
     Json(body): Json<QueueBody>,
 ) -> Answer {
     let (vhost, queue) = (name(&vhost)?, name(&queue)?);
-    let wanted = vec![(Access::Configure, Resource::Queue, queue.clone())];
+    let mut wanted = vec![(Access::Configure, Resource::Queue, queue.clone())];
+    if let Some(Value::String(exchange)) = body.arguments.get("x-dead-letter-exchange") {
+        wanted.push((Access::Read, Resource::Queue, queue.clone()));
+        wanted.push((Access::Write, Resource::Exchange, name(exchange)?));
+    }
     caller.may(&api, &vhost, wanted).await?;
     let options = QueueOptions {
         durable: body.durable,
@@ -133,22 +137,28 @@ pub(crate) async fn delete(
     if conditions.if_unused && found.consumer_count > 0 {
         return Err(in_use("in use"));
     }
-    let (inside, asked) = (vhost.clone(), queue.clone());
-    let is_owned = api.node.read(move |catalog| {
-        catalog
-            .queue(&inside, &asked)
-            .is_some_and(|entry| entry.owner.is_some())
-    });
-    if is_owned.await? {
-        return Err(ApiError::BadRequest(format!(
-            "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'"
-        )));
-    }
+    check_free(&api, &vhost, &queue).await?;
     body::delete(
         api.node
             .apply(CatalogCommand::DeleteQueue { vhost, name: queue })
             .await?,
     )
+}
+
+/// Refuses what only a queue's owner may do, if it is exclusive to a connection.
+pub(crate) async fn check_free(api: &Api, vhost: &Name, queue: &Name) -> Result<(), ApiError> {
+    let (inside, asked) = (vhost.clone(), queue.clone());
+    let is_owned = api.node.read(move |catalog| {
+        let entry = catalog.queue(&inside, &asked);
+        entry.is_some_and(|entry| entry.owner.is_some())
+    });
+    if is_owned.await? {
+        return Err(ApiError::BadRequest(format!(
+            "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue}' in \
+             vhost '{vhost}'"
+        )));
+    }
+    Ok(())
 }
 
 async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueInfo, ApiError> {

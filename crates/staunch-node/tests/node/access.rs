@@ -154,7 +154,12 @@ fn routing_keys_of_a_topic_exchange_can_be_restricted() {
          u/2 publish x/u.k m1
          u/2 publish x/v.k m2
          > u/2 Publish refused: write access to topic 'v.k' in exchange 'x' in vhost '/' refused for user 'u'
-         u/3 publish amq.topic/v.k m3",
+         u/3 publish amq.topic/v.k m3
+         u/3 publish x/u.k m4 CC=u.l
+         u/3 publish x/u.k m5 CC=u.l,v.k
+         > u/3 Publish refused: write access to topic 'v.k' in exchange 'x' in vhost '/' refused for user 'u'
+         u/4 publish x/u.k m6 BCC=v.k
+         > u/4 Publish refused: write access to topic 'v.k' in exchange 'x' in vhost '/' refused for user 'u'",
     );
 }
 

@@ -241,6 +241,19 @@ fn tags_and_permissions_decide_who_may_what() {
     let maker = Client::new(&node, "maker:p");
     maker.check("PUT", "/policies/%2F/p", &policy, 201);
     maker.check("PUT", "/operator-policies/%2F/p", &policy, 401);
+    // What AMQP refuses is refused here.
+    let dead = |exchange| json!({"arguments": {"x-dead-letter-exchange": exchange}});
+    manager.check("PUT", "/queues/%2F/mine-1", &dead("yours"), 401);
+    manager.check("PUT", "/queues/%2F/mine-1", &dead("mine"), 201);
+    let topic = json!({"exchange": "amq.topic", "write": ".*", "read": "^a"});
+    guest.check("PUT", "/topic-permissions/%2F/manager", &topic, 201);
+    let bindings = "/bindings/%2F/e/amq.topic/q/mine";
+    for (key, status, gone) in [("a", 201, 204), ("b", 401, 401)] {
+        manager.check("POST", bindings, &json!({"routing_key": key}), status);
+        guest.check("POST", bindings, &json!({"routing_key": key}), 201);
+        manager.check("DELETE", &format!("{bindings}/{key}"), &Value::Null, gone);
+    }
+    manager.check("POST", "/definitions", &json!({}), 401);
     // What was set over HTTP holds over AMQP.
     let mut socket = connect(node.amqp);
     assert_eq!(login(&mut socket, "PLAIN", b"\0plain\0p").unwrap(), TUNE);
@@ -248,6 +261,25 @@ fn tags_and_permissions_decide_who_may_what() {
     guest.check("DELETE", "/users/manager", &Value::Null, 204);
     let mut socket = connect(node.amqp);
     assert_eq!(login(&mut socket, "PLAIN", b"\0manager\0p").unwrap(), CLOSE);
+}
+
+/// What no frame bounds must not stop the node, now or when it starts again.
+#[test]
+fn arguments_without_measure_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &[]);
+    let guest = Client::new(&node, "guest:guest");
+    let many: serde_json::Map<_, _> = (0..2_000).map(|i| (format!("x-{i}"), i.into())).collect();
+    let deep = (0..40).fold(json!({}), |inner, _| json!({"t": inner}));
+    let numbers = json!({"x-list": vec![1; 900_000]});
+    for (arguments, status) in [(many.into(), 400), (deep, 400), (numbers, 400)] {
+        let body = json!({"arguments": arguments});
+        guest.check("PUT", "/queues/%2F/q", &body, status);
+    }
+    let body = json!({"arguments": {"x-text": "a".repeat(3 << 20)}});
+    guest.check("PUT", "/queues/%2F/q", &body, 413);
+    drop(node);
+    Node::start(directory.path(), &[]);
 }
 
 #[test]

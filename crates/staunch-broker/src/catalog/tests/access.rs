@@ -284,6 +284,6 @@ fn parameters_hold_any_value_that_can_be_read_again() {
     }
     let text = refused(&[], &set("shovel", Value::Table(deep.as_table_ref())));
     assert!(text.contains("nested deeper"), "{text}");
-    let large = vec![b'a'; PARAMETER_SIZE_BYTES_MAX];
+    let large = vec![b'a'; TABLE_SIZE_BYTES_MAX];
     assert!(refused(&[], &set("shovel", Value::LongStr(&large))).contains("is larger than"));
 }

@@ -1,5 +1,7 @@
 //! Random commands of every kind: bytes, snapshots and replay agree.
 
+use staunch_types::field_table::{TABLE_FIELDS_MAX, TABLE_NESTING_MAX};
+
 use super::*;
 use crate::password::{HashAlgorithm, PasswordHash, SALT_SIZE_BYTES};
 
@@ -265,6 +267,47 @@ proptest! {
             replayed.check_invariants();
             let again = Catalog::decode_snapshot(&snapshot(&replayed), 5).unwrap();
             prop_assert_eq!(topology(&again), topology(&decided));
+        }
+    }
+}
+
+/// Nothing but a frame bounds arguments, and JSON comes in no frame: what would not fit in a
+/// record, or could not be read again at a restart, is refused.
+#[test]
+fn arguments_that_could_not_be_read_again_are_refused() {
+    let many = (0..=TABLE_FIELDS_MAX).fold(TableBuilder::new(), |table, i| {
+        table.int(&format!("x-{i}"), 1)
+    });
+    let deep = (0..=TABLE_NESTING_MAX).fold(FieldTable::default(), |inner, _| {
+        TableBuilder::new().table("t", &inner).build()
+    });
+    let large = TableBuilder::new().longstr("x-large", vec![b'a'; TABLE_SIZE_BYTES_MAX]);
+    let mut catalog = catalog(&[declare_queue("q")]);
+    for (arguments, reason) in [
+        (many.build(), "more than 1024 fields"),
+        (deep, "nested deeper"),
+        (large.build(), "is larger than"),
+    ] {
+        let arguments = &arguments;
+        let commands = [
+            declare_queue_as("other", queue_options(arguments.clone())),
+            declare_exchange_as(
+                "x",
+                ExchangeOptions {
+                    arguments: arguments.clone(),
+                    ..exchange_options("fanout")
+                },
+            ),
+            bind(Binding {
+                source: name("amq.fanout"),
+                destination: Destination::Queue(name("q")),
+                routing_key: name(""),
+                arguments: arguments.clone(),
+            }),
+        ];
+        for command in commands {
+            let refusal = catalog.apply(&command).unwrap_err();
+            assert!(refusal.to_string().contains(reason), "{refusal}");
         }
     }
 }
