@@ -272,12 +272,10 @@ fn arguments_without_measure_are_refused() {
     let many: serde_json::Map<_, _> = (0..2_000).map(|i| (format!("x-{i}"), i.into())).collect();
     let deep = (0..40).fold(json!({}), |inner, _| json!({"t": inner}));
     let numbers = json!({"x-list": vec![1; 900_000]});
-    for (arguments, status) in [(many.into(), 400), (deep, 400), (numbers, 400)] {
+    for arguments in [many.into(), deep, numbers] {
         let body = json!({"arguments": arguments});
-        guest.check("PUT", "/queues/%2F/q", &body, status);
+        guest.check("PUT", "/queues/%2F/q", &body, 400);
     }
-    let body = json!({"arguments": {"x-text": "a".repeat(3 << 20)}});
-    guest.check("PUT", "/queues/%2F/q", &body, 413);
     drop(node);
     Node::start(directory.path(), &[]);
 }
