@@ -30,11 +30,13 @@ pub enum Planted {
     GhostPurge,
     /// Some mandatory messages are not returned.
     DropReturn,
+    /// Some rejected messages leave their queue without a dead letter.
+    ForgetDeadLetter,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipSync,
         Self::SkipDirectorySync,
         Self::DropSettle,
@@ -47,6 +49,7 @@ impl Planted {
         Self::GhostBind,
         Self::GhostPurge,
         Self::DropReturn,
+        Self::ForgetDeadLetter,
     ];
 
     /// Its name on the command line.
@@ -64,6 +67,7 @@ impl Planted {
             Self::GhostBind => "ghost-bind",
             Self::GhostPurge => "ghost-purge",
             Self::DropReturn => "drop-return",
+            Self::ForgetDeadLetter => "forget-dead-letter",
         }
     }
 

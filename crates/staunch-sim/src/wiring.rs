@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use staunch_types::{
-    ChannelNumber, ConnectionId, Delivery, Event, Message, PublishSeq, Reply, Request,
+    ChannelNumber, ConnectionId, Delivery, Event, Message, Outcome, PublishSeq, Reply, Request,
+    request::Settle,
 };
 
 use crate::{
@@ -193,6 +194,12 @@ impl Wiring {
             {
                 let reply = Reply::QueuePurged { count: 0 };
                 Passed::Answered(Event::Reply { channel, reply })
+            }
+            (Some(Planted::ForgetDeadLetter), Request::Settle(settle))
+                if settle.outcome == Outcome::Discard && self.strikes(200, out) =>
+            {
+                let outcome = Outcome::Ack;
+                Passed::On(Request::Settle(Settle { outcome, ..settle }))
             }
             (_, request) => Passed::On(request),
         }

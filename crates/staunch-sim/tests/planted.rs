@@ -91,3 +91,8 @@ fn ghost_purge() {
 fn drop_return() {
     found(Planted::DropReturn, &[Kind::ConfirmWrong]);
 }
+
+#[test]
+fn forget_dead_letter() {
+    found(Planted::ForgetDeadLetter, &[Kind::Lost]);
+}
