@@ -24,7 +24,7 @@ const CONNECTIONS_MAX: usize = 512;
 
 /// A connection ends when nothing went in or out for this long. Longer than
 /// [`staunch_http::REQUEST_TIMEOUT`], while which there may be silence.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// Accepts while there is room.
 pub(super) struct Bounded {
