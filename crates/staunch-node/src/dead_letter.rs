@@ -47,6 +47,10 @@ const FETCH_SIZE_BYTES_MAX: usize = 1024 * 1024;
 const FETCH_COUNT_MAX: usize = 1024;
 /// Dead letters to which one publish can lead that is refused by one full queue after the other.
 const PER_REFUSAL_MAX: usize = 1024;
+/// Dead letters of one queue that may wait to be tried again, where they must not be lost. With
+/// so many of them those behind wait as well: a queue whose dead letters have nowhere to go costs
+/// that many tries at a time, however many they are (RabbitMQ: 32 of a queue are under way).
+const PARKED_MAX: usize = 256;
 /// How long a dead letter waits that could not be placed, where it must not be lost.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -69,7 +73,7 @@ pub(crate) struct Dead {
 #[derive(Debug)]
 struct Mourned {
     dying: Dying,
-    /// Queues that have its dead letter already.
+    /// Queues that have its dead letter already, in order.
     placed: Vec<QueueId>,
 }
 
@@ -134,6 +138,15 @@ impl Dead {
     fn is_over(&self) -> bool {
         self.waiting.is_empty() && self.parked.is_empty()
     }
+
+    /// Memory that it takes, in bytes; bodies that were read back are counted by who reads.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let placed = self.parked.iter().map(|mourned| mourned.placed.capacity());
+        let count = self.waiting.capacity() + self.parked.capacity();
+        size_of::<Self>()
+            + count * size_of::<Mourned>()
+            + placed.sum::<usize>() * size_of::<QueueId>()
+    }
 }
 
 impl Node {
@@ -170,7 +183,9 @@ impl Node {
                 continue;
             };
             dead.retry_at = None;
-            dead.waiting.extend(dead.parked.drain(..));
+            for mourned in dead.parked.drain(..).rev() {
+                dead.waiting.push_front(mourned);
+            }
             self.mourn(id);
         }
     }
@@ -262,9 +277,12 @@ impl Node {
             slot.is_dirty = true;
             self.dirty.push(slot.id);
         }
+        if dead.parked.len() >= PARKED_MAX {
+            return None;
+        }
         let Some(first) = dead.waiting.front() else {
             if dead.is_over() {
-                slot.dead = None;
+                self.forget_dead(slot);
             }
             return None;
         };
@@ -299,7 +317,8 @@ impl Node {
         }
         let mut wanted = Vec::new();
         let mut size_bytes = 0;
-        for mourned in dead.waiting.iter().take(FETCH_COUNT_MAX) {
+        let count_max = FETCH_COUNT_MAX.min(PARKED_MAX - dead.parked.len());
+        for mourned in dead.waiting.iter().take(count_max) {
             let index = mourned.dying.index;
             let Some((_, body, size)) = slot.queue.message(index) else {
                 continue;
@@ -380,11 +399,14 @@ impl Node {
         let routing_key = dead_lettering.routing_key.as_ref();
         let letter = dead_letter(message, &departure, &dead_lettering.exchange, routing_key);
         let targets = self.targets_of(&grave.vhost, &letter);
+        let left = &mut self.dead_letters.size_bytes_left;
+        *left = left.saturating_sub(letter.stored_size_bytes().saturating_mul(targets.len()));
         let mut is_missing = targets.is_empty();
+        let placed_before = placed.len();
         let mut arriving = Arriving::new(&letter, self.wall_now());
         arriving.redelivered = redelivered;
         for target in targets {
-            if placed.contains(&target.0) {
+            if placed[..placed_before].binary_search(&target.0).is_ok() {
                 continue;
             }
             match self.enqueue_at(target, &mut arriving) {
@@ -394,6 +416,7 @@ impl Node {
             }
         }
         if is_missing && dead_lettering.at_least_once {
+            placed.sort_unstable();
             Placed::Missing(placed)
         } else {
             Placed::Done

@@ -410,7 +410,12 @@ impl Node {
             return;
         };
         let settings = settings_of(entry);
+        let now = self.wall_now();
         if let Some(slot) = self.queues.get_mut(id) {
+            if slot.settings.expires_millis != settings.expires_millis {
+                // Who gives a queue an hour means from now on (RabbitMQ, `ensure_expiry_timer`).
+                slot.used_at = now;
+            }
             slot.queue.configure(&settings);
             slot.settings = settings;
             self.watch_use(id);

@@ -424,7 +424,10 @@ impl Node {
         self.alarms.index_size_bytes = self
             .queues
             .iter()
-            .map(|slot| slot.queue.memory_bytes() as u64)
+            .map(|slot| {
+                let dead = slot.dead.as_ref().map_or(0, |dead| dead.memory_bytes());
+                (slot.queue.memory_bytes() + dead) as u64
+            })
             .sum();
         self.bodies.trim();
         self.tick_housekeeping();

@@ -110,6 +110,8 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
         node.note_expiry(&mut slot);
         node.queues.insert(Box::new(slot));
         node.watch_use(id);
+        // What has died of its limit is back if its end was not on disk.
+        node.mark_dirty(id);
     }
     node.catalog.set_limits(node.config.catalog_limits);
     node.refresh_epoch();

@@ -137,8 +137,11 @@ impl Node {
             delayed,
         } = publish;
         // A queue may have gone since.
-        let queues = queues.iter().filter(|id| self.queues.get(**id).is_some());
-        self.routes.replace(queues.copied().collect(), &delayed);
+        let is_there = |id: &QueueId| self.queues.get(*id).is_some();
+        let queues = queues.iter().copied().filter(is_there).collect();
+        let delayed = delayed.iter().copied().filter(|(id, _)| is_there(id));
+        let delayed: Vec<_> = delayed.collect();
+        self.routes.replace(queues, &delayed);
         if self.routes.is_nowhere() {
             self.give_unroutable(slot, channel, mandatory, message);
             return Kept::Nowhere;

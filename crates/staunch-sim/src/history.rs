@@ -89,6 +89,8 @@ pub enum Fact {
         persistent: bool,
         /// With `mandatory`.
         mandatory: bool,
+        /// It has a time to live of its own.
+        expires: bool,
     },
     /// Where the message had to go and where else it may have gone, by what was known of the
     /// topology while it was under way.

@@ -15,6 +15,12 @@ pub const MARK: &[u8; 3] = b"SM#";
 /// Size of the whole mark, in bytes.
 pub const MARK_SIZE_BYTES: usize = 19;
 
+/// One message in so many has a time to live of its own.
+const EXPIRING_ONE_IN: u64 = 13;
+
+/// The times to live there are, in milliseconds.
+const EXPIRATIONS: [&str; 4] = ["0", "30", "500", "60000"];
+
 /// What was published under an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
@@ -36,13 +42,30 @@ impl Payload {
         format!("SM#{:016x}", self.id.0)
     }
 
+    /// Its own time to live, which few messages have.
+    pub fn expiration(&self) -> Option<&'static str> {
+        let which = self.id.0 / EXPIRING_ONE_IN % EXPIRATIONS.len() as u64;
+        let expires = self.id.0.is_multiple_of(EXPIRING_ONE_IN);
+        let at = usize::try_from(which).unwrap_or_default();
+        expires.then_some(EXPIRATIONS[at])
+    }
+
     /// Property flags and list as sent.
-    ///
-    /// # Panics
-    /// Never: the properties are short.
     pub fn properties(&self) -> Vec<u8> {
+        self.properties_with(self.expiration())
+    }
+
+    /// The same in a dead letter, which does not expire again.
+    pub fn properties_of_dead_letter(&self) -> Vec<u8> {
+        self.properties_with(None)
+    }
+
+    fn properties_with(&self, expiration: Option<&str>) -> Vec<u8> {
         let mark = self.mark();
         let mut builder = PropertiesBuilder::new().message_id(&mark);
+        if let Some(expiration) = expiration {
+            builder = builder.expiration(expiration);
+        }
         if self.persistent {
             builder = builder.delivery_mode(2);
         }

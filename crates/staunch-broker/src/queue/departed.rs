@@ -8,7 +8,7 @@
 
 use staunch_types::{BodyRef, MessageIndex};
 
-use super::chunk::Holder;
+use super::chunk::{Holder, Sizes};
 use super::entries::Position;
 use super::{Queue, Released};
 
@@ -73,8 +73,9 @@ impl Queue {
     /// If no message is dying at `index`.
     pub fn bury(&mut self, index: MessageIndex) -> Released {
         let buried = self.entries.bury(index.0);
-        let buried = buried.expect("only a dying message is buried");
+        let (buried, sizes) = buried.expect("only a dying message is buried");
         self.dying_count -= 1;
+        self.dying_body_bytes -= u64::from(sizes.body);
         if let Some(returns) = &mut self.returns {
             returns.forget(index.0..index.0 + 1);
         }
@@ -92,7 +93,7 @@ impl Queue {
         if self.has_dead_lettering {
             let (message, sizes) = self.entries.kill(position);
             self.ready.subtract(sizes);
-            self.mourn(message, reason, departed);
+            self.mourn((message, sizes), reason, departed);
             return;
         }
         let taken = self.entries.take(position, Holder::Nobody);
@@ -125,7 +126,7 @@ impl Queue {
             let (message, sizes) = self.entries.kill(position);
             self.unacked_count -= 1;
             self.unacked_body_bytes -= u64::from(sizes.body);
-            self.mourn(message, reason, departed);
+            self.mourn((message, sizes), reason, departed);
         }
     }
 
@@ -146,9 +147,15 @@ impl Queue {
         }
     }
 
-    fn mourn(&mut self, message: Released, reason: Death, departed: &mut Departed) {
+    fn mourn(
+        &mut self,
+        (message, sizes): (Released, Sizes),
+        reason: Death,
+        departed: &mut Departed,
+    ) {
         let (index, body, size_bytes) = message;
         self.dying_count += 1;
+        self.dying_body_bytes += u64::from(sizes.body);
         departed.dying.push(Dying {
             index,
             body,

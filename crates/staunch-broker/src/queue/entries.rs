@@ -176,18 +176,19 @@ impl Entries {
     }
 
     /// Removes a dying message; none if there is none at `index`.
-    pub(super) fn bury(&mut self, index: u64) -> Option<Released> {
+    pub(super) fn bury(&mut self, index: u64) -> Option<(Released, Sizes)> {
         let position = self.position(index)?;
         let chunk = &mut self.chunks[position.chunk()];
         if chunk.dying() >> position.bit() & 1 == 0 {
             return None;
         }
         let message = chunk.released(position.bit());
+        let sizes = chunk.sizes(position.bit());
         chunk.clear(1 << position.bit());
         if chunk.live == 0 {
             self.chunk_emptied(position.chunk());
         }
-        Some(message)
+        Some((message, sizes))
     }
 
     #[inline]
@@ -496,13 +497,14 @@ impl Entries {
             })
     }
 
-    /// Ready and held messages, and how many are dying.
-    pub(super) fn count_all(&self) -> (Totals, Totals, u64) {
-        let (mut ready, mut held, mut dying) = (Totals::default(), Totals::default(), 0);
+    /// Ready, held and dying messages.
+    pub(super) fn count_all(&self) -> (Totals, Totals, Totals) {
+        let (mut ready, mut held, mut dying) =
+            (Totals::default(), Totals::default(), Totals::default());
         for chunk in &self.chunks {
             bits(chunk.ready).for_each(|bit| ready.add(chunk.sizes(bit)));
             bits(chunk.held()).for_each(|bit| held.add(chunk.sizes(bit)));
-            dying += u64::from(chunk.dying().count_ones());
+            bits(chunk.dying()).for_each(|bit| dying.add(chunk.sizes(bit)));
         }
         (ready, held, dying)
     }

@@ -20,7 +20,11 @@ impl Queue {
             counted,
             "unacked messages are counted"
         );
-        assert_eq!(dying, self.dying_count, "dying messages are counted");
+        assert_eq!(
+            (dying.count, dying.body_bytes),
+            (self.dying_count, self.dying_body_bytes),
+            "dying messages are counted"
+        );
         self.check_holders();
         self.check_order();
         if let Some(returns) = &self.returns {

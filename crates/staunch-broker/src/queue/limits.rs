@@ -15,6 +15,9 @@ pub(super) struct Limits {
     count_max: u64,
     body_bytes_max: u64,
     overflow: Overflow,
+    /// Dying messages may have to wait for long, and count like ready ones (RabbitMQ, quorum
+    /// queues with at-least-once dead lettering).
+    counts_dying: bool,
 }
 
 impl Limits {
@@ -26,6 +29,10 @@ impl Limits {
                 count_max: count_max.unwrap_or(u64::MAX),
                 body_bytes_max: body_bytes_max.unwrap_or(u64::MAX),
                 overflow: settings.overflow,
+                counts_dying: settings
+                    .dead_lettering
+                    .as_ref()
+                    .is_some_and(|dead_lettering| dead_lettering.at_least_once),
             })
         })
     }
@@ -55,10 +62,18 @@ impl Queue {
         }
         let mut count = self.ready.count + 1;
         let mut body_bytes = self.ready.body_bytes + u64::from(body_size_bytes);
+        if limits.counts_dying {
+            count += self.dying_count;
+            body_bytes += self.dying_body_bytes;
+        }
         if !limits.are_exceeded(count, body_bytes) {
             return false;
         }
         let room = self.consumers.as_ref().map_or(0, |all| all.room());
+        let kept_count = count - room.min(self.ready.count);
+        if kept_count > limits.count_max || limits.body_bytes_max == u64::MAX {
+            return kept_count > limits.count_max;
+        }
         for (index, _, _) in self
             .upcoming()
             .take(usize::try_from(room).unwrap_or(usize::MAX))
@@ -74,8 +89,15 @@ impl Queue {
         true
     }
 
-    /// Ready messages die, in the order of delivery, until the queue is within its limits, if
-    /// that is what it does when it is full (`x-overflow`). Returns how many did.
+    /// Whether messages have to die because the queue is over a limit.
+    pub fn is_over_limit(&self) -> bool {
+        self.limits.as_ref().is_some_and(|limits| {
+            limits.overflow == Overflow::DropHead && limits.are_exceeded_by(&self.ready)
+        })
+    }
+
+    /// At most `limit` ready messages die, in the order of delivery, until the queue is within its
+    /// limits, if that is what it does when it is full (`x-overflow`). Returns how many did.
     ///
     /// To be called after messages were handed out. While some consumer could take one, and so
     /// only waits for the disk (for a reservation, or for a body to be read), nothing dies: it
@@ -83,18 +105,13 @@ impl Queue {
     ///
     /// # Panics
     /// On a bug in this module only.
-    pub fn drop_head(&mut self, departed: &mut Departed) -> u64 {
-        let is_over = self.limits.as_ref().is_some_and(|limits| {
-            limits.overflow == Overflow::DropHead && limits.are_exceeded_by(&self.ready)
-        });
+    pub fn drop_head(&mut self, limit: usize, departed: &mut Departed) -> usize {
         let is_served = self.consumers.as_ref().is_some_and(|all| all.can_take());
-        if !is_over || is_served {
+        if is_served {
             return 0;
         }
         let mut count = 0;
-        while let Some(limits) = &self.limits
-            && limits.are_exceeded_by(&self.ready)
-        {
+        while count < limit && self.is_over_limit() {
             let head = self.next_ready();
             let head = head.expect("a queue over its limit has a ready message");
             self.pass(head);

@@ -147,6 +147,8 @@ pub struct Queue {
     /// Of their bodies.
     unacked_body_bytes: u64,
     dying_count: u64,
+    /// Of their bodies.
+    dying_body_bytes: u64,
     /// What dies is dead-lettered.
     has_dead_lettering: bool,
     /// Who is served.
@@ -176,6 +178,7 @@ impl Queue {
             unacked_count: 0,
             unacked_body_bytes: 0,
             dying_count: 0,
+            dying_body_bytes: 0,
             has_dead_lettering: settings.dead_lettering.is_some(),
             turns: Turns::of(settings),
             watermark: Watermark::new(durability, 0),

@@ -1,8 +1,8 @@
 //! What operators ask.
 
-use staunch_broker::{CatalogCommand, Change};
+use staunch_broker::{ApplyTo, CatalogCommand, Change, Policy, PolicyCommand, PolicyScope};
 use staunch_node::{AdminAnswer, AdminId, AdminRequest, Input, OnRefusal};
-use staunch_types::{ExchangeOptions, FieldTable, QueueId};
+use staunch_types::{ExchangeOptions, FieldTable, QueueId, field_table::TableBuilder};
 
 use crate::{
     script::{Script, name},
@@ -111,4 +111,47 @@ fn lists_say_what_is_there_and_a_connection_can_be_closed_by_name() {
     );
     assert!(matches!(answer(&mut script), AdminAnswer::Closing(1)));
     assert_eq!(script.line(""), ["a forced: Closed via management plugin"]);
+}
+
+/// A queue that nobody has used for a day and that is given a second has it from now on.
+#[test]
+fn a_policy_that_lets_queues_expire_counts_from_when_it_is_set() {
+    let mut script = Script::new(roomy());
+    script.check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m
+         wait-ms 86400000",
+    );
+    let command = PolicyCommand::Set {
+        scope: PolicyScope::User,
+        vhost: name("/"),
+        name: name("p"),
+        policy: Policy {
+            pattern: "^q$".to_owned(),
+            apply_to: ApplyTo::Queues,
+            priority: 0,
+            definition: TableBuilder::new().int("expires", 1_000).build(),
+        },
+    };
+    let commands = vec![CatalogCommand::Policy(command)];
+    let on_refusal = OnRefusal::Stop;
+    ask(
+        &mut script,
+        AdminRequest::Apply {
+            commands,
+            on_refusal,
+        },
+    );
+    script.world.run_jobs();
+    script.check(
+        "wait-ms 900
+         a/1 get q no-ack
+         > a/1 got m, 0 more
+         wait-ms 1100
+         a/1 queue q durable passive
+         > a/1 DeclareQueue refused: no queue 'q' in vhost '/'",
+    );
 }

@@ -340,3 +340,48 @@ fn dead_letters_wait_while_the_disk_is_behind() {
          > a/1 queue: 60 ready, 0 consumers",
     );
 }
+
+/// What waits for a way is counted as memory, and trying again does not mean to read all of it.
+#[test]
+fn many_dead_letters_without_a_way_cost_little() {
+    let mut script = Script::new(tiny());
+    let declare = "a/1 queue q durable x-queue-type=quorum x-overflow=reject-publish \
+         x-dead-letter-strategy=at-least-once x-dead-letter-exchange=dlx x-message-ttl=60000";
+    for line in ["a connect", "a open 1", declare] {
+        script.line(line);
+    }
+    script.padding = 400;
+    for n in 0..60 {
+        let (first, last) = (n * 100 + 1, n * 100 + 100);
+        script.line(&format!("a/1 publish q m{first}..m{last}"));
+    }
+    script.line("kill");
+    script.world.rest(1);
+    let before = script.world.node.kept_size_bytes();
+    script.line("wait-ms 60000");
+    script.world.rest(10);
+    let more = script.world.node.kept_size_bytes().saturating_sub(before);
+    assert!(more >= 6_000 * 40, "{more} bytes for 6000 dead letters");
+    script.line("manual");
+    let mut fetch_count = 0;
+    for _ in 0..5 {
+        script.world.tick();
+        while script.world.fetch() {
+            fetch_count += 1;
+        }
+    }
+    assert!(fetch_count <= 2, "{fetch_count} fetches in a second");
+    for line in [
+        "auto",
+        "a connect",
+        "a open 1",
+        "a/1 exchange dlx fanout durable",
+        "a/1 queue dead durable",
+        "a/1 bind dlx dead k",
+    ] {
+        script.line(line);
+    }
+    script.world.rest(20);
+    let told = script.line("a/1 queue dead durable passive");
+    assert_eq!(told, ["a/1 queue: 6000 ready, 0 consumers"]);
+}

@@ -291,3 +291,58 @@ fn what_quorum_queues_do_not_do() {
          > a/4 DeleteQueue refused: cannot delete queue 'q' in vhost '/'. queue.delete operations with if-empty flag set are not supported by quorum queues",
     );
 }
+
+/// What somebody held counts again after a crash, and so does what had died and was not off the
+/// disk: the limit holds before anybody touches the queue.
+#[test]
+fn a_limit_holds_after_a_crash() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable x-max-length=2
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 consume q as c
+         > a/1 c consumes
+         a/1 publish q m1..m5 #1
+         > a/1 c gets m1
+         > a/1 c gets m2
+         > a/1 c gets m3
+         > a/1 c gets m4
+         > a/1 c gets m5
+         > a/1 confirmed 1..5
+         crash 1
+         b connect
+         b open 1
+         b/1 queue q durable passive
+         > b/1 queue: 2 ready, 0 consumers
+         b/1 get q
+         > b/1 got m4 again, 1 more",
+    );
+}
+
+/// Else a queue with a limit could grow without one, as long as its dead letters find no way.
+#[test]
+fn dead_letters_that_must_not_be_lost_count_for_the_limit() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable x-queue-type=quorum x-max-length=2 x-overflow=reject-publish x-dead-letter-strategy=at-least-once x-dead-letter-exchange=dlx x-message-ttl=50
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1..m2 #1
+         > a/1 confirmed 1..2
+         wait-ms 60
+         a/1 queue q durable passive
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m3 #3
+         > a/1 nacked 3..3
+         a/1 exchange dlx fanout durable
+         > a/1 exchange declared
+         a/1 queue dead durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 bind dlx dead k
+         > a/1 bound
+         tick 6
+         a/1 publish q m4 #4
+         > a/1 confirmed 4..4",
+    );
+}

@@ -18,6 +18,8 @@ pub struct Message<'a> {
     pub persistent: bool,
     /// With `mandatory`.
     pub mandatory: bool,
+    /// It has a time to live of its own, and dies where no dead letters are made.
+    pub expires: bool,
     /// When its confirm came.
     pub confirmed: Option<Stamp>,
     /// When it came back.
@@ -113,6 +115,7 @@ impl<'a> Index<'a> {
                 seq,
                 persistent,
                 mandatory,
+                expires,
             } => {
                 if let Some(seq) = seq {
                     self.outstanding.insert((*channel, *seq), *id);
@@ -123,6 +126,7 @@ impl<'a> Index<'a> {
                     channel: *channel,
                     persistent,
                     mandatory,
+                    expires: *expires,
                     confirmed: None,
                     returned: None,
                     must: &[],

@@ -60,10 +60,11 @@ fn may_be_gone(
 ) -> bool {
     let facts = &history.queues[queue.0];
     let volatile = !(facts.durable && message.persistent);
+    let expired = message.expires && facts.dead_letters_to.is_none();
     let removed = || {
         index.removals.values().any(|removal| {
             removal.queue == queue && removal.over.is_none_or(|over| over > message.sent)
         })
     };
-    !facts.lossless || (volatile && index.crashed_after(message.sent)) || removed()
+    !facts.lossless || expired || (volatile && index.crashed_after(message.sent)) || removed()
 }

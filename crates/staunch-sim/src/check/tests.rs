@@ -51,6 +51,7 @@ fn publish(id: u64) -> Vec<Fact> {
             seq: Some(id),
             persistent: true,
             mandatory: false,
+            expires: false,
         },
         Routed {
             id: MessageId(id),
@@ -441,6 +442,7 @@ fn planted_missing_and_wrong_return() {
             seq: Some(1),
             persistent: true,
             mandatory: true,
+            expires: false,
         },
         Routed {
             id: MessageId(1),
@@ -459,4 +461,34 @@ fn planted_stuck_and_wrong_definition() {
     check_history(vec![vec![Stuck { what: "x".into() }]], &[Kind::Stuck]);
     let wrong = vec![DefinitionWrong { what: "x".into() }];
     check_history(vec![wrong], &[Kind::DefinitionWrong]);
+}
+
+#[test]
+fn a_message_may_expire_only_on_its_way_to_its_grave() {
+    let lost = || {
+        let mut facts = publish(1);
+        let Published { expires, .. } = &mut facts[0] else {
+            panic!("a publish begins with itself")
+        };
+        *expires = true;
+        vec![facts, confirm(1)]
+    };
+    check_history(lost(), &[]);
+    check_mortal(lost(), &[Kind::Lost]);
+}
+
+#[test]
+fn planted_fresh_dead_letter_after_a_crash() {
+    // It was routed to one queue only, so there is one dead letter, in whatever place it is.
+    check_mortal(
+        vec![
+            publish(1),
+            confirm(1),
+            deliver_dead(1, 1, 0),
+            vec![Crash],
+            deliver_dead(2, 1, 7),
+            ack(2),
+        ],
+        &[Kind::DupUnflagged],
+    );
 }

@@ -151,12 +151,14 @@ pub fn publish(
         channel.unconfirmed.insert(channel.last_seq, id);
         channel.last_seq
     });
+    let expires = payload.expiration().is_some();
     let fact = Fact::Published {
         id,
         channel: channel.key,
         seq,
         persistent,
         mandatory,
+        expires,
     };
     wire.witness.coverage.hit("published");
     wire.witness.publish(payload, wire.connection, fact);

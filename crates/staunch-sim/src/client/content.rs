@@ -80,13 +80,15 @@ impl Assembling {
         let Some((_, raw)) = &self.header else {
             return false;
         };
-        let same = payload::without_headers(raw) == Some(payload.properties())
-            && self.body == payload.body();
+        let is_same_as = |sent: Vec<u8>| {
+            payload::without_headers(raw) == Some(sent) && self.body == payload.body()
+        };
         let at_once =
             self.exchange == payload.exchange.as_bytes() && self.key == payload.key.as_bytes();
         let headers = Properties::parse(raw).ok();
         let headers = headers.and_then(Properties::headers).unwrap_or_default();
         let Some(death) = headers.get("x-death").and_then(Value::as_array) else {
+            let same = is_same_as(payload.properties());
             return same && at_once && headers.iter().all(|(key, _)| key == DELIVERY_COUNT);
         };
         let topology = witness.definitions.topology();
@@ -107,6 +109,7 @@ impl Assembling {
             Some("delivery_limit") => "dead letter: delivery_limit",
             _ => return false,
         };
+        let same = is_same_as(payload.properties_of_dead_letter());
         witness.coverage.hit(seen);
         same && may_be && is_told
     }

@@ -121,10 +121,14 @@ fn a_full_queue_drops_its_head_in_the_order_of_delivery() {
     }
     let mut departed = Departed::default();
     queue.add_consumer(consumer(A, 1)).unwrap();
-    assert_eq!(queue.drop_head(&mut departed), 0, "a consumer takes it");
+    assert_eq!(
+        queue.drop_head(usize::MAX, &mut departed),
+        0,
+        "a consumer takes it"
+    );
     assert_eq!(indexes(&assigned(&mut queue)), [0]);
     assert!(!queue.is_full_for(1), "it makes room, it does not refuse");
-    assert_eq!(queue.drop_head(&mut departed), 2);
+    assert_eq!(queue.drop_head(usize::MAX, &mut departed), 2);
     let expected = [(1, Death::MaxLength), (2, Death::MaxLength)];
     assert_eq!(deaths(&departed), expected);
     let bytes_only = QueueSettings {
@@ -134,7 +138,11 @@ fn a_full_queue_drops_its_head_in_the_order_of_delivery() {
     };
     queue.configure(&bytes_only);
     assert_eq!(queue.ready_body_bytes(), 10);
-    assert_eq!(queue.drop_head(&mut departed), 1, "bodies of 5 bytes each");
+    assert_eq!(
+        queue.drop_head(usize::MAX, &mut departed),
+        1,
+        "bodies of 5 bytes each"
+    );
     queue.check_invariants();
 }
 
@@ -158,7 +166,11 @@ fn a_full_queue_refuses_what_consumers_would_not_take_at_once() {
     queue.set_consumer_blocked(A, true);
     assert!(queue.is_full_for(0));
     let mut departed = Departed::default();
-    assert_eq!(queue.drop_head(&mut departed), 0, "nothing is dropped");
+    assert_eq!(
+        queue.drop_head(usize::MAX, &mut departed),
+        0,
+        "nothing is dropped"
+    );
 }
 
 #[test]
@@ -387,5 +399,25 @@ fn a_higher_consumer_displaces_an_active_one_that_has_settled() {
         .unwrap();
     assert_eq!(queue.active_consumer(), Some(B));
     assert_eq!(assigned(&mut queue), [(2, 1, false)]);
+    queue.check_invariants();
+}
+
+/// A limit that a policy lowers can make very many too many at once.
+#[test]
+fn no_more_are_dropped_at_once_than_asked_for() {
+    let settings = QueueSettings {
+        max_length: Some(3),
+        ..QueueSettings::default()
+    };
+    let mut queue = Queue::new(Durability::Transient, &settings);
+    for n in 0..10 {
+        queue.enqueue(arrival(BodyRef(n), 10));
+    }
+    let mut departed = Departed::default();
+    assert_eq!(queue.drop_head(5, &mut departed), 5);
+    assert!(queue.is_over_limit());
+    assert_eq!(queue.drop_head(5, &mut departed), 2);
+    assert!(!queue.is_over_limit());
+    assert_eq!(queue.ready_count(), 3);
     queue.check_invariants();
 }

@@ -552,7 +552,7 @@ impl World {
     fn drop_head(&mut self) {
         let (takers, _) = self.takers();
         let mut departed = Departed::default();
-        let count = self.queue.drop_head(&mut departed);
+        let count = self.queue.drop_head(usize::MAX, &mut departed);
         let mut dead = Vec::new();
         if self.settings.overflow == Overflow::DropHead && takers.is_empty() {
             let order = self.order();
@@ -563,7 +563,7 @@ impl World {
                 kept = &kept[1..];
             }
         }
-        assert_eq!(count, dead.len() as u64);
+        assert_eq!(count, dead.len());
         self.died(&dead, Death::MaxLength, &departed);
     }
 
