@@ -17,9 +17,10 @@ mod json;
 mod node;
 mod nouns;
 mod router;
+mod session;
 
 pub use definitions::{DefinitionsError, apply_definitions};
-pub use node::{Asked, NodePort};
+pub use node::{Asked, Line, NodePort};
 pub use router::{
     BODY_SIZE_BYTES_MAX, DEFINITIONS_SIZE_BYTES_MAX, REQUEST_TIMEOUT, REQUESTS_MAX, router,
 };

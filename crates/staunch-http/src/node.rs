@@ -4,21 +4,46 @@ use std::{pin::Pin, sync::Arc};
 
 use staunch_broker::{Catalog, CatalogCommand, Change};
 use staunch_node::{AdminAnswer, AdminRequest, CatalogRead, ConnectionInfo, OnRefusal, QueueInfo};
-use staunch_types::{Name, Refusal};
+use staunch_types::{Event, Name, Refusal, Request};
+use tokio::sync::mpsc;
 
 use crate::error::ApiError;
 
 /// An answer on its way; none if the node is gone.
 pub type Asked = Pin<Box<dyn Future<Output = Option<AdminAnswer>> + Send>>;
 
+/// A session with the node as a client connection has one. It ends, and what it holds returns,
+/// when the sender is dropped; the events end when the node has said its last word.
+#[derive(Debug)]
+pub struct Line {
+    /// To the node.
+    pub requests: mpsc::Sender<Vec<Request>>,
+    /// From it.
+    pub events: mpsc::UnboundedReceiver<Event>,
+}
+
 /// Asks the node.
 #[derive(Clone)]
-pub struct NodePort(Arc<dyn Fn(AdminRequest) -> Asked + Send + Sync>);
+pub struct NodePort {
+    ask: Arc<dyn Fn(AdminRequest) -> Asked + Send + Sync>,
+    dial: Arc<dyn Fn() -> Line + Send + Sync>,
+}
 
 impl NodePort {
-    /// A port whose questions `ask` carries.
-    pub fn new(ask: impl Fn(AdminRequest) -> Asked + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ask))
+    /// A port whose questions `ask` carries and whose sessions `dial` opens.
+    pub fn new(
+        ask: impl Fn(AdminRequest) -> Asked + Send + Sync + 'static,
+        dial: impl Fn() -> Line + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            ask: Arc::new(ask),
+            dial: Arc::new(dial),
+        }
+    }
+
+    /// A new session.
+    pub(crate) fn dial(&self) -> Line {
+        (self.dial)()
     }
 
     /// What `read` finds in the catalog.
@@ -92,7 +117,7 @@ impl NodePort {
 
     /// The answer to any request; none if the node is gone.
     pub async fn ask(&self, request: AdminRequest) -> Option<AdminAnswer> {
-        (self.0)(request).await
+        (self.ask)(request).await
     }
 
     async fn answer(&self, request: AdminRequest) -> Result<AdminAnswer, ApiError> {

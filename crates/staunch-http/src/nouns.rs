@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 
 use crate::Api;
@@ -12,6 +12,7 @@ mod connections;
 mod definitions;
 mod exchanges;
 mod limits;
+mod messages;
 mod overview;
 mod parameters;
 mod permissions;
@@ -158,6 +159,9 @@ fn messaging_routes() -> Router<Api> {
             get(queues::get).put(queues::put).delete(queues::delete),
         )
         .route("/queues/{vhost}/{name}/bindings", get(bindings::of_queue))
+        .route("/queues/{vhost}/{name}/get", post(messages::get))
+        .route("/queues/{vhost}/{name}/contents", delete(messages::purge))
+        .route("/exchanges/{vhost}/{name}/publish", post(messages::publish))
         .route("/exchanges", get(exchanges::list))
         .route("/exchanges/{vhost}", get(exchanges::list_vhost))
         .route(

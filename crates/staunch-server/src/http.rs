@@ -7,7 +7,7 @@ use axum::{Router, serve::ListenerExt as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
-use staunch_http::{Listener, NodePort, Settings};
+use staunch_http::{Asked, Listener, NodePort, Settings};
 use staunch_types::Name;
 use tokio::{net::TcpListener, sync::watch};
 
@@ -68,11 +68,12 @@ pub(crate) fn router(config: &Config, bound: &Bound, node: &NodeHandle) -> anyho
 
 /// How the interface asks the node.
 pub(crate) fn port(node: &NodeHandle) -> NodePort {
-    let node = node.clone();
-    NodePort::new(move |request| {
-        let node = node.clone();
-        Box::pin(async move { node.ask(request).await })
-    })
+    let (asked, dialled) = (node.clone(), node.clone());
+    let ask = move |request| {
+        let node = asked.clone();
+        Box::pin(async move { node.ask(request).await }) as Asked
+    };
+    NodePort::new(ask, move || dialled.dial())
 }
 
 /// A password as `password_hash` of a user in definitions: base64, or a PHC string.

@@ -1,17 +1,8 @@
 //! Accepts AMQP connections and gives each a task.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustix::io::Errno;
-use staunch_types::ConnectionId;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -35,7 +26,7 @@ pub(crate) struct Shared {
 }
 
 /// Accepts until `stopping`; connection tasks go on by themselves.
-pub(crate) async fn accept(listener: TcpListener, door: Door, shared: Shared, ids: Arc<AtomicU64>) {
+pub(crate) async fn accept(listener: TcpListener, door: Door, shared: Shared) {
     let door = Arc::new(door);
     let mut stopping = shared.stopping.clone();
     loop {
@@ -45,14 +36,14 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, shared: Shared, id
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => start(stream, peer, &door, &shared, &ids),
+            Ok((stream, peer)) => start(stream, peer, &door, &shared),
             Err(error) => recover_from(&error).await,
         }
     }
 }
 
-fn start(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, shared: &Shared, ids: &AtomicU64) {
-    let id = ConnectionId(ids.fetch_add(1, Ordering::Relaxed));
+fn start(stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, shared: &Shared) {
+    let id = shared.node.next_connection_id();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::warn!(event = "connection.nodelay", connection = id.0, %error, "no TCP_NODELAY");
     }

@@ -1,12 +1,6 @@
 //! From configuration to a running node, and back down.
 
-use std::{
-    io,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicU64},
-    time::Instant,
-};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
@@ -116,13 +110,12 @@ async fn serve(
 /// Opens every listener, or none of them is of use.
 fn open_doors(config: &Config, shared: &Shared) -> anyhow::Result<Bound> {
     let proxied = |listener| config.proxy_protocol.0.contains(&listener);
-    let ids = Arc::new(AtomicU64::new(1));
     let accept = |listen_at: &Listen, door: Door, what: &str| -> anyhow::Result<Vec<SocketAddr>> {
         let listeners = bind(listen_at, what)?;
         let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
         for listener in listeners {
-            let (door, shared, ids) = (door.clone(), shared.clone(), ids.clone());
-            tokio::spawn(listener::accept(listener, door, shared, ids));
+            let (door, shared) = (door.clone(), shared.clone());
+            tokio::spawn(listener::accept(listener, door, shared));
         }
         Ok(addresses?)
     };

@@ -174,7 +174,8 @@ pub struct Login {
 pub enum Proof {
     /// PLAIN, AMQPLAIN: a password.
     Password(Secret),
-    /// EXTERNAL: the user name was taken from a client certificate that TLS has verified.
+    /// EXTERNAL: the user name was taken from a client certificate that TLS has verified; or the
+    /// administration interface has checked the password.
     Certificate,
     /// ANONYMOUS: nothing.
     Anonymous,

@@ -74,6 +74,8 @@ struct Shared {
     bell: Notify,
     /// When the node thread will look by itself, in nanoseconds of the clock.
     wakes_at: AtomicU64,
+    /// The id of the next connection; none is used twice.
+    connection_next: AtomicU64,
 }
 
 struct Driver {
@@ -112,6 +114,7 @@ where
         queued: AtomicIsize::new(0),
         bell: Notify::new(),
         wakes_at: AtomicU64::new(0),
+        connection_next: AtomicU64::new(1),
     });
     let handle = NodeHandle {
         requests,
@@ -192,6 +195,10 @@ impl NodeHandle {
         self.shared.queued.fetch_add(1, Ordering::SeqCst);
         self.shared.try_drive();
         true
+    }
+
+    pub(crate) fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.shared.connection_next.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(super) fn questions(&self) -> &Questions {

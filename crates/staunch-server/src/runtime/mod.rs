@@ -13,6 +13,7 @@
 
 mod admin;
 mod driver;
+mod line;
 mod mailbox;
 mod verify;
 mod worker;

@@ -403,3 +403,83 @@ fn a_password_is_hashed_as_rabbitmq_reads_it() {
         }
     }
 }
+
+#[test]
+fn messages_are_published_got_and_purged_as_over_amqp() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &[]);
+    let guest = Client::new(&node, "guest:guest");
+    guest.check("PUT", "/queues/%2F/q", &json!({}), 201);
+    let publish = |payload: &str, encoding: &str, properties: Value| {
+        let body = json!({"routing_key": "q", "payload": payload, "payload_encoding": encoding,
+            "properties": properties});
+        guest.ask("POST", "/exchanges/%2F/amq.default/publish", &body)
+    };
+    let properties = json!({"delivery_mode": 2, "headers": {"h": 1}, "type": "t"});
+    let routed = (200, json!({"routed": true}));
+    assert_eq!(publish("one", "string", properties.clone()), routed);
+    assert_eq!(publish("/w==", "base64", json!({})), routed);
+    assert_eq!(publish("?", "base64", json!({})).0, 400);
+    assert_eq!(publish("x", "string", json!({"priority": 256})).0, 400);
+    let elsewhere = json!({"routing_key": "nowhere", "payload": "", "payload_encoding": "string",
+        "properties": {}});
+    let answer = guest.ask("POST", "/exchanges/%2F/amq.topic/publish", &elsewhere);
+    assert_eq!(answer, (200, json!({"routed": false})));
+    guest.check("POST", "/exchanges/%2F/missing/publish", &elsewhere, 404);
+
+    let get = |count: u64, ackmode: &str, encoding: &str| {
+        let body = json!({"count": count, "ackmode": ackmode, "encoding": encoding, "truncate": 2});
+        guest.ask("POST", "/queues/%2F/q/get", &body)
+    };
+    let (status, got) = get(5, "ack_requeue_true", "auto");
+    let one = json!({"payload_bytes": 3, "redelivered": false, "exchange": "", "routing_key": "q",
+        "message_count": 1, "properties": properties, "payload": "on",
+        "payload_encoding": "string"});
+    let two = json!({"payload_bytes": 1, "redelivered": false, "exchange": "", "routing_key": "q",
+        "message_count": 0, "properties": [], "payload": "/w==", "payload_encoding": "base64"});
+    assert_eq!((status, got), (200, json!([one, two])));
+    let (_, got) = get(1, "ack_requeue_false", "base64");
+    assert_eq!(
+        (&got[0]["payload"], &got[0]["redelivered"]),
+        (&json!("b24="), &json!(true))
+    );
+    let (_, got) = get(5, "reject_requeue_false", "auto");
+    assert_eq!(got.as_array().unwrap().len(), 1);
+    assert_eq!(get(5, "ack_requeue_true", "auto"), (200, json!([])));
+    assert_eq!(get(1, "sometimes", "auto").0, 400);
+    guest.check("POST", "/queues/%2F/q/get", &json!({"count": 1}), 400);
+    let one = json!({"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"});
+    guest.check("POST", "/queues/%2F/missing/get", &one, 404);
+
+    assert_eq!(publish("three", "string", json!({})), routed);
+    guest.check("DELETE", "/queues/%2F/q/contents", &Value::Null, 204);
+    guest.check("DELETE", "/queues/%2F/missing/contents", &Value::Null, 404);
+    assert_eq!(get(5, "ack_requeue_true", "auto"), (200, json!([])));
+}
+
+#[test]
+fn messages_are_a_matter_of_permissions() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &[]);
+    let guest = Client::new(&node, "guest:guest");
+    guest.check("PUT", "/queues/%2F/q", &json!({}), 201);
+    let alice = json!({"password": "p", "tags": "management"});
+    guest.check("PUT", "/users/alice", &alice, 201);
+    let alice = Client::new(&node, "alice:p");
+    let message = json!({"routing_key": "q", "payload": "", "payload_encoding": "string",
+        "properties": {}});
+    let one = json!({"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"});
+    let check = |published: u16, got: u16, purged: u16| {
+        let exchange = "/exchanges/%2F/amq.default/publish";
+        alice.check("POST", exchange, &message, published);
+        alice.check("POST", "/queues/%2F/q/get", &one, got);
+        alice.check("DELETE", "/queues/%2F/q/contents", &Value::Null, purged);
+    };
+    check(401, 401, 401);
+    let permissions = json!({"configure": "", "write": ".*", "read": ""});
+    guest.check("PUT", "/permissions/%2F/alice", &permissions, 201);
+    check(200, 401, 401);
+    let permissions = json!({"configure": "", "write": "", "read": "q"});
+    guest.check("PUT", "/permissions/%2F/alice", &permissions, 204);
+    check(401, 200, 204);
+}
