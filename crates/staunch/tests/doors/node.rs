@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Longest wait for anything that a test expects.
@@ -73,6 +73,15 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 /// What the node has logged so far.
 pub(crate) fn log(directory: &Path) -> String {
     std::fs::read_to_string(directory.join("log")).unwrap()
+}
+
+/// Looks until it holds.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
 }
 
 fn free_addresses<const N: usize>() -> [SocketAddr; N] {

@@ -7,7 +7,6 @@ use std::{
     path::Path,
     process::Command,
     sync::Arc,
-    time::Instant,
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -19,7 +18,7 @@ use rustls::{
 };
 
 use crate::{
-    node::{Node, PATIENCE, connect, log},
+    node::{Node, connect, log, until},
     wire::{CLOSE, HEADER, OPEN_OK, TUNE, login, login_guest, open},
 };
 
@@ -117,15 +116,6 @@ fn shown(authority: &Authority, node: &Node) -> CertificateDer<'static> {
     let mut stream = authority.connect(node.amqps, None);
     assert_eq!(login_guest(&mut stream).unwrap(), TUNE);
     stream.conn.peer_certificates().unwrap()[0].clone()
-}
-
-/// Looks until it holds.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]
