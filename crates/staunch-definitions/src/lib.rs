@@ -12,7 +12,7 @@ mod value;
 
 pub use export::export;
 pub use import::{Import, ImportError, Planned, Verdict, import};
-pub use value::{InvalidValue, from_json, to_json};
+pub use value::{InvalidValue, from_json, to_json, value_to_json};
 
 #[cfg(doc)]
 use staunch_broker::CatalogCommand;

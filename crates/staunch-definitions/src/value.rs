@@ -79,7 +79,8 @@ pub fn to_json(table: TableRef<'_>) -> Map<String, Json> {
     object
 }
 
-pub(crate) fn value_to_json(value: Value<'_>) -> Json {
+/// A value as JSON; bytes that are no UTF-8 are replaced.
+pub fn value_to_json(value: Value<'_>) -> Json {
     match value {
         Value::Void => Json::Null,
         Value::Bool(truth) => Json::Bool(truth),

@@ -14,29 +14,7 @@ const DEPTH_MAX: usize = 32;
 
 /// A table as an object.
 pub(crate) fn object(table: TableRef<'_>) -> Json {
-    let entries = table.iter().map(|(key, value)| {
-        let key = String::from_utf8_lossy(key).into_owned();
-        (key, value_json(value))
-    });
-    Json::Object(entries.collect())
-}
-
-/// A value as JSON; bytes that are no UTF-8 are replaced.
-pub(crate) fn value_json(value: Value<'_>) -> Json {
-    match value {
-        Value::Bool(value) => value.into(),
-        Value::F32(value) => float(f64::from(value)),
-        Value::F64(value) => float(value),
-        Value::Decimal { scale, value } => float(f64::from(value) / 10_f64.powi(i32::from(scale))),
-        Value::LongStr(bytes) | Value::Binary(bytes) => {
-            String::from_utf8_lossy(bytes).into_owned().into()
-        }
-        Value::Array(array) => array.iter().map(value_json).collect(),
-        Value::Timestamp(seconds) => seconds.into(),
-        Value::Table(table) => object(table),
-        Value::Void => Json::Null,
-        integer => integer.as_i64().into(),
-    }
+    Json::Object(staunch_definitions::to_json(table))
 }
 
 /// An object as a table: integers become 64 bits wide, as RabbitMQ makes them.
@@ -113,10 +91,6 @@ fn number_value(number: &Number) -> Result<Value<'static>, ApiError> {
         Some(value) if number.is_f64() => Ok(Value::F64(value)),
         _ => Err(ApiError::BadRequest(format!("{number} is too large"))),
     }
-}
-
-fn float(value: f64) -> Json {
-    Number::from_f64(value).map_or(Json::Null, Json::Number)
 }
 
 #[cfg(test)]

@@ -54,12 +54,7 @@ pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
     for vhost in vhosts {
         found.extend(all(&api, vhost, |_| true).await?);
     }
-    body::ok(
-        &found
-            .iter()
-            .map(|(vhost, binding)| shown(vhost, binding))
-            .collect(),
-    )
+    all_shown(&found)
 }
 
 pub(crate) async fn list_vhost(
@@ -239,12 +234,12 @@ async fn listed(
 ) -> Answer {
     caller.enter(api, &vhost).await?;
     let found = all(api, vhost, wanted).await?;
-    body::ok(
-        &found
-            .iter()
-            .map(|(vhost, binding)| shown(vhost, binding))
-            .collect(),
-    )
+    all_shown(&found)
+}
+
+fn all_shown(found: &[(Name, Binding)]) -> Answer {
+    let shown = found.iter().map(|(vhost, binding)| shown(vhost, binding));
+    body::ok(&shown.collect())
 }
 
 /// Bindings of a virtual host, the implied ones of the default exchange first.

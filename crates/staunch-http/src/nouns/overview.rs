@@ -2,13 +2,13 @@
 
 use axum::extract::State;
 use serde_json::{Value, json};
+use staunch_definitions::value_to_json;
 use staunch_types::Name;
 
 use crate::{
     Api,
     auth::Caller,
     body::{self, Answer},
-    json::value_json,
 };
 
 /// Exchange types and what they do.
@@ -40,7 +40,7 @@ pub(crate) async fn get(State(api): State<Api>, caller: Caller) -> Answer {
         .node
         .read(move |catalog| {
             let exchanges = inside.iter().map(|vhost| catalog.exchanges(vhost).count());
-            let name = catalog.global_parameter(b"cluster_name").map(value_json);
+            let name = catalog.global_parameter(b"cluster_name").map(value_to_json);
             (
                 exchanges.sum::<usize>(),
                 name,

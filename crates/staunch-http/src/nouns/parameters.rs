@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use staunch_broker::{Catalog, CatalogCommand, ParameterCommand, ParameterValue};
+use staunch_definitions::value_to_json;
 use staunch_types::Name;
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     auth::Caller,
     body::{self, Answer, Json},
     error::ApiError,
-    json::{name, value_json, with_value},
+    json::{name, with_value},
 };
 
 /// The body of PUT.
@@ -61,7 +62,7 @@ pub(crate) async fn get(
     caller.enter(&api, &vhost).await?;
     let found = api.node.read(move |catalog| {
         let value = catalog.parameter(&vhost, &component, &parameter)?;
-        Some(shown(&vhost, &component, &parameter, &value_json(value)))
+        Some(shown(&vhost, &component, &parameter, &value_to_json(value)))
     });
     body::ok(&found.await?.ok_or(ApiError::NotFound)?)
 }
@@ -104,14 +105,14 @@ pub(crate) async fn delete(
 pub(crate) mod global {
     use super::{
         Answer, Api, ApiError, Caller, CatalogCommand, Json, ParameterBody, ParameterCommand,
-        ParameterValue, Path, State, Value, body, json, name, value_json, with_value,
+        ParameterValue, Path, State, Value, body, json, name, value_to_json, with_value,
     };
 
     pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
         caller.policymaker()?;
         let all = api.node.read(|catalog| {
             let json = |(name, value): (&staunch_types::Name, _)| {
-                json!({"name": name.to_string(), "value": value_json(value)})
+                json!({"name": name.to_string(), "value": value_to_json(value)})
             };
             catalog.global_parameters().map(json).collect::<Vec<Value>>()
         });
@@ -127,7 +128,7 @@ pub(crate) mod global {
         let asked = name(&parameter)?;
         let value = api
             .node
-            .read(move |catalog| catalog.global_parameter(&asked).map(value_json));
+            .read(move |catalog| catalog.global_parameter(&asked).map(value_to_json));
         let value = value.await?.ok_or(ApiError::NotFound)?;
         body::ok(&json!({"name": parameter, "value": value}))
     }
@@ -168,7 +169,7 @@ async fn all(
         for vhost in &vhosts {
             for (of, name, value) in catalog.parameters(vhost) {
                 if component.as_ref().is_none_or(|component| component == of) {
-                    found.push(shown(vhost, of, name, &value_json(value)));
+                    found.push(shown(vhost, of, name, &value_to_json(value)));
                 }
             }
         }
