@@ -142,6 +142,7 @@ impl Node {
             self.forget_window(slot, index);
             self.deliver(slot, &assignment, bytes);
         }
+        slot.queue.end_dispatch();
     }
 
     /// The message's bytes, if they are in memory.

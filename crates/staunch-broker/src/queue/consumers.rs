@@ -3,7 +3,8 @@
 //! Consumers that can take a message stand in a ring, one ring per priority. Whoever is served
 //! goes to the back; whoever cannot take more is dropped when met, and stands at the back again
 //! when it can. So a turn costs the same for one consumer and for ten thousand, of which most
-//! wait for acks.
+//! wait for acks. A full one that no message has met keeps its place (RabbitMQ, classic queues);
+//! in a quorum queue it loses it at once.
 //!
 //! Where only one consumer at a time is served (`x-single-active-consumer`) the others stand in
 //! no ring: they cannot take anything. When the active one goes, the first of those with the
@@ -136,6 +137,8 @@ pub(super) struct Consumers {
     eligible_count: u32,
     exclusive: bool,
     turns: Turns,
+    /// Who has become full keeps its place until a message meets it.
+    full_keep_places: bool,
     /// The one that is served, unless all are.
     active: Option<Slot>,
     /// The active one gets no more: one with a higher priority waits for it to settle.
@@ -144,9 +147,10 @@ pub(super) struct Consumers {
 }
 
 impl Consumers {
-    pub(super) fn boxed(turns: Turns) -> Box<Self> {
+    pub(super) fn boxed(turns: Turns, full_keep_places: bool) -> Box<Self> {
         Box::new(Self {
             turns,
+            full_keep_places,
             ..Self::default()
         })
     }
@@ -254,9 +258,13 @@ impl Consumers {
                 if !no_ack {
                     consumer.unacked.push(index);
                 }
-                if !consumer.can_take() {
-                    (consumer.eligible, consumer.in_ring) = (false, false);
+                let is_full = !consumer.can_take();
+                if is_full {
+                    consumer.eligible = false;
                     self.eligible_count -= 1;
+                }
+                if is_full && !self.full_keep_places {
+                    consumer.in_ring = false;
                     ring.pop_front();
                 } else if ring.len() > 1 {
                     ring.rotate_left(1);
@@ -265,6 +273,17 @@ impl Consumers {
             }
         }
         unreachable!("an eligible consumer stands in its ring")
+    }
+
+    /// A message waits and nobody can take it: it has met all, and none keeps its place.
+    pub(super) fn all_met(&mut self) {
+        debug_assert_eq!(self.eligible_count, 0, "nobody can take one");
+        for (_, ring) in &mut self.rings {
+            for slot in ring.drain(..) {
+                let consumer = self.slots[slot as usize].as_mut();
+                consumer.expect("the ring holds no ghosts").in_ring = false;
+            }
+        }
     }
 
     /// Recomputes whether a consumer can take a message, after anything that bears on it.

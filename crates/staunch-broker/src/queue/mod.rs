@@ -317,6 +317,18 @@ impl Queue {
         Some(self.hand_out(position, consumer, no_ack))
     }
 
+    /// To be called when as much as can be has been handed out. What waits for somebody to take
+    /// it has met all consumers: they lose their places, and stand again in the order in which
+    /// they get room.
+    pub fn end_dispatch(&mut self) {
+        if self.ready.count > 0
+            && let Some(consumers) = &mut self.consumers
+            && !consumers.can_take()
+        {
+            consumers.all_met();
+        }
+    }
+
     /// Hands the next message to `getter` (AMQP 0-9-1, basic.get).
     pub fn get(&mut self, getter: ConsumerKey, no_ack: bool) -> Got {
         let Some(position) = self.next_ready() else {
@@ -515,8 +527,10 @@ impl Queue {
 
     fn consumers_mut(&mut self) -> &mut Consumers {
         let turns = self.turns;
+        let levels = self.levels.as_ref();
+        let is_quorum = levels.is_some_and(|levels| levels.are_of_quorum());
         self.consumers
-            .get_or_insert_with(|| Consumers::boxed(turns))
+            .get_or_insert_with(|| Consumers::boxed(turns, !is_quorum))
     }
 
     fn drop_consumers_if_empty(&mut self) {

@@ -59,6 +59,11 @@ impl Levels {
         }))
     }
 
+    /// Whether they are those of a quorum queue ([`Priorities::TwoToOne`]).
+    pub(super) fn are_of_quorum(&self) -> bool {
+        self.level_max.is_none()
+    }
+
     /// Level of a message that comes with this priority.
     pub(super) fn level_of(&self, priority: u8) -> u8 {
         match self.level_max {

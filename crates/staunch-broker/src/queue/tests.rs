@@ -79,6 +79,51 @@ fn turns_go_round_within_prefetch_and_highest_priority_first() {
     queue.check_invariants();
 }
 
+/// A has taken the two messages there are and is full; B and C came later. Who gets them when A
+/// gives them back?
+fn takers_after_a_full_one(settings: &QueueSettings) -> Vec<u32> {
+    let mut queue = Queue::new(Durability::Transient, settings);
+    queue.add_consumer(consumer(A, 2)).unwrap();
+    for n in 0..2 {
+        queue.enqueue(arrival(BodyRef(n), 10));
+    }
+    assert_eq!(assigned(&mut queue).len(), 2);
+    queue.end_dispatch();
+    queue.add_consumer(consumer(B, 2)).unwrap();
+    queue.add_consumer(consumer(ConsumerKey(3), 2)).unwrap();
+    queue.requeue_all(A, NOW, &mut Departed::default());
+    let takers = assigned(&mut queue);
+    queue.check_invariants();
+    takers.iter().map(|(consumer, ..)| *consumer).collect()
+}
+
+#[test]
+fn a_full_consumer_keeps_its_place_until_a_message_meets_it() {
+    let classic = QueueSettings::default();
+    assert_eq!(takers_after_a_full_one(&classic), [1, 2]);
+    let quorum = QueueSettings {
+        priorities: crate::settings::Priorities::TwoToOne,
+        ..classic
+    };
+    assert_eq!(takers_after_a_full_one(&quorum), [2, 3]);
+}
+
+#[test]
+fn a_message_that_waits_has_met_every_consumer() {
+    let mut queue = filled(3);
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    queue.add_consumer(consumer(B, 1)).unwrap();
+    assert_eq!(assigned(&mut queue).len(), 2);
+    queue.end_dispatch();
+    assert_eq!(queue.purge(&mut Vec::new()), 1);
+    for key in [B, A] {
+        queue.requeue_all(key, NOW, &mut Departed::default());
+    }
+    let expected = [(2, 0, true), (1, 1, true)];
+    assert_eq!(assigned(&mut queue), expected);
+    queue.check_invariants();
+}
+
 #[test]
 fn returned_messages_keep_their_place() {
     let mut queue = filled(4);

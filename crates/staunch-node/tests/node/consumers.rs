@@ -51,7 +51,7 @@ fn prefetch_of_a_consumer_and_of_its_channel() {
          a/1 publish q m7
          a/1 ack m1 m2 m4 m5
          a/1 ack m6
-         > a/1 d gets m7",
+         > a/1 c gets m7",
     );
 }
 
