@@ -20,9 +20,9 @@ const LAST_REASON: &str = "x-last-death-reason";
 const LAST_QUEUE: &str = "x-last-death-queue";
 const LAST_EXCHANGE: &str = "x-last-death-exchange";
 
-/// Headers that name more routing keys; a dead-letter routing key replaces them all.
+/// Header that names more routing keys, as the blind keys of a message do; a dead-letter routing
+/// key replaces them all.
 const MORE_KEYS: &str = "CC";
-const MORE_KEYS_BLIND: &str = "BCC";
 
 /// Where, why and when a message died.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,17 @@ pub fn dead_letter(
         .encode(&mut encoded)
         .expect("strings of a message are short");
     let key = routing_key.map_or(message.routing_key(), |key| key.as_bytes());
-    Message::copied_with_deaths(exchange, key, &encoded, message.body())
+    let letter = Message::copied_with_deaths(exchange, key, &encoded, message.body());
+    if routing_key.is_some() || message.blind_keys().next().is_none() {
+        return letter;
+    }
+    letter.with_blind_keys(message.blind_keys())
+}
+
+/// The routing keys of a message beside its own, where the broker itself sends it on: those of
+/// its header `CC` and its blind ones.
+pub fn more_keys(message: &Message) -> Vec<&[u8]> {
+    open_keys(message).chain(message.blind_keys()).collect()
 }
 
 /// Whether a dead letter has been in `queue` before and died there, and nobody has rejected it
@@ -83,9 +93,8 @@ fn headers(message: &Message, departure: &Departure<'_>, replaces_keys: bool) ->
         FIRST_QUEUE,
         FIRST_EXCHANGE,
         MORE_KEYS,
-        MORE_KEYS_BLIND,
     ];
-    let kept_names = if replaces_keys { 0 } else { 2 };
+    let kept_names = usize::from(!replaces_keys);
     let reason = departure.reason.reason().as_bytes();
     let (queue, exchange) = (departure.queue.as_bytes(), message.exchange());
     let first = |key: &str, now| {
@@ -153,13 +162,17 @@ fn first_death(message: &Message, departure: &Departure<'_>) -> FieldTable {
 
 /// The keys it was published with: its own and those of `CC`, which the receiver may know.
 fn routing_keys(message: &Message) -> ArrayBuilder {
-    let headers = Properties::from_validated(message.properties()).headers();
-    let more = headers.and_then(|headers| headers.get(MORE_KEYS)?.as_array());
-    let more = more.into_iter().flatten();
-    more.filter_map(bytes).fold(
+    open_keys(message).fold(
         ArrayBuilder::new().longstr(message.routing_key()),
         ArrayBuilder::longstr,
     )
+}
+
+/// The keys of `CC`.
+fn open_keys(message: &Message) -> impl Iterator<Item = &[u8]> {
+    let headers = Properties::from_validated(message.properties()).headers();
+    let keys = headers.and_then(|headers| headers.get(MORE_KEYS)?.as_array());
+    keys.into_iter().flatten().filter_map(bytes)
 }
 
 /// The deaths that the broker recorded, newest first.

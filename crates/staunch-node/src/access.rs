@@ -12,6 +12,7 @@ use staunch_broker::{Access, CatalogCommand, Change, UserCommand};
 use staunch_types::{
     ChannelNumber, Event, FieldTable, Message, Name, Operation, Refusal, Request, Resource,
     field_table::{TableBuilder, Value},
+    name,
     properties::{Properties, PropertiesBuilder},
     request::{Binding, Destination},
 };
@@ -277,7 +278,7 @@ impl Node {
         for key in &more_keys {
             self.check_topic(slot, Access::Write, exchange, key)?;
         }
-        let message = without_blind_keys(message);
+        let message = with_hidden_keys(message);
         let rewritten = self.with_reply_name(slot, channel, &message)?;
         Ok(Examined {
             message: rewritten.unwrap_or(message),
@@ -431,15 +432,20 @@ fn more_keys(properties: Properties<'_>) -> Result<Vec<Vec<u8>>, Refusal> {
     Ok(keys)
 }
 
-/// The message as receivers may see it.
-fn without_blind_keys(message: Message) -> Message {
+/// The message as receivers may see it, with its blind keys beside it.
+fn with_hidden_keys(message: Message) -> Message {
     let properties = Properties::from_validated(message.properties());
     let Some(headers) = properties.headers() else {
         return message;
     };
-    if headers.get(MORE_KEYS_BLIND).is_none() {
+    let Some(blind) = headers.get(MORE_KEYS_BLIND) else {
         return message;
-    }
+    };
+    let keys = blind.as_array().into_iter().flatten();
+    let keys = keys.filter_map(|key| match key {
+        Value::LongStr(key) if key.len() <= name::NAME_SIZE_BYTES_MAX => Some(key),
+        _ => None,
+    });
     let headers = TableBuilder::new()
         .copy_except(headers, &[MORE_KEYS_BLIND])
         .build();
@@ -447,10 +453,6 @@ fn without_blind_keys(message: Message) -> Message {
         .headers(headers.as_table_ref())
         .build()
         .expect("the properties of a message can be encoded again");
-    Message::copied(
-        message.exchange(),
-        message.routing_key(),
-        properties.as_bytes(),
-        message.body(),
-    )
+    let shown = message.with_properties(properties.as_bytes());
+    shown.with_blind_keys(keys)
 }

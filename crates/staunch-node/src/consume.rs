@@ -278,7 +278,9 @@ impl Node {
                 continue;
             };
             let mut departed = Departed::default();
-            slot.queue.requeue_all(*key, now, &mut departed);
+            slot.queue.begin_return();
+            let returned = slot.queue.requeue_all(*key, now, &mut departed);
+            slot.queue.drop_returned(returned, &mut departed);
             if consumer.kind == ConsumerKind::Active {
                 slot.queue.remove_consumer(*key);
                 slot.used_at = now;

@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use staunch_broker::{
     Death, Departed, Dying, Envelope, QueueSettings,
-    dead_letter::{Departure, dead_letter, is_cycle},
+    dead_letter::{Departure, dead_letter, is_cycle, more_keys},
 };
 use staunch_types::{Message, MessageIndex, Name, QueueId, Timestamp};
 
@@ -430,9 +430,11 @@ impl Node {
             return Vec::new();
         }
         let route = &mut self.routes.onward;
-        let routed = self
-            .catalog
-            .route_onward(vhost, &Envelope::of(letter), route);
+        let envelope = Envelope {
+            more_keys: &more_keys(letter),
+            ..Envelope::of(letter)
+        };
+        let routed = self.catalog.route_onward(vhost, &envelope, route);
         if routed.is_err() {
             return Vec::new();
         }

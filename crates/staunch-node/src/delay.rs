@@ -6,7 +6,7 @@
 //! messages do, there may be as many as there may be messages in a queue, and they take turns
 //! with the traffic like dead letters.
 
-use staunch_broker::{Envelope, Route, properties_after_delay};
+use staunch_broker::{Envelope, Route, dead_letter::more_keys, properties_after_delay};
 use staunch_types::{Message, QueueId};
 
 use crate::{
@@ -53,9 +53,11 @@ impl Node {
             return;
         }
         let route = &mut self.routes.onward;
-        let routed = self
-            .catalog
-            .route_delayed(holder, &Envelope::of(&message), route);
+        let envelope = Envelope {
+            more_keys: &more_keys(&message),
+            ..Envelope::of(&message)
+        };
+        let routed = self.catalog.route_delayed(holder, &envelope, route);
         if routed.is_err() {
             return;
         }

@@ -110,14 +110,14 @@ impl Node {
     }
 
     /// Lets a queue do what is due. What is over time goes before anything is handed out. What
-    /// must be handed out at once or never (a time to live of 0), or is too much for the queue,
+    /// is too much for the queue, or must be handed out at once or never (a time to live of 0),
     /// goes right after the consumers have taken what they can; then come those who only get.
     fn serve(&mut self, slot: &mut QueueSlot) {
         let now = self.wall_now();
         if self.expire(slot, UnixMillis(now.0.saturating_sub(1))) {
             self.dispatch(slot);
-            self.expire(slot, now);
             self.drop_head(slot);
+            self.expire(slot, now);
             self.serve_getters(slot);
         }
         self.note_expiry(slot);

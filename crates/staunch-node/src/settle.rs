@@ -29,11 +29,18 @@ impl Node {
             return self.count_settled(session, channel, consumer, count);
         };
         let mut departed = Departed::default();
+        let is_return = outcome == Outcome::Requeue;
+        if is_return {
+            slot.queue.begin_return();
+        }
         let settled = slot
             .queue
             .settle(consumer, (first, count), outcome, now, &mut departed)
             .expect("a connection settles only what its channel holds");
-        self.leave(queue, departed, outcome == Outcome::Requeue);
+        if is_return {
+            slot.queue.drop_returned(settled, &mut departed);
+        }
+        self.leave(queue, departed, is_return);
         self.mark_dirty(queue);
         self.count_settled(session, channel, consumer, settled);
     }

@@ -8,13 +8,16 @@
 //!
 //! ```text
 //! 0      1        2      4                8          8+e    8+e+r  8+e+r+p
-//! ┌──────┬────────┬──────┬────────────────┬──────────┬──────┬──────┬──────┐
-//! │ e u8 │  r u8  │ flags│ p u32          │ exchange │ r.key│ prop.│ body │
-//! └──────┴────────┴──────┴────────────────┴──────────┴──────┴──────┴──────┘
+//! ┌──────┬────────┬──────┬────────────────┬──────────┬──────┬──────┬──────┬────────────┐
+//! │ e u8 │  r u8  │ flags│ p u32          │ exchange │ r.key│ prop.│ body │ blind keys │
+//! └──────┴────────┴──────┴────────────────┴──────────┴──────┴──────┴──────┴────────────┘
 //! ```
 //!
 //! Flags (u16): bit 0 says that the broker itself wrote the header `x-death`, so that what it
-//! says is true; a client's own is not believed. All other bits are 0.
+//! says is true; a client's own is not believed. Bit 1 says that blind keys follow the body, which
+//! few messages have: the routing keys of the header `BCC`, which nobody is shown and dead letters
+//! follow, each as its length (u8) and its bytes, and behind them their size together (u32). All
+//! other bits are 0.
 
 use bytes::{BufMut, Bytes};
 
@@ -27,6 +30,12 @@ pub const BODY_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Flag of the stored form: the header `x-death` is the broker's.
 const FLAG_HAS_DIED: u16 = 1;
 
+/// Flag of the stored form: blind keys follow the body.
+const FLAG_HAS_BLIND_KEYS: u16 = 2;
+
+/// Size of the size of the blind keys, in bytes.
+const BLIND_KEYS_SIZE_SIZE_BYTES: u32 = 4;
+
 /// A published message. A clone costs a counter.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -36,6 +45,8 @@ pub struct Message {
     routing_key: Span,
     properties: Span,
     body: Span,
+    /// Blind keys with the size behind them; empty if there are none.
+    blind_keys: Span,
 }
 
 /// A slice of the buffer.
@@ -88,6 +99,7 @@ impl Message {
             routing_key,
             properties,
             body,
+            blind_keys: Span::default(),
         }
     }
 
@@ -96,7 +108,7 @@ impl Message {
     /// # Panics
     /// If a name is longer than 255 bytes or the whole is 4 GiB or more.
     pub fn copied(exchange: &[u8], routing_key: &[u8], properties: &[u8], body: &[u8]) -> Self {
-        copied([exchange, routing_key, properties, body], 0)
+        copied([exchange, routing_key, properties, body], &[], 0)
     }
 
     /// As [`Message::copied`], for a message that has died in a queue and whose header `x-death`
@@ -110,7 +122,8 @@ impl Message {
         properties: &[u8],
         body: &[u8],
     ) -> Self {
-        copied([exchange, routing_key, properties, body], FLAG_HAS_DIED)
+        let parts = [exchange, routing_key, properties, body];
+        copied(parts, &[], FLAG_HAS_DIED)
     }
 
     /// A message read back in its stored form.
@@ -126,7 +139,7 @@ impl Message {
             return Err(too_short);
         };
         let flags = u16::from_be_bytes([header[2], header[3]]);
-        if flags & !FLAG_HAS_DIED != 0 {
+        if flags & !(FLAG_HAS_DIED | FLAG_HAS_BLIND_KEYS) != 0 {
             return Err(StoredMessageError::UnknownFlags { flags });
         }
         let properties_size = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
@@ -147,10 +160,17 @@ impl Message {
         if end > u64::from(total) {
             return Err(too_short);
         }
-        let body = Span {
+        let mut body = Span {
             start: properties.end(),
             size: total - properties.end(),
         };
+        let mut blind_keys = Span::default();
+        if flags & FLAG_HAS_BLIND_KEYS != 0 {
+            let size = blind_keys_size(body.of(&buffer)).ok_or(too_short)?;
+            body.size -= size;
+            let start = body.end();
+            blind_keys = Span { start, size };
+        }
         Ok(Self {
             buffer,
             has_died: flags & FLAG_HAS_DIED != 0,
@@ -158,6 +178,7 @@ impl Message {
             routing_key,
             properties,
             body,
+            blind_keys,
         })
     }
 
@@ -189,7 +210,44 @@ impl Message {
     #[must_use]
     pub fn with_properties(&self, properties: &[u8]) -> Self {
         let parts = [self.exchange(), self.routing_key(), properties, self.body()];
-        copied(parts, flags(self.has_died))
+        copied(parts, self.blind_keys.of(&self.buffer), self.flags())
+    }
+
+    /// A copy with these blind keys in place of its own: routing keys that nobody is shown.
+    ///
+    /// # Panics
+    /// If a key is longer than 255 bytes or the whole is 4 GiB or more.
+    #[must_use]
+    pub fn with_blind_keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Self {
+        let mut encoded = Vec::new();
+        for key in keys {
+            encoded.push(u8::try_from(key.len()).expect("a routing key is a short string"));
+            encoded.extend_from_slice(key);
+        }
+        let mut flags = self.flags() & !FLAG_HAS_BLIND_KEYS;
+        if !encoded.is_empty() {
+            flags |= FLAG_HAS_BLIND_KEYS;
+            let size = u32::try_from(encoded.len()).expect("a message is below 4 GiB");
+            encoded.put_u32(size);
+        }
+        let properties = self.properties();
+        let parts = [self.exchange(), self.routing_key(), properties, self.body()];
+        copied(parts, &encoded, flags)
+    }
+
+    /// Further routing keys that nobody is shown (RabbitMQ, header `BCC`).
+    pub fn blind_keys(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = self.blind_keys.of(&self.buffer);
+        let keys_size = bytes
+            .len()
+            .saturating_sub(BLIND_KEYS_SIZE_SIZE_BYTES as usize);
+        let mut rest = &bytes[..keys_size];
+        std::iter::from_fn(move || {
+            let (size, after) = rest.split_first()?;
+            let (key, after) = after.split_at_checked(usize::from(*size))?;
+            rest = after;
+            Some(key)
+        })
     }
 
     /// Whether its header `x-death` was written by the broker.
@@ -199,15 +257,35 @@ impl Message {
 
     /// Size of the stored form, in bytes.
     pub fn stored_size_bytes(&self) -> usize {
-        let parts = [self.exchange, self.routing_key, self.properties, self.body];
+        let Self {
+            exchange,
+            routing_key,
+            properties,
+            body,
+            blind_keys,
+            ..
+        } = self;
+        let parts = [exchange, routing_key, properties, body, blind_keys];
         STORED_HEADER_SIZE_BYTES + parts.iter().map(|part| part.size as usize).sum::<usize>()
     }
 
     /// Appends the stored form to `out`.
     pub fn put_stored(&self, out: &mut impl BufMut) {
         let parts = [self.exchange(), self.routing_key(), self.properties()];
-        put_stored_header(out, parts, flags(self.has_died));
+        put_stored_header(out, parts, self.flags());
         out.put_slice(self.body());
+        if self.blind_keys.size > 0 {
+            out.put_slice(self.blind_keys.of(&self.buffer));
+        }
+    }
+
+    fn flags(&self) -> u16 {
+        let blind = if self.blind_keys.size > 0 {
+            FLAG_HAS_BLIND_KEYS
+        } else {
+            0
+        };
+        (u16::from(self.has_died) * FLAG_HAS_DIED) | blind
     }
 }
 
@@ -238,17 +316,23 @@ impl Span {
     }
 }
 
-fn flags(has_died: bool) -> u16 {
-    if has_died { FLAG_HAS_DIED } else { 0 }
+/// Bytes that the blind keys at the end of `bytes` take, with the size behind them; none if they
+/// are not there.
+fn blind_keys_size(bytes: &[u8]) -> Option<u32> {
+    let keys_size = u32::from_be_bytes(*bytes.last_chunk()?);
+    let size = keys_size.checked_add(BLIND_KEYS_SIZE_SIZE_BYTES)?;
+    (size as usize <= bytes.len()).then_some(size)
 }
 
-/// The message of these parts: exchange, routing key, properties, body.
-fn copied(parts: [&[u8]; 4], flags: u16) -> Message {
+/// The message of these parts: exchange, routing key, properties, body; and its blind keys as
+/// they are stored.
+fn copied(parts: [&[u8]; 4], blind_keys: &[u8], flags: u16) -> Message {
     let [exchange, routing_key, properties, body] = parts;
     let size = exchange.len() + routing_key.len() + properties.len() + body.len();
-    let mut stored = Vec::with_capacity(STORED_HEADER_SIZE_BYTES + size);
+    let mut stored = Vec::with_capacity(STORED_HEADER_SIZE_BYTES + size + blind_keys.len());
     put_stored_header(&mut stored, [exchange, routing_key, properties], flags);
     stored.extend_from_slice(body);
+    stored.extend_from_slice(blind_keys);
     Message::from_stored(Bytes::from(stored)).expect("the header was written from the parts")
 }
 
@@ -319,11 +403,39 @@ mod tests {
     }
 
     #[test]
+    fn blind_keys_are_kept_beside_the_body() {
+        let published = Message::copied_with_deaths(b"x", b"y", b"\0\0", b"body");
+        let keys = [&b"one"[..], b"", b"three"];
+        let message = published.with_blind_keys(keys);
+        let mut stored = Vec::new();
+        message.put_stored(&mut stored);
+        assert_eq!(stored.len(), message.stored_size_bytes());
+        let read = Message::from_stored(stored.clone().into()).unwrap();
+        assert_eq!((read.body(), read.has_died()), (&b"body"[..], true));
+        assert!(read.blind_keys().eq(keys));
+        let other = read.with_properties(b"\x10\x00\x02");
+        assert_eq!(
+            (other.body(), other.properties()),
+            (&b"body"[..], &b"\x10\x00\x02"[..])
+        );
+        assert!(other.blind_keys().eq(keys));
+        let none: [&[u8]; 0] = [];
+        let without = other.with_blind_keys(none);
+        assert_eq!(
+            (without.blind_keys().count(), without.body()),
+            (0, &b"body"[..])
+        );
+        // Where they end is said at the end.
+        stored.pop();
+        assert!(Message::from_stored(stored.into()).is_err());
+    }
+
+    #[test]
     fn unknown_flags_are_refused() {
         let mut stored = Vec::new();
         Message::copied(b"x", b"y", b"\0\0", b"b").put_stored(&mut stored);
-        stored[2..4].copy_from_slice(&3_u16.to_be_bytes());
+        stored[2..4].copy_from_slice(&5_u16.to_be_bytes());
         let error = Message::from_stored(stored.into()).unwrap_err();
-        assert_eq!(error, StoredMessageError::UnknownFlags { flags: 3 });
+        assert_eq!(error, StoredMessageError::UnknownFlags { flags: 5 });
     }
 }

@@ -13,8 +13,14 @@ use super::exchange::ALTERNATE_EXCHANGE;
 /// delayed delivery asks for more, so there is no other limit than the type's.
 const TIME_MILLIS_MAX: i64 = i64::MAX;
 
+/// Argument that names the kind of a queue.
+const QUEUE_TYPE: &str = "x-queue-type";
+
 /// Argument that names where dead letters go.
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+
+/// Argument that names the routing key of dead letters.
+const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
 
 /// Highest value of `x-max-priority`.
 const PRIORITY_MAX: i64 = 255;
@@ -67,7 +73,7 @@ const LEADER_LOCATOR: Domain = Domain::OneOf(
 
 /// Every argument that some queue kind knows.
 const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
-    ("x-queue-type", Domain::Text, KnownTo::All),
+    (QUEUE_TYPE, Domain::Text, KnownTo::All),
     (
         "x-expires",
         Domain::Integer {
@@ -78,7 +84,7 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
     ),
     ("x-message-ttl", TIME, KnownTo::All),
     (DEAD_LETTER_EXCHANGE, Domain::Text, KnownTo::All),
-    ("x-dead-letter-routing-key", Domain::Text, KnownTo::All),
+    (DEAD_LETTER_ROUTING_KEY, Domain::Text, KnownTo::All),
     (
         "x-dead-letter-strategy",
         Domain::OneOf(&["at-most-once", "at-least-once"], "invalid_dlx_strategy"),
@@ -136,7 +142,7 @@ const CLASSIC_COMPARED: [&str; 15] = [
     "x-expires",
     "x-message-ttl",
     DEAD_LETTER_EXCHANGE,
-    "x-dead-letter-routing-key",
+    DEAD_LETTER_ROUTING_KEY,
     "x-max-length",
     "x-max-length-bytes",
     "x-max-priority",
@@ -144,7 +150,7 @@ const CLASSIC_COMPARED: [&str; 15] = [
     "x-queue-mode",
     "x-queue-version",
     "x-single-active-consumer",
-    "x-queue-type",
+    QUEUE_TYPE,
     "x-queue-master-locator",
     "x-queue-leader-locator",
     "x-consumer-timeout",
@@ -153,7 +159,7 @@ const CLASSIC_COMPARED: [&str; 15] = [
 /// The same for quorum queues.
 const QUORUM_COMPARED: [&str; 21] = [
     DEAD_LETTER_EXCHANGE,
-    "x-dead-letter-routing-key",
+    DEAD_LETTER_ROUTING_KEY,
     "x-dead-letter-strategy",
     "x-expires",
     "x-max-length",
@@ -162,7 +168,7 @@ const QUORUM_COMPARED: [&str; 21] = [
     "x-max-in-memory-bytes",
     "x-overflow",
     "x-single-active-consumer",
-    "x-queue-type",
+    QUEUE_TYPE,
     "x-quorum-initial-group-size",
     "x-quorum-target-group-size",
     "x-delivery-limit",
@@ -262,7 +268,7 @@ pub(super) fn is_valid_name(name: &[u8]) -> bool {
 
 /// The kind that a queue's arguments ask for; none if there is no such kind.
 pub(super) fn queue_kind(arguments: &FieldTable) -> Option<QueueKind> {
-    match arguments.get("x-queue-type") {
+    match arguments.get(QUEUE_TYPE) {
         None => Some(QueueKind::Classic),
         Some(value) => match value.as_str() {
             Some("classic") => Some(QueueKind::Classic),
@@ -278,45 +284,30 @@ pub(super) fn check_queue(
     options: &QueueOptions,
     server_named: bool,
 ) -> Result<(), Refusal> {
-    if let Some(value) = options.arguments.get("x-queue-type") {
-        check_domain(Domain::Text, value)
-            .map_err(|reason| subject.invalid("x-queue-type", reason))?;
-    }
-    let kind = queue_kind(&options.arguments).ok_or_else(|| {
-        let value = options
-            .arguments
-            .get("x-queue-type")
-            .map_or(String::new(), print);
-        let reason = format!("\"unsupported queue type '{value}'\"");
-        subject.invalid("x-queue-type", reason)
-    })?;
-    if kind == QueueKind::Quorum && server_named {
+    let arguments = &options.arguments;
+    if server_named && queue_kind(arguments) == Some(QueueKind::Quorum) {
         let text = "Cannot declare a server-named queue for type quorum";
         return Err(Refusal::Precondition(text.to_owned()));
     }
-    let arguments = &options.arguments;
     check_exchange_name(subject, DEAD_LETTER_EXCHANGE, arguments)?;
-    let given = QUEUE_ARGUMENTS
-        .iter()
-        .filter_map(|(argument, domain, known_to)| {
-            let value = arguments.get(argument)?;
-            Some((*argument, *domain, *known_to, value))
-        });
-    for (argument, domain, known_to, value) in given.clone() {
-        if knows(kind, known_to) {
-            check_domain(domain, value).map_err(|reason| subject.invalid(argument, reason))?;
+    let kind = check_queue_type(subject, arguments)?;
+    for (argument, domain, known_to) in QUEUE_ARGUMENTS {
+        let Some(value) = arguments.get(argument).filter(|_| knows(kind, known_to)) else {
+            continue;
+        };
+        check_domain(domain, value).map_err(|reason| subject.invalid(argument, reason))?;
+        if argument == DEAD_LETTER_ROUTING_KEY && arguments.get(DEAD_LETTER_EXCHANGE).is_none() {
+            return Err(subject.invalid(argument, "routing_key_but_no_dlx_defined"));
         }
     }
-    if arguments.get("x-dead-letter-routing-key").is_some()
-        && arguments.get(DEAD_LETTER_EXCHANGE).is_none()
-    {
-        return Err(subject.invalid(
-            "x-dead-letter-routing-key",
-            "routing_key_but_no_dlx_defined",
-        ));
-    }
-    let foreign = |known_to: KnownTo| !knows(kind, known_to);
-    if let Some((argument, ..)) = given.clone().find(|(_, _, known_to, _)| foreign(*known_to)) {
+    let is_foreign = |key: &&[u8]| {
+        QUEUE_ARGUMENTS
+            .iter()
+            .any(|(argument, _, known_to)| argument.as_bytes() == *key && !knows(kind, *known_to))
+    };
+    // The first of them as the declaration lists them.
+    if let Some(argument) = arguments.iter().map(|(key, _)| key).find(is_foreign) {
+        let argument = String::from_utf8_lossy(argument);
         let module = match kind {
             QueueKind::Classic => "rabbit_classic_queue",
             QueueKind::Quorum => "rabbit_quorum_queue",
@@ -327,6 +318,18 @@ pub(super) fn check_queue(
         )));
     }
     Ok(())
+}
+
+/// Checks what kind of queue is asked for.
+fn check_queue_type(subject: Subject<'_>, arguments: &FieldTable) -> Result<QueueKind, Refusal> {
+    let Some(value) = arguments.get(QUEUE_TYPE) else {
+        return Ok(QueueKind::Classic);
+    };
+    check_domain(Domain::Text, value).map_err(|reason| subject.invalid(QUEUE_TYPE, reason))?;
+    queue_kind(arguments).ok_or_else(|| {
+        let reason = format!("\"unsupported queue type '{}'\"", print(value));
+        subject.invalid(QUEUE_TYPE, reason)
+    })
 }
 
 /// Checks that a new queue can be of its kind, after limits were checked.
@@ -399,7 +402,7 @@ pub(super) fn check_same_queue(
         );
         let default_kind =
             |value: Option<Value<'_>>| value.is_none_or(|value| value.as_str() == Some("classic"));
-        if *argument == "x-queue-type" && default_kind(new) && default_kind(old) {
+        if *argument == QUEUE_TYPE && default_kind(new) && default_kind(old) {
             continue;
         }
         subject.same_argument(argument, new, old)?;

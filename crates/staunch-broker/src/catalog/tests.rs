@@ -380,6 +380,39 @@ fn arguments_are_checked() {
 }
 
 #[test]
+fn arguments_are_checked_in_rabbitmqs_order() {
+    let number = Value::I32(5);
+    for (arguments, expected) in [
+        (
+            // Where dead letters go is looked at before everything else.
+            vec![("x-queue-type", number), ("x-dead-letter-exchange", number)],
+            "invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'",
+        ),
+        (
+            vec![
+                ("x-overflow", number),
+                ("x-dead-letter-routing-key", Value::LongStr(b"k")),
+            ],
+            "invalid arg 'x-dead-letter-routing-key' for queue 'q' in vhost '/': \
+             routing_key_but_no_dlx_defined",
+        ),
+        (
+            // Those of other kinds in the order in which they are given.
+            vec![("x-max-age", number), ("x-delivery-limit", number)],
+            "invalid arg 'x-max-age' for queue 'q' in vhost '/' of queue type rabbit_classic_queue",
+        ),
+    ] {
+        let arguments = arguments
+            .into_iter()
+            .fold(TableBuilder::new(), |all, (key, value)| {
+                all.value(key, value)
+            });
+        let declare = declare_queue_as("q", queue_options(arguments.build()));
+        assert_eq!(refused(&[], &declare), expected);
+    }
+}
+
+#[test]
 fn arguments_are_compared_in_the_order_of_the_kind() {
     let with = |kind: &str, argument: &str| {
         let arguments = TableBuilder::new()

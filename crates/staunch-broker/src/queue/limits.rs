@@ -18,6 +18,9 @@ pub(super) struct Limits {
     /// Dying messages may have to wait for long, and count like ready ones (RabbitMQ, quorum
     /// queues with at-least-once dead lettering).
     counts_dying: bool,
+    /// Deliveries were given back since messages were last handed out, and nothing else has come:
+    /// the index that the next message will get.
+    returning_at: Option<u64>,
 }
 
 impl Limits {
@@ -33,6 +36,7 @@ impl Limits {
                     .dead_lettering
                     .as_ref()
                     .is_some_and(|dead_lettering| dead_lettering.at_least_once),
+                returning_at: None,
             })
         })
     }
@@ -110,6 +114,44 @@ impl Queue {
         if is_served {
             return 0;
         }
+        self.drop_excess(limit, departed)
+    }
+
+    /// To be called before deliveries are given back, for [`Queue::drop_returned`] after it.
+    pub fn begin_return(&mut self) {
+        let is_served = self.consumers.as_ref().is_some_and(|all| all.can_take());
+        // A consumer would have these by now, if they did not wait for the disk or their turn.
+        let is_waiting = is_served && self.ready.count > 0;
+        let next = self.entries.next_index();
+        if let Some(limits) = &mut self.limits
+            && limits.returning_at != Some(next)
+        {
+            limits.returning_at = (!is_waiting).then_some(next);
+        }
+    }
+
+    /// `count` deliveries were given back. What they make too much for a classic queue dies before
+    /// anything is handed out again (RabbitMQ, `requeue_and_run`); a quorum queue hands out first.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
+    pub fn drop_returned(&mut self, count: u32, departed: &mut Departed) {
+        let next = self.entries.next_index();
+        let limits = self.limits.as_ref();
+        let is_alone = limits.is_some_and(|limits| limits.returning_at == Some(next));
+        if is_alone && !self.is_quorum() {
+            self.drop_excess(count as usize, departed);
+        }
+    }
+
+    /// Messages were handed out: what is given back from now on meets others.
+    pub(super) fn end_returns(&mut self) {
+        if let Some(limits) = &mut self.limits {
+            limits.returning_at = None;
+        }
+    }
+
+    fn drop_excess(&mut self, limit: usize, departed: &mut Departed) -> usize {
         let mut count = 0;
         while count < limit && self.is_over_limit() {
             let head = self.next_ready();

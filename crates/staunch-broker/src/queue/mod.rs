@@ -321,6 +321,7 @@ impl Queue {
     /// it has met all consumers: they lose their places, and stand again in the order in which
     /// they get room.
     pub fn end_dispatch(&mut self) {
+        self.end_returns();
         if self.ready.count > 0
             && let Some(consumers) = &mut self.consumers
             && !consumers.can_take()
@@ -527,10 +528,14 @@ impl Queue {
 
     fn consumers_mut(&mut self) -> &mut Consumers {
         let turns = self.turns;
-        let levels = self.levels.as_ref();
-        let is_quorum = levels.is_some_and(|levels| levels.are_of_quorum());
+        let is_quorum = self.is_quorum();
         self.consumers
             .get_or_insert_with(|| Consumers::boxed(turns, !is_quorum))
+    }
+
+    fn is_quorum(&self) -> bool {
+        let levels = self.levels.as_ref();
+        levels.is_some_and(|levels| levels.are_of_quorum())
     }
 
     fn drop_consumers_if_empty(&mut self) {

@@ -58,6 +58,56 @@ fn copies_go_through_a_transaction() {
 }
 
 #[test]
+fn a_dead_letter_goes_to_all_keys_unless_it_gets_one_of_its_own() {
+    check(
+        "a connect
+         a open 1
+         a/1 exchange dlx direct
+         > a/1 exchange declared
+         a/1 queue r durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 bind dlx r to-r
+         > a/1 bound
+         a/1 queue s
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 bind dlx s to-s
+         > a/1 bound
+         a/1 queue own x-message-ttl=0 x-dead-letter-exchange=dlx
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue given x-message-ttl=0 x-dead-letter-exchange=dlx x-dead-letter-routing-key=to-r
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish own m1 CC=to-r BCC=to-s
+         a/1 get r no-ack
+         > a/1 got m1 died expired/own*1, 0 more
+         a/1 get s no-ack
+         > a/1 got m1 died expired/own*1, 0 more
+         a/1 publish given m2 BCC=to-s
+         a/1 get r no-ack
+         > a/1 got m2 died expired/given*1, 0 more
+         a/1 get s no-ack
+         > a/1 got nothing",
+    );
+}
+
+#[test]
+fn a_delayed_message_goes_to_all_its_keys() {
+    check(
+        "a connect
+         a open 1
+         a/1 exchange x x-delayed-message x-delayed-type=direct
+         > a/1 exchange declared
+         a/1 queue r
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 bind x r r
+         > a/1 bound
+         a/1 publish x/nobody m1 delay=50 BCC=r
+         wait-ms 60
+         a/1 get r no-ack
+         > a/1 got m1, 0 more",
+    );
+}
+
+#[test]
 fn what_is_no_list_is_refused() {
     for header in ["CC", "BCC"] {
         check(&format!(

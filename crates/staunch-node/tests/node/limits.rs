@@ -35,6 +35,38 @@ fn the_oldest_make_room() {
 }
 
 #[test]
+fn what_is_given_back_to_a_full_queue_makes_room_before_it_is_handed_out() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q x-max-length=1
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 consume q as c prefetch=2
+         > a/1 c consumes
+         a/1 publish q m1..m3
+         > a/1 c gets m1
+         > a/1 c gets m2
+         a/1 requeue m1 m2
+         > a/1 c gets m3",
+    );
+}
+
+#[test]
+fn what_there_is_no_room_for_dies_of_that_even_if_it_may_not_wait() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue dead
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 queue q x-max-length=0 x-message-ttl=0 x-dead-letter-exchange= x-dead-letter-routing-key=dead
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1
+         a/1 get dead no-ack
+         > a/1 got m1 died maxlen/q*1, 0 more",
+    );
+}
+
+#[test]
 fn what_consumers_take_at_once_makes_no_queue_full() {
     check(
         "a connect

@@ -146,6 +146,60 @@ fn a_full_queue_drops_its_head_in_the_order_of_delivery() {
     queue.check_invariants();
 }
 
+/// Deaths when A gives back its only delivery to a queue that holds as much as it may, and what A
+/// gets then.
+fn given_back_to_a_full_queue(priorities: Priorities) -> (Vec<(u64, Death)>, Vec<u64>) {
+    let settings = QueueSettings {
+        max_length: Some(1),
+        priorities,
+        ..dead_lettering()
+    };
+    let mut queue = Queue::new(Durability::Transient, &settings);
+    queue.add_consumer(consumer(A, 1)).unwrap();
+    queue.enqueue(arrival(BodyRef(0), 10));
+    queue.enqueue(arrival(BodyRef(1), 10));
+    assert_eq!(assigned(&mut queue).len(), 1);
+    queue.end_dispatch();
+    let mut departed = Departed::default();
+    queue.begin_return();
+    let count = queue.requeue_all(A, NOW, &mut departed);
+    queue.drop_returned(count, &mut departed);
+    queue.check_invariants();
+    (deaths(&departed), indexes(&assigned(&mut queue)))
+}
+
+#[test]
+fn what_is_given_back_to_a_full_classic_queue_dies_before_it_is_handed_out() {
+    assert_eq!(
+        given_back_to_a_full_queue(Priorities::None),
+        (vec![(0, Death::MaxLength)], vec![1])
+    );
+    assert_eq!(
+        given_back_to_a_full_queue(Priorities::TwoToOne),
+        (vec![], vec![0])
+    );
+}
+
+#[test]
+fn a_message_on_its_way_to_a_consumer_does_not_die_of_a_return() {
+    let settings = QueueSettings {
+        max_length: Some(1),
+        ..dead_lettering()
+    };
+    let mut queue = Queue::new(Durability::Transient, &settings);
+    queue.add_consumer(consumer(A, 0)).unwrap();
+    queue.enqueue(arrival(BodyRef(0), 10));
+    assert_eq!(assigned(&mut queue).len(), 1);
+    queue.end_dispatch();
+    queue.enqueue(arrival(BodyRef(1), 10));
+    let mut departed = Departed::default();
+    queue.begin_return();
+    let count = queue.requeue_all(A, NOW, &mut departed);
+    queue.drop_returned(count, &mut departed);
+    assert!(departed.is_empty());
+    assert_eq!(indexes(&assigned(&mut queue)), [0, 1]);
+}
+
 #[test]
 fn a_full_queue_refuses_what_consumers_would_not_take_at_once() {
     let settings = QueueSettings {
