@@ -211,6 +211,11 @@ impl<'a> Reader<'a> {
         Ok(is_some.then_some(value))
     }
 
+    /// Bytes not taken yet.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }

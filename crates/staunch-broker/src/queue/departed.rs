@@ -67,11 +67,15 @@ impl Departed {
 }
 
 impl Queue {
-    /// A dying message was moved on: it leaves the queue.
+    /// A dying message was moved on: it leaves the queue. One of a replicated queue stays until
+    /// that is committed.
     ///
     /// # Panics
     /// If no message is dying at `index`.
     pub fn bury(&mut self, index: MessageIndex) -> Released {
+        if self.is_replicated() {
+            return self.message(index).expect("only a dying message is buried");
+        }
         let buried = self.entries.bury(index.0);
         let (buried, sizes) = buried.expect("only a dying message is buried");
         self.dying_count -= 1;
@@ -94,6 +98,13 @@ impl Queue {
             let (message, sizes) = self.entries.kill(position);
             self.ready.subtract(sizes);
             self.mourn((message, sizes), reason, departed);
+            return;
+        }
+        if self.is_replicated() {
+            let sizes = self.entries.chunk(position).sizes(position.bit());
+            self.ready.subtract(sizes);
+            let message = self.begin_to_leave(position);
+            departed.released.push(message);
             return;
         }
         let taken = self.entries.take(position, Holder::Nobody);
@@ -134,6 +145,9 @@ impl Queue {
     /// the first one's chunk.
     #[inline]
     pub(super) fn leave_held(&mut self, at: usize, first: u64, end: u64, departed: &mut Departed) {
+        if self.is_replicated() {
+            return self.leave_replicated(first, end, &mut departed.released);
+        }
         let mut body_bytes = 0;
         self.entries
             .remove_from(at, first, end, |message, sizes, _| {

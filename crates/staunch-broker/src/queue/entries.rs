@@ -296,6 +296,15 @@ impl Entries {
         sizes
     }
 
+    /// Indexes of the ready messages, in order.
+    pub(super) fn ready_indexes(&self) -> Vec<u64> {
+        let of = |chunk: &Chunk| {
+            let first = chunk.index_of(0).0;
+            bits(chunk.ready).map(move |bit| first + u64::from(bit))
+        };
+        self.chunks.iter().flat_map(of).collect()
+    }
+
     /// Removes every ready message; reports them in order.
     pub(super) fn remove_ready(&mut self, mut report: impl FnMut(Released)) {
         for chunk in &mut self.chunks {

@@ -13,7 +13,8 @@
 //!
 //! Nothing here waits or calls: the owner enqueues, asks [`Queue::assign_next`] while it can
 //! deliver, settles, and writes to the log what [`QueueCommand`] says. See [`watermark`] for why
-//! a durable queue sometimes has a message and a consumer and yet assigns nothing.
+//! a durable queue sometimes has a message and a consumer and yet assigns nothing, and [`replica`]
+//! for queues that several nodes keep.
 
 mod arrival;
 mod chunk;
@@ -21,11 +22,13 @@ mod command;
 mod consumers;
 mod departed;
 mod entries;
+mod entry;
 mod expiry;
 mod invariants;
 mod limits;
 mod priority;
 mod recovery;
+mod replica;
 mod returns;
 mod settle;
 mod unacked;
@@ -40,7 +43,9 @@ pub use arrival::{Arrival, META_SIZE_BYTES};
 pub use command::QueueCommand;
 pub use consumers::CONSUMERS_PER_QUEUE_MAX;
 pub use departed::{Death, Departed, Dying};
+pub use entry::{ENTRY_MESSAGES_MAX, EntryHead};
 pub use recovery::{MESSAGES_PER_QUEUE_MAX, Restored};
+pub use replica::Origin;
 
 use chunk::{Holder, Totals};
 use consumers::{Consumers, Turns};
@@ -48,6 +53,7 @@ use entries::{Entries, Position};
 use limits::Limits;
 use priority::Levels;
 use recovery::Recovery;
+use replica::Origins;
 use returns::Returns;
 use watermark::Watermark;
 
@@ -63,6 +69,9 @@ pub enum Durability {
     Transient,
     /// It does: a message is handed out only below the reserved watermark (contract C8).
     Durable,
+    /// Several nodes keep it: besides, nothing leaves it for good before that is committed
+    /// ([`replica`]).
+    Replicated,
 }
 
 /// A consumer to add.
@@ -164,6 +173,8 @@ pub struct Queue {
     limits: Option<Box<Limits>>,
     /// Present where returns are counted.
     returns: Option<Box<Returns>>,
+    /// Present where several nodes keep the queue.
+    origins: Option<Box<Origins>>,
 }
 
 impl Queue {
@@ -187,6 +198,7 @@ impl Queue {
             levels: Levels::new(settings.priorities),
             limits: Limits::new(settings),
             returns: Returns::new(durability, settings),
+            origins: (durability == Durability::Replicated).then(Box::default),
         }
     }
 
@@ -348,7 +360,11 @@ impl Queue {
     /// Removes every ready message (AMQP 0-9-1, queue.purge) and appends them to `released`.
     pub fn purge(&mut self, released: &mut Vec<Released>) -> u64 {
         let count = self.ready.count;
-        self.entries.remove_ready(|message| released.push(message));
+        if self.is_replicated() {
+            self.purge_replicated(released);
+        } else {
+            self.entries.remove_ready(|message| released.push(message));
+        }
         self.fresh = self.entries.next_index();
         (self.returned_count, self.ready) = (0, Totals::default());
         if let Some(levels) = &mut self.levels {
@@ -499,7 +515,7 @@ impl Queue {
     #[inline]
     fn hand_out(&mut self, position: Position, consumer: ConsumerKey, no_ack: bool) -> Assignment {
         let index = position.index;
-        let holder = if no_ack {
+        let holder = if no_ack && !self.is_replicated() {
             Holder::Nobody
         } else {
             Holder::Consumer(consumer)
@@ -511,9 +527,13 @@ impl Queue {
             self.unacked_body_bytes += u64::from(taken.sizes.body);
         }
         self.ready.subtract(taken.sizes);
+        let is_gone = no_ack && !self.is_replicated();
+        if no_ack && !is_gone {
+            self.begin_to_leave(position);
+        }
         let delivery_count = match &mut self.returns {
             None => 0,
-            Some(returns) => returns.handed_out(index.0, no_ack),
+            Some(returns) => returns.handed_out(index.0, is_gone),
         };
         Assignment {
             consumer,

@@ -12,7 +12,10 @@
 //! message was told by its [`Arrival`] comes with it from the log. A message that was dying is
 //! ready again, for its dead letter may not have been persisted.
 //!
-//! Snapshot, version 2, all numbers LEB128 varints:
+//! In a queue that several nodes keep ([`replica`](super::replica)) everything comes in the order
+//! in which it was committed, so nothing is remembered of what is gone.
+//!
+//! Snapshot, version 3, all numbers LEB128 varints unless said:
 //!
 //! ```text
 //! 0         1
@@ -22,6 +25,9 @@
 //! ┌────────────────┬────────────────────────────────────────────┐
 //! │ count of counts│ (distance, returns) of each, as in commands│
 //! └────────────────┴────────────────────────────────────────────┘
+//! ┌───────────────┬───────┬───────┬─────────────────────────────────┐
+//! │ replicated u8 │ clock │ count │ (origin u64, number, clock) each│
+//! └───────────────┴───────┴───────┴─────────────────────────────────┘
 //! ```
 
 use std::collections::BTreeMap;
@@ -30,13 +36,14 @@ use staunch_types::MessageIndex;
 
 use super::command::{put_counts, read_counts};
 use super::entries::Entries;
+use super::replica::Origins;
 use super::watermark::Watermark;
 use super::{Arrival, Durability, Queue, QueueCommand, Released};
 use crate::encoding::{DecodeError, Reader, Writer};
 use crate::settings::QueueSettings;
 
 /// Version of the layout that [`Queue::encode_snapshot`] writes.
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// Most messages in one queue that a snapshot may claim.
 pub const MESSAGES_PER_QUEUE_MAX: u64 = 1 << 30;
@@ -59,11 +66,23 @@ pub(super) struct Recovery {
     base: u64,
     /// Settled indexes at or above `base`: start → end, disjoint and not touching.
     gone: BTreeMap<u64, u64>,
-    /// How often messages were given back; those that are gone too.
+    /// How often messages were given back; those that are gone too, unless it follows.
     counts: BTreeMap<u64, u32>,
+    /// Everything comes in order: it is a follower.
+    follows: bool,
 }
 
 impl Recovery {
+    /// Of a follower whose next message has this index.
+    pub(super) fn following(base: u64, counts: BTreeMap<u64, u32>) -> Self {
+        Self {
+            base,
+            gone: BTreeMap::new(),
+            counts,
+            follows: true,
+        }
+    }
+
     fn is_gone(&self, index: u64) -> bool {
         self.gone
             .range(..=index)
@@ -85,6 +104,17 @@ impl Recovery {
         }
         self.gone.insert(start, end);
     }
+
+    fn forget_counts(&mut self, first: u64, end: u64) {
+        while let Some((&index, _)) = self.counts.range(first..end).next() {
+            self.counts.remove(&index);
+        }
+    }
+
+    fn all_counts(&self) -> impl Iterator<Item = (MessageIndex, u32)> {
+        let counts = self.counts.iter();
+        counts.map(|(index, count)| (MessageIndex(*index), *count))
+    }
 }
 
 impl Queue {
@@ -99,7 +129,7 @@ impl Queue {
     pub fn encode_snapshot(&self, out: &mut Vec<u8>) {
         out.put_u8(SNAPSHOT_VERSION);
         out.put_varint(self.entries.next_index());
-        out.put_varint(self.watermark.requested());
+        out.put_varint(self.watermark.for_snapshot());
         let mut count = 0;
         self.entries.live_runs(|_, _| count += 1);
         out.put_varint(count);
@@ -109,8 +139,16 @@ impl Queue {
             out.put_varint(end - start);
             previous_end = end;
         });
-        let counts: Vec<_> = self.returns.iter().flat_map(|all| all.all()).collect();
+        let counts: Vec<_> = match (&self.recovery, &self.returns) {
+            (Some(recovery), _) => recovery.all_counts().collect(),
+            (None, Some(returns)) => returns.for_snapshot().collect(),
+            (None, None) => Vec::new(),
+        };
         put_counts(&counts, out);
+        out.put_bool(self.origins.is_some());
+        if let Some(origins) = &self.origins {
+            origins.encode(out);
+        }
     }
 
     /// Reads a snapshot: a queue in recovery. Next come [`Queue::restore_message`] and
@@ -140,22 +178,29 @@ impl Queue {
             previous_end = end;
         }
         let counts = read_counts(&mut reader)?;
+        let is_replicated = reader.bool()?;
+        let origins = is_replicated.then(|| Origins::decode(&mut reader));
+        let origins = origins.transpose()?.map(Box::new);
         reader.finish()?;
         // A counter of 64 bits does not get near its end; a number that does is damage.
         if base > u64::MAX / 2 || watermark > u64::MAX / 2 {
             return Err(DecodeError::OutOfRange);
         }
         entries.advance_next_index(base);
-        let mut queue = Self::recovering(settings);
+        let durability = match origins {
+            None => Durability::Durable,
+            Some(_) => Durability::Replicated,
+        };
+        let mut queue = Self::new(durability, settings);
         queue.entries = entries;
-        queue.watermark = Watermark::new(Durability::Durable, watermark);
+        queue.watermark = Watermark::new(durability, watermark);
+        queue.origins = origins;
+        let counts = counts.into_iter();
         queue.recovery = Some(Box::new(Recovery {
             base,
             gone: BTreeMap::new(),
-            counts: counts
-                .into_iter()
-                .map(|(index, count)| (index.0, count))
-                .collect(),
+            counts: counts.map(|(index, count)| (index.0, count)).collect(),
+            follows: is_replicated,
         }));
         Ok(queue)
     }
@@ -199,7 +244,11 @@ impl Queue {
             QueueCommand::Settled { ranges } | QueueCommand::Purged { ranges } => {
                 for &(first, count) in ranges {
                     let end = first.0.saturating_add(u64::from(count));
-                    recovery.add_gone(first.0, end);
+                    if recovery.follows {
+                        recovery.forget_counts(first.0, end);
+                    } else {
+                        recovery.add_gone(first.0, end);
+                    }
                     self.entries.remove(first.0, end, |message, _, has_body| {
                         if has_body {
                             released.push(message);
@@ -210,6 +259,9 @@ impl Queue {
             }
             QueueCommand::Returned { counts } => {
                 for &(index, count) in counts {
+                    if recovery.follows && !self.entries.state(index.0).0 {
+                        continue;
+                    }
                     let known = recovery.counts.entry(index.0).or_default();
                     *known = count.max(*known);
                     self.entries.advance_next_index(index.0.saturating_add(1));
@@ -236,7 +288,7 @@ impl Queue {
     /// On a bug in this module only.
     pub fn finish_recovery(&mut self) -> u64 {
         let recovery = self.recovery.take().unwrap_or_default();
-        let (ready, missing) = self.entries.finish_recovery(self.watermark.requested());
+        let (ready, missing) = self.entries.finish_recovery(self.watermark.for_snapshot());
         self.ready = ready;
         self.fresh = self
             .entries

@@ -19,6 +19,9 @@ pub(super) struct Returns {
     counts: BTreeMap<u64, u32>,
     /// Whose count was raised and not yet taken to be logged; all of them have a count.
     raised: BTreeSet<u64>,
+    /// What was committed of counts that have risen since; only where several nodes keep the
+    /// queue.
+    uncommitted: BTreeMap<u64, u32>,
 }
 
 impl Returns {
@@ -31,6 +34,7 @@ impl Returns {
                 durability,
                 counts: BTreeMap::new(),
                 raised: BTreeSet::new(),
+                uncommitted: BTreeMap::new(),
             })
         })
     }
@@ -60,8 +64,15 @@ impl Returns {
             return false;
         }
         self.counts.insert(index, count);
-        if self.durability == Durability::Durable {
-            self.raised.insert(index);
+        match self.durability {
+            Durability::Transient => {}
+            Durability::Durable => {
+                self.raised.insert(index);
+            }
+            Durability::Replicated => {
+                self.raised.insert(index);
+                self.uncommitted.entry(index).or_insert(count - 1);
+            }
         }
         true
     }
@@ -71,20 +82,41 @@ impl Returns {
         while let Some((&index, _)) = self.counts.range(indexes.clone()).next() {
             self.counts.remove(&index);
             self.raised.remove(&index);
+            self.uncommitted.remove(&index);
         }
+    }
+
+    /// A count that was taken to be logged has been committed.
+    pub(super) fn committed(&mut self, index: u64, count: u32) {
+        if self.counts.get(&index) == Some(&count) {
+            self.uncommitted.remove(&index);
+        } else if let Some(committed) = self.uncommitted.get_mut(&index) {
+            *committed = count;
+        }
+    }
+
+    /// Forgets what was not committed, and gives all that was.
+    pub(super) fn back_to_committed(&mut self) -> BTreeMap<u64, u32> {
+        self.raised.clear();
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.append(&mut self.uncommitted);
+        counts.retain(|_, count| *count > 0);
+        counts
     }
 
     /// Messages left the queue: those that `is_live` does not know.
     pub(super) fn retain(&mut self, is_live: impl Fn(u64) -> bool) {
         self.counts.retain(|index, _| is_live(*index));
         self.raised.retain(|index| is_live(*index));
+        self.uncommitted.retain(|index, _| is_live(*index));
     }
 
-    /// All counts, by index.
-    pub(super) fn all(&self) -> impl Iterator<Item = (MessageIndex, u32)> {
-        self.counts
-            .iter()
-            .map(|(&index, &count)| (MessageIndex(index), count))
+    /// What a snapshot must say, by index: all counts; of a replicated queue what was committed.
+    pub(super) fn for_snapshot(&self) -> impl Iterator<Item = (MessageIndex, u32)> {
+        self.counts.iter().filter_map(|(index, count)| {
+            let count = *self.uncommitted.get(index).unwrap_or(count);
+            (count > 0).then_some((MessageIndex(*index), count))
+        })
     }
 
     pub(super) fn restore(&mut self, counts: BTreeMap<u64, u32>) {

@@ -50,9 +50,13 @@ impl Watermark {
     }
 
     /// What a snapshot must say: a reservation on its way to disk is in the log before the
-    /// snapshot is, and the replay may begin after it.
-    pub(super) fn requested(&self) -> u64 {
-        self.requested
+    /// snapshot is, and the replay may begin after it. A replicated queue's snapshot is at the
+    /// index of a commit, and says what was committed.
+    pub(super) fn for_snapshot(&self) -> u64 {
+        match self.durability {
+            Durability::Replicated => self.reserved,
+            Durability::Transient | Durability::Durable => self.requested,
+        }
     }
 
     pub(super) fn permits(&self, index: u64) -> bool {
@@ -93,6 +97,14 @@ impl Watermark {
     pub(super) fn restore(&mut self, upto: u64) {
         self.reserve(upto);
         self.restored = self.reserved;
+    }
+
+    /// What was requested may never be committed; if it is after all, [`Watermark::restore`]
+    /// hears of it.
+    pub(super) fn forget_requested(&mut self) {
+        self.requested = self.reserved;
+        self.restored = self.reserved;
+        self.get_waits = false;
     }
 
     /// Lowers the watermark to what was handed out in truth.
