@@ -25,9 +25,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("staunch-broker", &["staunch-types"]),
     ("staunch-log", &["staunch-types"]),
+    ("staunch-raft", &["staunch-types"]),
     (
         "staunch-node",
-        &["staunch-types", "staunch-broker", "staunch-log"],
+        &[
+            "staunch-types",
+            "staunch-broker",
+            "staunch-log",
+            "staunch-raft",
+        ],
     ),
     ("staunch-definitions", &["staunch-types", "staunch-broker"]),
     (

@@ -47,6 +47,42 @@ id! {
     /// message and hand out a new reference.
     BodyRef(u64)
 }
+id! {
+    /// A node of the cluster, for ever: a node that lost its disk comes back under a new id.
+    /// Starts at 1.
+    NodeId(u64)
+}
+id! {
+    /// A Raft group: the id of the queue it replicates; 0 is the catalog's.
+    GroupId(u64)
+}
+id! {
+    /// A Raft term. Starts at 1; 0 is before any election.
+    Term(u64)
+}
+id! {
+    /// An entry's place in its group's log. Starts at 1; 0 is before the first.
+    LogIndex(u64)
+}
+
+impl GroupId {
+    /// The group of the catalog.
+    pub const CATALOG: Self = Self(0);
+}
+
+impl From<QueueId> for GroupId {
+    fn from(queue: QueueId) -> Self {
+        Self(queue.0)
+    }
+}
+
+impl LogIndex {
+    /// The place right after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 impl MessageIndex {
     /// The place right after this one.

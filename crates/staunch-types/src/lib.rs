@@ -18,7 +18,8 @@ pub mod timestamp;
 pub use event::{Delivery, Event, Reply, ReturnReason};
 pub use field_table::FieldTable;
 pub use ids::{
-    BodyRef, ChannelNumber, ConnectionId, ConsumerKey, MessageIndex, PublishSeq, QueueId,
+    BodyRef, ChannelNumber, ConnectionId, ConsumerKey, GroupId, LogIndex, MessageIndex, NodeId,
+    PublishSeq, QueueId, Term,
 };
 pub use message::Message;
 pub use name::Name;

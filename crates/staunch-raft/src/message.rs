@@ -1,0 +1,114 @@
+//! What the members of a group tell each other.
+//!
+//! Proposals and leader transfers are not among it: they are the node's to forward.
+
+use staunch_types::{GroupId, LogIndex, NodeId, Term};
+
+use crate::{
+    entry::{Entry, LogPosition},
+    state::SnapshotMeta,
+};
+
+/// One message of one group, from one node to another. Losing, repeating, delaying or reordering
+/// messages is harmless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Which group it belongs to.
+    pub group: GroupId,
+    /// The sender.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// The sender's term; in a pre-vote and its grant the term that would begin.
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Would you vote for me? (Raft thesis, section 9.6)
+    PreVote(Candidacy),
+    /// Answer to it.
+    PreVoteAnswer(VoteAnswer),
+    /// Vote for me.
+    Vote(Candidacy),
+    /// Answer to it.
+    VoteAnswer(VoteAnswer),
+    /// The leader's entries.
+    Append(Append),
+    /// Answer to it, when the entries are persisted.
+    AppendAnswer(AppendAnswer),
+    /// The leader is there.
+    Heartbeat {
+        /// Committed, as far as the leader knows that the receiver has the entries.
+        commit: LogIndex,
+    },
+    /// Answer to it.
+    HeartbeatAnswer {
+        /// What the sender knows to be committed.
+        commit: LogIndex,
+    },
+    /// Adopt this state, which you have got already, in place of entries that are gone.
+    Snapshot(SnapshotMeta),
+    /// Stand for election now: the leader hands over.
+    TimeoutNow,
+    /// Nothing happens: expect no heartbeats until the next message.
+    Sleep {
+        /// The last index, committed everywhere.
+        commit: LogIndex,
+    },
+}
+
+/// What a candidate says of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidacy {
+    /// Where its log ends.
+    pub last: LogPosition,
+    /// What it knows to be committed.
+    pub commit: LogPosition,
+    /// The leader asked for it, so its lease does not count.
+    pub is_transfer: bool,
+}
+
+/// A vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteAnswer {
+    /// Whether the candidate has it.
+    pub is_granted: bool,
+    /// What the voter knows to be committed, if it refuses.
+    pub commit: LogPosition,
+}
+
+/// Entries for a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// The entry before the first one.
+    pub previous: LogPosition,
+    /// What the leader has committed.
+    pub commit: LogIndex,
+    /// The first has the index after `previous`, and so on without a gap.
+    pub entries: Vec<Entry>,
+}
+
+/// What a member did with entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendAnswer {
+    /// Its log equals the leader's up to here, and that is persisted.
+    Accepted {
+        /// Up to here.
+        last: LogIndex,
+        /// What it knows to be committed.
+        commit: LogIndex,
+    },
+    /// It has no such previous entry.
+    Rejected {
+        /// The previous entry that it was asked for.
+        previous: LogIndex,
+        /// The last place where its log may equal the leader's.
+        hint: LogPosition,
+        /// What it knows to be committed.
+        commit: LogIndex,
+    },
+}
