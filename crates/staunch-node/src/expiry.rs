@@ -117,9 +117,12 @@ impl Node {
             return true;
         }
         let mut departed = Departed::default();
-        let count = slot
-            .queue
-            .expire(upto, self.deadlines.budget, &mut departed);
+        let (queue, budget) = (&mut slot.queue, self.deadlines.budget);
+        let count = if slot.holds_delayed {
+            queue.expire_in_turn(upto, budget, &mut departed)
+        } else {
+            queue.expire(upto, budget, &mut departed)
+        };
         self.deadlines.budget -= count;
         self.depart(slot, departed);
         slot.queue.next_expiry().is_none_or(|at| at > upto)

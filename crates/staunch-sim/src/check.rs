@@ -8,9 +8,11 @@
 
 pub mod confirm;
 pub mod double_enqueue;
+pub mod due;
 pub mod index;
 pub mod lost;
 pub mod order;
+pub mod overdue;
 pub mod phantom;
 pub mod redelivery;
 pub mod resurrected;
@@ -42,6 +44,10 @@ pub enum Kind {
     DoubleEnqueue,
     /// Fresh deliveries out of publish order (C11, C12).
     Reordered,
+    /// Delivered before its delay was over (D2).
+    Early,
+    /// Delivered after its time was up (D2).
+    Overdue,
     /// An unknown or repeated confirm, or one before the sync, or without its return (C1, C3).
     ConfirmWrong,
     /// A definition came back or went missing (C5).
@@ -78,6 +84,8 @@ pub fn check(history: &History) -> Vec<Violation> {
     redelivery::check(history, &index, &mut violations);
     double_enqueue::check(history, &index, &mut violations);
     order::check(history, &index, &mut violations);
+    due::check(history, &index, &mut violations);
+    overdue::check(history, &index, &mut violations);
     resurrected::check(history, &index, &mut violations);
     lost::check(history, &index, &mut violations);
     stuck::check(history, &mut violations);

@@ -203,6 +203,7 @@ mod tests {
         let exchange = Exchange {
             name: "x",
             kind: "topic",
+            delays: false,
             durable: true,
             churned: false,
         };

@@ -2,7 +2,8 @@
 //!
 //! The history is the only thing the checkers look at: they are pure functions of it and know
 //! nothing of the simulator. A fact's place in the list is its time; it is all the checkers need,
-//! because the simulator is one thread and sees everything.
+//! because the simulator is one thread and sees everything. Promises that speak of time go by the
+//! virtual time that is kept with it.
 //!
 //! Most facts are the clients' (sent, received). Three come from inside: `Emitted` (the node
 //! handed a delivery to a connection, the moment contract C8 and C9 speak of; the bytes may still
@@ -72,6 +73,10 @@ pub struct QueueFacts {
     pub dead_letters_to: Option<QueueRef>,
     /// Other queues' dead letters come to it: a message can be in it several times.
     pub gets_dead_letters: bool,
+    /// It refuses publishes when it is full.
+    pub refuses: bool,
+    /// How long messages live in it, in milliseconds.
+    pub ttl_millis: Option<u64>,
 }
 
 /// Something that happened.
@@ -89,8 +94,10 @@ pub enum Fact {
         persistent: bool,
         /// With `mandatory`.
         mandatory: bool,
-        /// It has a time to live of its own.
-        expires: bool,
+        /// Its own time to live, in milliseconds.
+        ttl_millis: Option<u64>,
+        /// For how long its exchange delays it, in milliseconds.
+        delay_millis: Option<u64>,
     },
     /// Where the message had to go and where else it may have gone, by what was known of the
     /// topology while it was under way.
@@ -99,7 +106,7 @@ pub enum Fact {
         id: MessageId,
         /// Certainly bound the whole time.
         must: Vec<QueueRef>,
-        /// Perhaps bound for a part of it.
+        /// Perhaps bound for a part of it. Where only its dead letters get is not among them.
         may: Vec<QueueRef>,
     },
     /// The node emitted a confirm covering the message.
@@ -228,7 +235,11 @@ pub enum Fact {
 pub struct History {
     /// The queues, in the order [`QueueRef`] counts.
     pub queues: Vec<QueueFacts>,
+    /// Virtual time of what happens next, in nanoseconds.
+    pub now_nanos: u64,
     facts: Vec<Fact>,
+    /// When each happened.
+    times: Vec<u64>,
 }
 
 impl History {
@@ -236,7 +247,7 @@ impl History {
     pub fn new(queues: Vec<QueueFacts>) -> Self {
         Self {
             queues,
-            facts: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -248,7 +259,13 @@ impl History {
     /// Adds a fact and says where.
     pub fn push(&mut self, fact: Fact) -> Stamp {
         self.facts.push(fact);
+        self.times.push(self.now_nanos);
         Stamp(self.facts.len() - 1)
+    }
+
+    /// Virtual time of the fact there, in nanoseconds.
+    pub fn time(&self, stamp: Stamp) -> u64 {
+        self.times[stamp.0]
     }
 
     /// Where the next fact will be.

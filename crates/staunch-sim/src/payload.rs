@@ -5,7 +5,10 @@
 //! with an empty body. The disk under the node looks for it in what is written and so knows which
 //! messages are durable (`crate::disk`).
 
-use staunch_types::properties::{Properties, PropertiesBuilder};
+use staunch_types::{
+    field_table::{TableBuilder, TableRef, Value},
+    properties::{Properties, PropertiesBuilder},
+};
 
 use crate::history::MessageId;
 
@@ -19,7 +22,10 @@ pub const MARK_SIZE_BYTES: usize = 19;
 const EXPIRING_ONE_IN: u64 = 13;
 
 /// The times to live there are, in milliseconds.
-const EXPIRATIONS: [&str; 4] = ["0", "30", "500", "60000"];
+const EXPIRATIONS: [u32; 4] = [0, 30, 500, 60_000];
+
+/// Header that asks for a delay.
+const DELAY: &str = "x-delay";
 
 /// What was published under an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct Payload {
     pub persistent: bool,
     /// Size of the body, in bytes.
     pub body_size: usize,
+    /// For how long its exchange is to delay it, in milliseconds.
+    pub delay_millis: Option<i32>,
 }
 
 impl Payload {
@@ -42,8 +50,8 @@ impl Payload {
         format!("SM#{:016x}", self.id.0)
     }
 
-    /// Its own time to live, which few messages have.
-    pub fn expiration(&self) -> Option<&'static str> {
+    /// Its own time to live in milliseconds, which few messages have.
+    pub fn ttl_millis(&self) -> Option<u32> {
         let which = self.id.0 / EXPIRING_ONE_IN % EXPIRATIONS.len() as u64;
         let expires = self.id.0.is_multiple_of(EXPIRING_ONE_IN);
         let at = usize::try_from(which).unwrap_or_default();
@@ -52,19 +60,29 @@ impl Payload {
 
     /// Property flags and list as sent.
     pub fn properties(&self) -> Vec<u8> {
-        self.properties_with(self.expiration())
+        self.properties_with(self.ttl_millis(), self.delay_millis)
+    }
+
+    /// The same without headers.
+    pub fn properties_without_headers(&self) -> Vec<u8> {
+        self.properties_with(self.ttl_millis(), None)
     }
 
     /// The same in a dead letter, which does not expire again.
     pub fn properties_of_dead_letter(&self) -> Vec<u8> {
-        self.properties_with(None)
+        self.properties_with(None, None)
     }
 
-    fn properties_with(&self, expiration: Option<&str>) -> Vec<u8> {
-        let mark = self.mark();
+    fn properties_with(&self, ttl_millis: Option<u32>, delay_millis: Option<i32>) -> Vec<u8> {
+        let (mark, expiration) = (self.mark(), ttl_millis.unwrap_or_default().to_string());
+        let delay = TableBuilder::new().int(DELAY, delay_millis.unwrap_or_default());
+        let headers = delay.build();
         let mut builder = PropertiesBuilder::new().message_id(&mark);
-        if let Some(expiration) = expiration {
-            builder = builder.expiration(expiration);
+        if delay_millis.is_some() {
+            builder = builder.headers(headers.as_table_ref());
+        }
+        if ttl_millis.is_some() {
+            builder = builder.expiration(&expiration);
         }
         if self.persistent {
             builder = builder.delivery_mode(2);
@@ -100,7 +118,40 @@ pub fn id_of(properties: &[u8]) -> Option<MessageId> {
     read_mark(Properties::parse(properties).ok()?.message_id()?)
 }
 
-/// The properties without what a broker adds: headers. The simulator publishes none.
+/// The delay that the headers of a delivered message tell, in milliseconds: it is negated once
+/// it is over.
+pub fn delay_over(headers: TableRef<'_>) -> Option<i64> {
+    headers
+        .get(DELAY)
+        .and_then(Value::as_i64)
+        .map(|delay| -delay)
+}
+
+/// The properties with another delay, in milliseconds, if they tell one at all.
+///
+/// # Panics
+/// Never: properties that were read can be written.
+pub fn with_delay(properties: &[u8], delay_millis: i32) -> Option<Vec<u8>> {
+    let view = Properties::parse(properties).ok()?;
+    let headers = view
+        .headers()
+        .filter(|headers| headers.get(DELAY).is_some())?;
+    let changed = TableBuilder::new().copy_except(headers, &[DELAY]);
+    let changed = changed.int(DELAY, delay_millis).build();
+    let mut out = Vec::with_capacity(64);
+    PropertiesBuilder::from_properties(view)
+        .headers(changed.as_table_ref())
+        .encode(&mut out)
+        .expect("the properties were read");
+    Some(out)
+}
+
+/// Whether a header is one that the simulator publishes.
+pub fn is_own_header(key: &[u8]) -> bool {
+    key == DELAY.as_bytes()
+}
+
+/// The properties without headers, which a broker adds to.
 ///
 /// # Panics
 /// Never: properties that were read can be written.
@@ -155,6 +206,7 @@ mod tests {
             key: "q".into(),
             persistent: true,
             body_size: 33,
+            delay_millis: Some(5),
         };
         let properties = payload.properties();
         assert_eq!(id_of(&properties), Some(id));

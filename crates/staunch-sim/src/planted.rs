@@ -32,11 +32,21 @@ pub enum Planted {
     DropReturn,
     /// Some rejected messages leave their queue without a dead letter.
     ForgetDeadLetter,
+    /// Queues that expire do so ten times as soon.
+    HastenExpiry,
+    /// Dead letters that must arrive are published once, as others are.
+    ForgetStrategy,
+    /// Some delays are half as long.
+    RushDelay,
+    /// Some delays are twice as long.
+    StretchDelay,
+    /// Messages live ten times as long in queues that say how long they may.
+    StretchTtl,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::SkipSync,
         Self::SkipDirectorySync,
         Self::DropSettle,
@@ -50,6 +60,11 @@ impl Planted {
         Self::GhostPurge,
         Self::DropReturn,
         Self::ForgetDeadLetter,
+        Self::HastenExpiry,
+        Self::ForgetStrategy,
+        Self::RushDelay,
+        Self::StretchDelay,
+        Self::StretchTtl,
     ];
 
     /// Its name on the command line.
@@ -68,6 +83,11 @@ impl Planted {
             Self::GhostPurge => "ghost-purge",
             Self::DropReturn => "drop-return",
             Self::ForgetDeadLetter => "forget-dead-letter",
+            Self::HastenExpiry => "hasten-expiry",
+            Self::ForgetStrategy => "forget-strategy",
+            Self::RushDelay => "rush-delay",
+            Self::StretchDelay => "stretch-delay",
+            Self::StretchTtl => "stretch-ttl",
         }
     }
 

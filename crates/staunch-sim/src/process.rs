@@ -40,6 +40,8 @@ pub struct Process {
     pub incarnation: u64,
     /// A drain is due.
     pub is_drain_planned: bool,
+    /// When its timer goes off, as planned, in nanoseconds.
+    pub wake_at: Option<u64>,
     /// When the writer is free again, in nanoseconds.
     pub writer_free_at: u64,
     /// When the background worker is free again, in nanoseconds.
@@ -97,6 +99,7 @@ impl Process {
             inbox: VecDeque::new(),
             incarnation,
             is_drain_planned: false,
+            wake_at: None,
             writer_free_at: 0,
             background_free_at: 0,
             writes_pending: 0,

@@ -29,6 +29,8 @@ pub enum QueueKind {
     Mortal,
     /// Durable; gets the dead letters of the mortal ones.
     Grave,
+    /// Durable; goes when nobody has used it for a while.
+    Expiring,
 }
 
 /// A queue.
@@ -51,6 +53,10 @@ pub struct Queue {
     pub refuses: bool,
     /// It is a quorum queue, for which a channel must not have a limit of its own.
     pub is_quorum: bool,
+    /// How long messages live in it, in milliseconds.
+    pub ttl_millis: Option<u64>,
+    /// How long it lives without use, in milliseconds.
+    pub expires_millis: Option<u64>,
 }
 
 impl Queue {
@@ -65,6 +71,8 @@ impl Queue {
             has_priorities: false,
             refuses: false,
             is_quorum: false,
+            ttl_millis: None,
+            expires_millis: None,
         }
     }
 
@@ -75,18 +83,19 @@ impl Queue {
             | QueueKind::Churned
             | QueueKind::Leaky
             | QueueKind::Mortal
-            | QueueKind::Grave => true,
+            | QueueKind::Grave
+            | QueueKind::Expiring => true,
             QueueKind::Transient | QueueKind::AutoDelete => false,
         }
     }
 
     /// Whether it goes only when a client deletes it or, if not durable, with a crash.
     pub fn certain(&self) -> bool {
-        self.kind != QueueKind::AutoDelete
+        !matches!(self.kind, QueueKind::AutoDelete | QueueKind::Expiring)
     }
 
     fn facts(&self) -> QueueFacts {
-        let lossless = !matches!(self.kind, QueueKind::Leaky | QueueKind::AutoDelete);
+        let lossless = self.certain() && self.kind != QueueKind::Leaky;
         QueueFacts {
             name: self.name.clone(),
             durable: self.durable(),
@@ -94,6 +103,8 @@ impl Queue {
             ordered: !self.has_priorities && !self.gets_dead_letters,
             dead_letters_to: self.dead_letters_to,
             gets_dead_letters: self.gets_dead_letters,
+            refuses: self.refuses,
+            ttl_millis: self.ttl_millis,
         }
     }
 }
@@ -103,8 +114,10 @@ impl Queue {
 pub struct Exchange {
     /// Its name.
     pub name: &'static str,
-    /// Its kind, as AMQP names it.
+    /// How it routes, as AMQP names it.
     pub kind: &'static str,
+    /// It delays messages that ask for it, and then routes them.
+    pub delays: bool,
     /// Whether it survives a crash.
     pub durable: bool,
     /// Whether clients delete it now and then.
@@ -168,6 +181,11 @@ impl Topology {
         };
         topology.draw_bindings(random);
         topology
+    }
+
+    /// Whether there is an exchange that delays.
+    pub fn delays(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.delays)
     }
 
     /// What the checkers must know of the queues.
@@ -241,45 +259,64 @@ fn draw_exchanges(random: &mut Random) -> Vec<Exchange> {
         Exchange {
             name: "x.source",
             kind: "fanout",
+            delays: false,
             durable: true,
             churned: false,
         },
         Exchange {
             name: "x.direct",
             kind: "direct",
+            delays: false,
             durable: true,
             churned: false,
         },
         Exchange {
             name: "x.fanout",
             kind: "fanout",
+            delays: false,
             durable: true,
             churned: false,
         },
         Exchange {
             name: "x.topic",
             kind: "topic",
+            delays: false,
             durable: true,
             churned: false,
         },
         Exchange {
             name: "x.volatile",
             kind: "topic",
+            delays: false,
             durable: false,
             churned: false,
         },
         Exchange {
             name: "x.churned",
             kind: "direct",
+            delays: false,
             durable: true,
             churned: true,
         },
     ];
-    let mut chosen: Vec<_> = all.into_iter().filter(|_| random.chance(600)).collect();
+    let mut chosen = Vec::new();
+    if random.chance(350) {
+        // First, so that no other exchange leads to it: whether a message is delayed is decided
+        // where it is published.
+        chosen.push(Exchange {
+            name: "x.delayed",
+            kind: random.pick(&["fanout", "direct", "topic"]),
+            delays: true,
+            durable: true,
+            churned: false,
+        });
+    }
+    chosen.extend(all.into_iter().filter(|_| random.chance(600)));
     if chosen.is_empty() {
         chosen.push(Exchange {
             name: "x.fanout",
             kind: "fanout",
+            delays: false,
             durable: true,
             churned: false,
         });
@@ -303,6 +340,12 @@ fn draw_queues(random: &mut Random) -> Vec<Queue> {
     if random.chance(600) {
         draw_mortals(&mut queues, random);
     }
+    if random.chance(250) {
+        draw_kept(&mut queues, random);
+    }
+    if random.chance(250) {
+        queues.push(draw_expiring(random));
+    }
     queues
 }
 
@@ -324,13 +367,60 @@ fn draw_mortals(queues: &mut Vec<Queue>, random: &mut Random) {
     }
 }
 
+/// Adds queues whose dead letters must not be lost, after the queue that takes them, which is
+/// soon full.
+fn draw_kept(queues: &mut Vec<Queue>, random: &mut Random) {
+    let vault_at = QueueRef(queues.len());
+    let mut vault = Queue::plain("q.vault".into(), QueueKind::Grave);
+    vault.refuses = true;
+    vault.arguments = TableBuilder::new()
+        .int("x-max-length", *random.pick(&[1, 5, 50]))
+        .longstr("x-overflow", "reject-publish")
+        .build();
+    let key = vault.name.clone();
+    queues.push(vault);
+    for number in 1..=random.between(1, 2) {
+        let mut kept = Queue::plain(format!("q.kept.{number}"), QueueKind::Mortal);
+        kept.dead_letters_to = Some(vault_at);
+        kept.has_priorities = true;
+        kept.is_quorum = true;
+        kept.refuses = true;
+        let mut table = TableBuilder::new()
+            .longstr("x-dead-letter-exchange", DEFAULT_EXCHANGE)
+            .longstr("x-dead-letter-routing-key", &key)
+            .longstr("x-queue-type", "quorum")
+            .longstr("x-overflow", "reject-publish")
+            .longstr("x-dead-letter-strategy", "at-least-once")
+            .int("x-delivery-limit", *random.pick(&[0, 3]));
+        if random.chance(600) {
+            let millis: i32 = *random.pick(&[0, 50, 500]);
+            kept.ttl_millis = u64::try_from(millis).ok();
+            table = table.int("x-message-ttl", millis);
+        }
+        if random.chance(400) {
+            table = table.int("x-max-length", *random.pick(&[1, 20]));
+        }
+        kept.arguments = table.build();
+        queues.push(kept);
+    }
+}
+
+fn draw_expiring(random: &mut Random) -> Queue {
+    let mut queue = Queue::plain("q.expiring".into(), QueueKind::Expiring);
+    let millis: i32 = *random.pick(&[200, 1_000, 5_000]);
+    queue.expires_millis = u64::try_from(millis).ok();
+    queue.arguments = TableBuilder::new().int("x-expires", millis).build();
+    queue
+}
+
 /// Draws what messages die of in a queue whose dead letters are published with `key`.
 fn draw_death(queue: &mut Queue, key: &str, random: &mut Random) {
     let mut table = TableBuilder::new()
         .longstr("x-dead-letter-exchange", DEFAULT_EXCHANGE)
         .longstr("x-dead-letter-routing-key", key);
     if random.chance(500) {
-        let millis = *random.pick(&[0, 50, 500, 5_000]);
+        let millis: i32 = *random.pick(&[0, 50, 500, 5_000]);
+        queue.ttl_millis = u64::try_from(millis).ok();
         table = table.int("x-message-ttl", millis);
     }
     let rejects = random.chance(400);

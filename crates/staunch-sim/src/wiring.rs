@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use staunch_types::{
-    ChannelNumber, ConnectionId, Delivery, Event, Message, Outcome, PublishSeq, Reply, Request,
-    request::Settle,
+    ChannelNumber, ConnectionId, Delivery, Event, FieldTable, Message, Outcome, PublishSeq, Reply,
+    Request,
+    field_table::TableBuilder,
+    request::{Publish, Settle},
 };
 
 use crate::{
@@ -106,6 +108,11 @@ impl Wiring {
                 let is_return = |event: &Event| matches!(event, Event::Returned { .. });
                 events.retain(|event| !is_return(event) || !self.strikes(200, out));
             }
+            Some(Planted::RushDelay | Planted::StretchDelay) => {
+                for event in &mut events {
+                    tell_published_delay(event, out);
+                }
+            }
             _ => {}
         }
         let _: ConnectionId = id;
@@ -157,8 +164,9 @@ impl Wiring {
             out.definitions
                 .route(&payload.exchange, &payload.key, published.sent, Some(now));
         let queues = &out.history.queues;
-        let must_sync =
-            payload.persistent && route.must.iter().any(|queue| queues[queue.0].durable);
+        let is_kept = payload.delay_millis.is_some()
+            || route.must.iter().any(|queue| queues[queue.0].durable);
+        let must_sync = payload.persistent && is_kept;
         let synced = !must_sync || self.disk.is_durable(id);
         out.history.push(Fact::ConfirmSent { id, synced });
     }
@@ -201,8 +209,33 @@ impl Wiring {
                 let outcome = Outcome::Ack;
                 Passed::On(Request::Settle(Settle { outcome, ..settle }))
             }
+            (Some(Planted::RushDelay), Request::Publish(publish)) => {
+                self.change_delay(publish, |delay| delay / 2, out)
+            }
+            (Some(Planted::StretchDelay), Request::Publish(publish)) => {
+                self.change_delay(publish, |delay| delay * 2, out)
+            }
+            (Some(planted), Request::DeclareQueue(mut declare)) => {
+                declare.options.arguments = plant_in_arguments(planted, declare.options.arguments);
+                Passed::On(Request::DeclareQueue(declare))
+            }
             (_, request) => Passed::On(request),
         }
+    }
+
+    fn change_delay(
+        &mut self,
+        mut publish: Publish,
+        change: impl FnOnce(i32) -> i32,
+        out: &mut Witness,
+    ) -> Passed {
+        if let Some(delay) = published_delay(&publish.message, out)
+            && self.strikes(100, out)
+            && let Some(changed) = payload::with_delay(publish.message.properties(), change(delay))
+        {
+            publish.message = publish.message.with_properties(&changed);
+        }
+        Passed::On(Request::Publish(publish))
     }
 
     fn corrupt(&mut self, delivery: &mut Delivery, out: &mut Witness) {
@@ -223,6 +256,48 @@ impl Wiring {
             out.coverage.hit("planted bug struck");
         }
         strikes
+    }
+}
+
+/// The delay with which the message was published.
+fn published_delay(message: &Message, out: &Witness) -> Option<i32> {
+    let id = payload::id_of(message.properties())?;
+    out.published(id)?.payload.delay_millis
+}
+
+/// Hides from a consumer that a planted bug has changed a delay.
+fn tell_published_delay(event: &mut Event, out: &Witness) {
+    let (Event::Delivery(delivery)
+    | Event::Reply {
+        reply: Reply::Got { delivery, .. },
+        ..
+    }) = event
+    else {
+        return;
+    };
+    let message = &delivery.message;
+    if let Some(delay) = published_delay(message, out)
+        && let Some(told) = payload::with_delay(message.properties(), -delay)
+    {
+        delivery.message = message.with_properties(&told);
+    }
+}
+
+/// The arguments of a declaration as a planted bug has them.
+fn plant_in_arguments(planted: Planted, arguments: FieldTable) -> FieldTable {
+    let (key, change): (&str, fn(i64) -> Option<i64>) = match planted {
+        Planted::HastenExpiry => ("x-expires", |millis| Some(millis / 10)),
+        Planted::StretchTtl => ("x-message-ttl", |millis| Some(millis * 10)),
+        Planted::ForgetStrategy => ("x-dead-letter-strategy", |_| None),
+        _ => return arguments,
+    };
+    let Some(value) = arguments.get(key) else {
+        return arguments;
+    };
+    let changed = TableBuilder::new().copy_except(arguments.as_table_ref(), &[key]);
+    match value.as_i64().and_then(change) {
+        Some(value) => changed.long(key, value).build(),
+        None => changed.build(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the world knows and no client or node does: the history, the model of the definitions,
 //! every payload ever published, and which delivery on a channel is which emission.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use staunch_types::{ChannelNumber, ConnectionId};
 
@@ -13,6 +13,7 @@ use crate::{
     },
     payload::Payload,
     register::Operation,
+    schedule::MILLIS,
     topology::Topology,
     trace::Trace,
 };
@@ -52,8 +53,10 @@ pub struct Witness {
     pub trace: Trace,
     /// Everything published; the place is the id.
     pub published: Vec<Published>,
-    /// The time, for trace lines.
-    pub now_nanos: u64,
+    /// Declarations under way, and when they were sent.
+    declaring: BTreeMap<Operation, (QueueRef, u64)>,
+    /// Declarations that were answered: when they were sent, and when that was heard.
+    declared: BTreeMap<QueueRef, Vec<(u64, Stamp)>>,
     emitted: BTreeMap<(ConnectionId, ChannelNumber), Vec<Emission>>,
     orphans: BTreeMap<ConnectionId, Vec<Orphan>>,
     open_publishes: BTreeMap<ConnectionId, Vec<MessageId>>,
@@ -71,7 +74,8 @@ impl Witness {
             coverage: Coverage::default(),
             trace,
             published: Vec::new(),
-            now_nanos: 0,
+            declaring: BTreeMap::new(),
+            declared: BTreeMap::new(),
             emitted: BTreeMap::new(),
             orphans: BTreeMap::new(),
             open_publishes: BTreeMap::new(),
@@ -83,12 +87,12 @@ impl Witness {
 
     /// A trace line at the current time.
     pub fn line(&mut self, text: std::fmt::Arguments<'_>) {
-        self.trace.line(self.now_nanos, text);
+        self.trace.line(self.history.now_nanos, text);
     }
 
     /// A line for verbose replays only.
     pub fn detail(&mut self, text: std::fmt::Arguments<'_>) {
-        self.trace.detail(self.now_nanos, text);
+        self.trace.detail(self.history.now_nanos, text);
     }
 
     /// The protocol was broken in a way that needs no history.
@@ -144,6 +148,10 @@ impl Witness {
     pub fn begin_change(&mut self, change: Change) -> Operation {
         let now = self.history.next_stamp();
         let operation = self.definitions.begin(change, now);
+        if let Change::DeclareQueue(queue) = change {
+            let sent = self.history.now_nanos;
+            self.declaring.insert(operation, (queue, sent));
+        }
         self.history.push(Fact::Defined {
             operation: operation.0,
             success: None,
@@ -159,6 +167,22 @@ impl Witness {
             success: Some(success),
         });
         self.definitions.finish(operation, success, now);
+        let declaring = self.declaring.remove(&operation);
+        if let Some((queue, sent)) = declaring.filter(|_| success) {
+            self.declared.entry(queue).or_default().push((sent, now));
+        }
+    }
+
+    /// Whether a queue that was seen to be gone, by a question asked at `from`, had been declared
+    /// so shortly before that it cannot have expired.
+    pub fn is_gone_early(&self, queue: QueueRef, from: Stamp) -> bool {
+        let lives_millis = self.definitions.topology().queues[queue.0].expires_millis;
+        let Some(lives_millis) = lives_millis else {
+            return false;
+        };
+        let now = self.history.now_nanos;
+        let mut declared = self.declared.get(&queue).into_iter().flatten();
+        declared.any(|(sent, heard)| *heard < from && now < sent + lives_millis * MILLIS)
     }
 
     /// A client sends a purge or delete.
@@ -183,7 +207,10 @@ impl Witness {
         let now = self.history.next_stamp();
         for orphan in self.orphans.remove(&connection).unwrap_or_default() {
             match orphan {
-                Orphan::Operation(operation) => self.definitions.abandon(operation, now),
+                Orphan::Operation(operation) => {
+                    self.declaring.remove(&operation);
+                    self.definitions.abandon(operation, now);
+                }
                 Orphan::Removal(removal) => {
                     self.history.push(Fact::RemovalOver {
                         removal,
@@ -247,16 +274,17 @@ impl Witness {
     pub fn settle_routes(&mut self) {
         for published in &self.published {
             let Payload {
-                id, exchange, key, ..
+                id,
+                exchange,
+                key,
+                delay_millis,
+                ..
             } = &published.payload;
-            let route = self
-                .definitions
-                .route(exchange, key, published.sent, published.over);
-            let history = &self.history;
-            let line = |queue: &QueueRef| history.line_of_death(*queue);
-            let reachable: BTreeSet<_> = route.must.union(&route.may).flat_map(line).collect();
+            // What is delayed is routed when that is over, whenever the node comes to it.
+            let over = published.over.filter(|_| delay_millis.is_none());
+            let route = self.definitions.route(exchange, key, published.sent, over);
             let must = route.must.iter().copied().collect();
-            let may = reachable.difference(&route.must).copied().collect();
+            let may = route.may.difference(&route.must).copied().collect();
             self.history.push(Fact::Routed { id: *id, must, may });
         }
     }

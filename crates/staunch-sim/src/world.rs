@@ -115,6 +115,8 @@ pub struct World {
     clients: Vec<Client>,
     lines: BTreeMap<ConnectionId, Line>,
     drain: Progress,
+    /// Since when nobody has used the node, in virtual nanoseconds.
+    unused_since: Option<u64>,
     stage: Stage,
     planted: Option<Planted>,
     operations: u64,
@@ -150,6 +152,7 @@ impl World {
             clients: draw_clients(&knobs, &mut workload),
             lines: BTreeMap::new(),
             drain: Progress::default(),
+            unused_since: None,
             stage: Stage::Safety,
             planted,
             operations: 0,
@@ -182,7 +185,7 @@ impl World {
                 break;
             };
             self.event_count += 1;
-            self.witness.now_nanos = self.schedule.now_nanos();
+            self.witness.history.now_nanos = self.schedule.now_nanos();
             self.count_down_to_crash();
             self.handle(happening);
             self.advance_stage();

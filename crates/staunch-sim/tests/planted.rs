@@ -96,3 +96,28 @@ fn drop_return() {
 fn forget_dead_letter() {
     found(Planted::ForgetDeadLetter, &[Kind::Lost]);
 }
+
+#[test]
+fn hasten_expiry() {
+    found(Planted::HastenExpiry, &[Kind::DefinitionWrong]);
+}
+
+#[test]
+fn forget_strategy() {
+    found(Planted::ForgetStrategy, &[Kind::Lost]);
+}
+
+#[test]
+fn rush_delay() {
+    found(Planted::RushDelay, &[Kind::Early]);
+}
+
+#[test]
+fn stretch_delay() {
+    found(Planted::StretchDelay, &[Kind::Reordered]);
+}
+
+#[test]
+fn stretch_ttl() {
+    found(Planted::StretchTtl, &[Kind::Overdue]);
+}

@@ -39,13 +39,7 @@ impl Queue {
                 .map(|bit| chunk.index_of(bit))
                 .collect();
             count += indexes.len();
-            for index in indexes {
-                let position = self.entries.position(index.0);
-                let position = position.expect("an expired message is live");
-                self.withdraw(position);
-                self.die(position, Death::Expired, departed);
-            }
-            self.entries.correct_expiry(number);
+            self.expire_all(number, &indexes, departed);
         }
         if count > 0 {
             self.skip_departed();
@@ -54,6 +48,46 @@ impl Queue {
             departed.released[released_from..].sort_unstable_by_key(|message| message.0);
         }
         count
+    }
+
+    /// As [`Queue::expire`], but they die in the order of their times, and those of one time in
+    /// the order of their places.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
+    pub fn expire_in_turn(
+        &mut self,
+        now: UnixMillis,
+        limit: usize,
+        departed: &mut Departed,
+    ) -> usize {
+        let mut count = 0;
+        while count < limit
+            && let Some((at, mut expired)) = self.entries.expired_first(now)
+        {
+            expired.sort_unstable();
+            expired.truncate(limit - count);
+            count += expired.len();
+            let chunk = &self.entries.chunks[at];
+            let (number, bits) = (chunk.number, expired.iter().map(|(_, bit)| *bit));
+            let indexes: Vec<MessageIndex> = bits.map(|bit| chunk.index_of(bit)).collect();
+            self.expire_all(number, &indexes, departed);
+        }
+        if count > 0 {
+            self.skip_departed();
+        }
+        count
+    }
+
+    /// Ready messages of the chunk with that number die.
+    fn expire_all(&mut self, number: u64, indexes: &[MessageIndex], departed: &mut Departed) {
+        for index in indexes {
+            let position = self.entries.position(index.0);
+            let position = position.expect("an expired message is live");
+            self.withdraw(position);
+            self.die(position, Death::Expired, departed);
+        }
+        self.entries.correct_expiry(number);
     }
 }
 
@@ -123,6 +157,22 @@ impl Entries {
             }
             self.correct_expiry(number);
         }
+    }
+
+    /// The place of the chunk whose message expires first, and those of its ready messages whose
+    /// time is up and comes before any in the other chunks, each with its bit.
+    fn expired_first(&mut self, now: UnixMillis) -> Option<(usize, Vec<(UnixMillis, u32)>)> {
+        self.next_expiry().filter(|at| *at <= now)?;
+        let mut indexed = self.expiries.iter();
+        let &(_, number) = indexed.next()?;
+        let next = indexed.next();
+        let at = self.find(number).expect("an indexed chunk is there");
+        let chunk = &self.chunks[at];
+        let expired = bits(chunk.expired(now)).filter_map(|bit| Some((chunk.expiry(bit)?, bit)));
+        let is_next = |(expires_at, _): &(UnixMillis, u32)| {
+            next.is_none_or(|other| (*expires_at, number) < *other)
+        };
+        Some((at, expired.filter(is_next).collect()))
     }
 
     pub(super) fn check_expiries(&self, recovery: bool) {

@@ -74,6 +74,36 @@ fn delays_go_on_while_the_node_is_down() {
 }
 
 #[test]
+fn what_was_due_while_the_node_was_down_comes_in_the_order_it_was_due() {
+    check(
+        "a connect
+         a open 1
+         a/1 exchange later x-delayed-message durable x-delayed-type=fanout
+         > a/1 exchange declared
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 bind later q
+         > a/1 bound
+         a/1 publish later/k last delay=900 #1
+         > a/1 confirmed 1..1
+         a/1 publish later/k first delay=300 #2
+         > a/1 confirmed 2..2
+         a/1 publish later/k second delay=600 #3
+         > a/1 confirmed 3..3
+         kill
+         wait-ms 2000
+         b connect
+         b open 1
+         b/1 get q no-ack
+         > b/1 got first again, 2 more
+         b/1 get q no-ack
+         > b/1 got second again, 1 more
+         b/1 get q no-ack
+         > b/1 got last again, 0 more",
+    );
+}
+
+#[test]
 fn bindings_count_as_they_are_when_the_delay_is_over() {
     check(
         "a connect

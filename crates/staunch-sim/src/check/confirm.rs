@@ -90,7 +90,8 @@ fn check_return(
     };
     let came_back = message.returned.is_some_and(|stamp| stamp < confirmed);
     let unroutable = message.must.is_empty() && message.may.is_empty();
-    if message.mandatory && unroutable && !came_back {
+    let is_delayed = message.delay_millis.is_some();
+    if message.mandatory && unroutable && !came_back && !is_delayed {
         let text = format_args!("unroutable message {} was confirmed without a return", id.0);
         flag(out, Kind::ConfirmWrong, text);
     }

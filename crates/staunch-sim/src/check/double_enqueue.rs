@@ -11,9 +11,9 @@ use crate::{
 ///
 /// A place may be given again after a crash, when its first message was delivered before it was
 /// on disk and went with the tail; a message never moves. Dead letters come from several queues,
-/// and after a crash perhaps once more.
-pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
-    let graves = index.graves(history);
+/// and after a crash perhaps once more; so do delayed messages.
+pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
+    let graves = known.graves(history);
     let mut place_of = BTreeMap::new();
     let mut holder_of = BTreeMap::new();
     for (_, fact) in history.iter() {
@@ -25,7 +25,8 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
                 ..
             } => {
                 let place = *place_of.entry((*queue_id, *id)).or_insert(*index);
-                if place != *index && !graves.contains_key(queue_id) {
+                let comes_again = graves.contains_key(queue_id) || known.is_delayed(*id);
+                if place != *index && !comes_again {
                     let text = format_args!(
                         "message {} is at {place} and {index} of queue id {queue_id}",
                         id.0

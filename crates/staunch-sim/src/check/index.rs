@@ -18,8 +18,10 @@ pub struct Message<'a> {
     pub persistent: bool,
     /// With `mandatory`.
     pub mandatory: bool,
-    /// It has a time to live of its own, and dies where no dead letters are made.
-    pub expires: bool,
+    /// Its own time to live, in milliseconds.
+    pub ttl_millis: Option<u64>,
+    /// For how long its exchange delays it, in milliseconds.
+    pub delay_millis: Option<u64>,
     /// When its confirm came.
     pub confirmed: Option<Stamp>,
     /// When it came back.
@@ -90,16 +92,26 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// Queues that get the dead letters of others, by the id under which the node knows them: a
-    /// message may be in them several times.
-    pub fn graves(&self, history: &History) -> BTreeMap<u64, QueueRef> {
+    /// Queues by the ids under which the node knows them, as far as something came from them.
+    pub fn queue_ids(&self) -> BTreeMap<u64, QueueRef> {
         let received = self.deliveries.values().filter_map(|delivery| {
             let (_, queue) = delivery.received?;
             Some((delivery.queue_id, queue))
         });
-        received
-            .filter(|(_, queue)| history.queues[queue.0].gets_dead_letters)
-            .collect()
+        received.collect()
+    }
+
+    /// Those of them that get the dead letters of others: a message may be in them several times.
+    pub fn graves(&self, history: &History) -> BTreeMap<u64, QueueRef> {
+        let mut queues = self.queue_ids();
+        queues.retain(|_, queue| history.queues[queue.0].gets_dead_letters);
+        queues
+    }
+
+    /// Whether an exchange has delayed the message: a crash may bring it to a queue once more.
+    pub fn is_delayed(&self, id: MessageId) -> bool {
+        let message = self.messages.get(&id);
+        message.is_some_and(|message| message.delay_millis.is_some())
     }
 
     /// Whether the node crashed at or after `stamp`.
@@ -115,7 +127,8 @@ impl<'a> Index<'a> {
                 seq,
                 persistent,
                 mandatory,
-                expires,
+                ttl_millis,
+                delay_millis,
             } => {
                 if let Some(seq) = seq {
                     self.outstanding.insert((*channel, *seq), *id);
@@ -126,7 +139,8 @@ impl<'a> Index<'a> {
                     channel: *channel,
                     persistent,
                     mandatory,
-                    expires: *expires,
+                    ttl_millis: *ttl_millis,
+                    delay_millis: *delay_millis,
                     confirmed: None,
                     returned: None,
                     must: &[],

@@ -60,11 +60,17 @@ fn may_be_gone(
 ) -> bool {
     let facts = &history.queues[queue.0];
     let volatile = !(facts.durable && message.persistent);
-    let expired = message.expires && facts.dead_letters_to.is_none();
+    let expired = message.ttl_millis.is_some() && facts.dead_letters_to.is_none();
     let removed = || {
         index.removals.values().any(|removal| {
             removal.queue == queue && removal.over.is_none_or(|over| over > message.sent)
         })
     };
-    !facts.lossless || expired || (volatile && index.crashed_after(message.sent)) || removed()
+    // What is due when its queue is full goes nowhere, as with RabbitMQ's plugin.
+    let no_room = facts.refuses && message.delay_millis.is_some();
+    !facts.lossless
+        || expired
+        || no_room
+        || (volatile && index.crashed_after(message.sent))
+        || removed()
 }

@@ -41,7 +41,8 @@ fn check_route(
         let text = format_args!("nobody published message {} from '{name}'", id.0);
         return flag(out, Kind::Phantom, text);
     };
-    if !message.must.contains(&queue) && !message.may.contains(&queue) {
+    let mut routed = message.must.iter().chain(message.may);
+    if !routed.any(|from| history.line_of_death(*from).any(|at| at == queue)) {
         let text = format_args!("message {} was never routed to '{name}'", id.0);
         flag(out, Kind::Phantom, text);
     }

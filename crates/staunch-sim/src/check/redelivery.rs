@@ -13,7 +13,8 @@ use crate::{
 /// the second when the first consumer reads slowly. A message can be several times in a queue that
 /// gets dead letters, once for every queue it was routed to from which it can get there: each
 /// place counts for itself, and a crash may take a dead letter and put it into another place, but
-/// there are never more fresh ones than that.
+/// there are never more fresh ones than that. The same is true of delayed messages, which have one
+/// way to each queue.
 pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
     let graves = known.graves(history);
     let mut sent: BTreeSet<(u64, MessageId, Option<u64>)> = BTreeSet::new();
@@ -29,14 +30,17 @@ pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
         else {
             continue;
         };
-        let grave = graves.get(queue_id);
-        let mut is_wrong = !sent.insert((*queue_id, *id, grave.map(|_| *index))) && !redelivered;
-        if let Some(grave) = grave
+        let ways = match graves.get(queue_id) {
+            Some(grave) => Some(ways(history, known, *id, *grave)),
+            None => known.is_delayed(*id).then_some(1),
+        };
+        let mut is_wrong = !sent.insert((*queue_id, *id, ways.map(|_| *index))) && !redelivered;
+        if let Some(ways) = ways
             && !redelivered
         {
             let count = fresh_counts.entry((*queue_id, *id)).or_default();
             *count += 1;
-            is_wrong |= *count > ways(history, known, *id, *grave);
+            is_wrong |= *count > ways;
         }
         if is_wrong {
             let text = format_args!(

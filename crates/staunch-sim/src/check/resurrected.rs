@@ -30,8 +30,9 @@ fn check_settled(history: &History, index: &Index<'_>, out: &mut Vec<Violation>)
                 };
                 let facts = &history.queues[queue.0];
                 // What is rejected there leaves with its dead letter, which may take a while; what
-                // is settled in a grave may be there again.
+                // is settled in a grave may be there again, and so may a delayed message.
                 let is_open = facts.gets_dead_letters
+                    || index.is_delayed(delivery.id)
                     || (delivery.is_rejected && facts.dead_letters_to.is_some());
                 if delivery.settled == Some(stamp) && !is_open {
                     on_channel.entry(channel).or_default().push(*emission);
@@ -87,10 +88,10 @@ fn check_removed(history: &History, index: &Index<'_>, out: &mut Vec<Violation>)
 
 /// The message was certainly in the queue when the removal began, and emitted after it ended.
 fn is_gone(index: &Index<'_>, delivery: &Delivery, removal: &RemovalSpan) -> bool {
-    let confirmed = index
-        .messages
-        .get(&delivery.id)
-        .and_then(|message| message.confirmed);
+    let message = index.messages.get(&delivery.id);
+    // What is delayed comes to its queues after its confirm.
+    let message = message.filter(|message| message.delay_millis.is_none());
+    let confirmed = message.and_then(|message| message.confirmed);
     confirmed.is_some_and(|stamp| stamp < removal.started)
         && removal.over.is_some_and(|over| over < delivery.emitted)
 }

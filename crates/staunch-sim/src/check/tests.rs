@@ -21,6 +21,8 @@ fn history(facts: Vec<Vec<Fact>>) -> History {
         ordered: true,
         dead_letters_to: None,
         gets_dead_letters: false,
+        refuses: false,
+        ttl_millis: None,
     };
     let mut history = History::new(vec![queue]);
     for fact in facts.into_iter().flatten() {
@@ -51,7 +53,8 @@ fn publish(id: u64) -> Vec<Fact> {
             seq: Some(id),
             persistent: true,
             mandatory: false,
-            expires: false,
+            ttl_millis: None,
+            delay_millis: None,
         },
         Routed {
             id: MessageId(id),
@@ -442,7 +445,8 @@ fn planted_missing_and_wrong_return() {
             seq: Some(1),
             persistent: true,
             mandatory: true,
-            expires: false,
+            ttl_millis: None,
+            delay_millis: None,
         },
         Routed {
             id: MessageId(1),
@@ -467,14 +471,30 @@ fn planted_stuck_and_wrong_definition() {
 fn a_message_may_expire_only_on_its_way_to_its_grave() {
     let lost = || {
         let mut facts = publish(1);
-        let Published { expires, .. } = &mut facts[0] else {
+        let Published { ttl_millis, .. } = &mut facts[0] else {
             panic!("a publish begins with itself")
         };
-        *expires = true;
+        *ttl_millis = Some(0);
         vec![facts, confirm(1)]
     };
     check_history(lost(), &[]);
     check_mortal(lost(), &[Kind::Lost]);
+}
+
+#[test]
+fn planted_fresh_dead_letter_beyond_the_ways_to_its_grave() {
+    // It was routed to one queue only: one fresh dead letter, in whatever place.
+    check_mortal(
+        vec![
+            publish(1),
+            confirm(1),
+            deliver_dead(1, 1, 0),
+            vec![Crash],
+            deliver_dead(2, 1, 7),
+            ack(2),
+        ],
+        &[Kind::DupUnflagged],
+    );
 }
 
 #[test]

@@ -22,6 +22,9 @@ use crate::{
     witness::Witness,
 };
 
+/// Longest delay that a message is published with, in milliseconds.
+pub const DELAY_MILLIS_MAX: u16 = 5_000;
+
 /// Consumers one channel of the workload has at most.
 const CONSUMERS_PER_CHANNEL_MAX: usize = 3;
 
@@ -98,37 +101,41 @@ fn publish_burst(
     let mut sent = 0;
     while sent < count && channel.unconfirmed.len() < habits.confirm_window {
         let topology = wire.witness.definitions.topology();
-        let (exchange, key) = draw_address(topology, random);
-        let persistent = random.chance(habits.persistent);
-        let body_size = draw_size(habits, random);
-        let mandatory = random.chance(150);
-        publish(
-            channel,
-            (exchange, key),
-            (persistent, mandatory),
-            body_size,
-            wire,
-        );
+        let draft = draw_publish(topology, habits, random);
+        publish(channel, draft, wire);
         sent += 1;
     }
     sent
 }
 
+/// What a client is about to publish.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Exchange.
+    pub exchange: String,
+    /// Routing key.
+    pub key: String,
+    /// Delivery mode 2.
+    pub persistent: bool,
+    /// With `mandatory`.
+    pub mandatory: bool,
+    /// Size of the body, in bytes.
+    pub body_size: usize,
+    /// For how long its exchange is to delay it, in milliseconds.
+    pub delay_millis: Option<i32>,
+}
+
 /// Sends one publish.
-pub fn publish(
-    channel: &mut Channel,
-    (exchange, key): (String, String),
-    (persistent, mandatory): (bool, bool),
-    body_size: usize,
-    wire: &mut Wire<'_>,
-) {
+pub fn publish(channel: &mut Channel, draft: Draft, wire: &mut Wire<'_>) {
     let id = wire.witness.next_message();
+    let (persistent, mandatory) = (draft.persistent, draft.mandatory);
     let payload = Payload {
         id,
-        exchange,
-        key,
+        exchange: draft.exchange,
+        key: draft.key,
         persistent,
-        body_size,
+        body_size: draft.body_size,
+        delay_millis: draft.delay_millis,
     };
     let method = BasicPublish {
         ticket: 0,
@@ -151,29 +158,47 @@ pub fn publish(
         channel.unconfirmed.insert(channel.last_seq, id);
         channel.last_seq
     });
-    let expires = payload.expiration().is_some();
+    let ttl_millis = payload.ttl_millis().map(u64::from);
+    let delay_millis = payload
+        .delay_millis
+        .map(|delay| u64::from(delay.unsigned_abs()));
+    if delay_millis.is_some() {
+        wire.witness.coverage.hit("published with a delay");
+    }
     let fact = Fact::Published {
         id,
         channel: channel.key,
         seq,
         persistent,
         mandatory,
-        expires,
+        ttl_millis,
+        delay_millis,
     };
     wire.witness.coverage.hit("published");
     wire.witness.publish(payload, wire.connection, fact);
 }
 
-fn draw_address(topology: &Topology, random: &mut Random) -> (String, String) {
+fn draw_publish(topology: &Topology, habits: Habits, random: &mut Random) -> Draft {
+    let mut draft = Draft {
+        exchange: DEFAULT_EXCHANGE.to_owned(),
+        key: String::new(),
+        persistent: random.chance(habits.persistent),
+        mandatory: random.chance(150),
+        body_size: draw_size(habits, random),
+        delay_millis: None,
+    };
     if random.chance(400) {
-        let queue = random.pick(&topology.queues);
-        return (DEFAULT_EXCHANGE.to_owned(), queue.name.clone());
+        draft.key.clone_from(&random.pick(&topology.queues).name);
+        return draft;
     }
     let exchange = random.pick(&topology.exchanges);
-    (
-        exchange.name.to_owned(),
-        (*random.pick(&ROUTING_KEYS)).to_owned(),
-    )
+    exchange.name.clone_into(&mut draft.exchange);
+    (*random.pick(&ROUTING_KEYS)).clone_into(&mut draft.key);
+    if exchange.delays && random.chance(800) {
+        let some = to_u16(random.between(1, u64::from(DELAY_MILLIS_MAX)));
+        draft.delay_millis = Some(i32::from(*random.pick(&[1, 20, 300, 2_000, some])));
+    }
+    draft
 }
 
 fn draw_size(habits: Habits, random: &mut Random) -> usize {
@@ -232,7 +257,7 @@ fn consume(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u
         global: false,
     };
     channel.ask(qos, Asked::Qos, wire);
-    if kind == QueueKind::AutoDelete {
+    if matches!(kind, QueueKind::AutoDelete | QueueKind::Expiring) {
         declare_queue(channel, &topology, queue, wire);
     }
     let no_ack = kind == QueueKind::Leaky && random.chance(500);
@@ -275,7 +300,7 @@ fn get(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
     let topology = wire.witness.definitions.topology().clone();
     let queue = QueueRef(random.index(topology.queues.len()));
     let facts = &topology.queues[queue.0];
-    if facts.kind == QueueKind::AutoDelete {
+    if !facts.certain() {
         return 0;
     }
     let no_ack = facts.kind == QueueKind::Leaky && random.chance(500);

@@ -80,16 +80,22 @@ impl Assembling {
         let Some((_, raw)) = &self.header else {
             return false;
         };
-        let is_same_as = |sent: Vec<u8>| {
-            payload::without_headers(raw) == Some(sent) && self.body == payload.body()
-        };
         let at_once =
             self.exchange == payload.exchange.as_bytes() && self.key == payload.key.as_bytes();
+        if matches!(self.carrier, Carrier::Return) {
+            return at_once && *raw == payload.properties() && self.body == payload.body();
+        }
         let headers = Properties::parse(raw).ok();
         let headers = headers.and_then(Properties::headers).unwrap_or_default();
+        let is_same_as = |sent: Vec<u8>| {
+            payload::without_headers(raw) == Some(sent)
+                && self.body == payload.body()
+                && payload::delay_over(headers) == payload.delay_millis.map(i64::from)
+        };
         let Some(death) = headers.get("x-death").and_then(Value::as_array) else {
-            let same = is_same_as(payload.properties());
-            return same && at_once && headers.iter().all(|(key, _)| key == DELIVERY_COUNT);
+            let same = is_same_as(payload.properties_without_headers());
+            let is_known = |key: &[u8]| key == DELIVERY_COUNT || payload::is_own_header(key);
+            return same && at_once && headers.iter().all(|(key, _)| is_known(key));
         };
         let topology = witness.definitions.topology();
         let queue = queue.map(|queue| &topology.queues[queue.0]);

@@ -5,12 +5,13 @@ use staunch_amqp_codec::methods::BasicQos;
 use crate::{
     client::{
         Client, Phase, Session,
-        actions::{publish, start_consumer},
+        actions::{DELAY_MILLIS_MAX, Draft, publish, start_consumer},
         channel::{Asked, Channel},
         churn::probe,
         setup::{CONTROL_CHANNEL, delete_queue},
     },
     history::{Fact, QueueRef},
+    schedule::{MILLIS, SECONDS},
     topology::{DEFAULT_EXCHANGE, QueueKind, Topology},
     witness::Witness,
 };
@@ -23,6 +24,11 @@ const PUBLISH_CHANNEL: u16 = CONTROL_CHANNEL + 2;
 const CHANNEL_COUNT: usize = 3;
 /// Probes in a row that must see every queue empty.
 const EMPTY_PROBES: u32 = 2;
+/// As many where dead letters may wait to be tried again, which no probe sees: longer than that
+/// takes, at a probe every 50 ms.
+const EMPTY_PROBES_RETRIED: u32 = 30;
+/// How long the last delayed message can take after its publisher has gone, in nanoseconds.
+const DELAYED_NANOS_MAX: u64 = DELAY_MILLIS_MAX as u64 * MILLIS + SECONDS;
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +54,8 @@ pub struct Progress {
     empty_probes: u32,
     deliveries_seen: u64,
     is_probing: bool,
+    /// Since when every other client has been gone, in virtual nanoseconds.
+    alone_since: Option<u64>,
 }
 
 impl Progress {
@@ -87,11 +95,15 @@ impl Progress {
             return;
         }
         session.ack_all(witness);
-        let is_empty = self.is_empty(session, &topology, witness);
         if !alone {
             self.empty_probes = 0;
+            self.alone_since = None;
+            return;
         }
-        if !alone || !is_empty {
+        let now = witness.history.now_nanos;
+        let since = *self.alone_since.get_or_insert(now);
+        let is_delayed = topology.delays() && now < since + DELAYED_NANOS_MAX;
+        if is_delayed || !self.is_empty(session, &topology, witness) {
             return;
         }
         self.empty_probes = 0;
@@ -143,7 +155,16 @@ impl Progress {
         for queue in drained_queues(topology) {
             probe(control, topology, queue, &mut wire);
         }
-        self.empty_probes >= EMPTY_PROBES
+        let retries = topology
+            .queues
+            .iter()
+            .any(|queue| queue.gets_dead_letters && queue.refuses);
+        let wanted = if retries {
+            EMPTY_PROBES_RETRIED
+        } else {
+            EMPTY_PROBES
+        };
+        self.empty_probes >= wanted
     }
 }
 
@@ -186,16 +207,20 @@ fn publish_everywhere(session: &mut Session, topology: &Topology, witness: &mut 
         return;
     };
     for queue in drained_queues(topology) {
-        let address = (
-            DEFAULT_EXCHANGE.to_owned(),
-            topology.queues[queue.0].name.clone(),
-        );
-        publish(channel, address, (true, true), 100, &mut wire);
+        let draft = Draft {
+            exchange: DEFAULT_EXCHANGE.to_owned(),
+            key: topology.queues[queue.0].name.clone(),
+            persistent: true,
+            mandatory: true,
+            body_size: 100,
+            delay_millis: None,
+        };
+        publish(channel, draft, &mut wire);
     }
 }
 
 fn drained_queues(topology: &Topology) -> impl Iterator<Item = QueueRef> + '_ {
     (0..topology.queues.len())
-        .filter(|index| topology.queues[*index].kind != QueueKind::AutoDelete)
+        .filter(|index| topology.queues[*index].certain())
         .map(QueueRef)
 }

@@ -9,6 +9,7 @@ use crate::{
         content::{Assembling, Carrier},
     },
     history::{Fact, MessageId, QueueRef, Settlement, Stamp},
+    topology::QueueKind,
 };
 
 impl Channel {
@@ -61,9 +62,15 @@ impl Channel {
             Method::BasicCancel(cancel) => {
                 wire.witness.coverage.hit("consumer cancelled by server");
                 let tag = String::from_utf8_lossy(&cancel.consumer_tag).into_owned();
-                if self.consumers.remove(&tag).is_none() {
+                let Some(consumer) = self.consumers.remove(&tag) else {
                     let what = format!("unknown consumer {tag} was cancelled by the server");
                     wire.witness.protocol_broken(what);
+                    return false;
+                };
+                let topology = wire.witness.definitions.topology();
+                if topology.queues[consumer.queue.0].kind == QueueKind::Expiring {
+                    let what = "a queue with a consumer has expired".to_owned();
+                    wire.witness.history.push(Fact::DefinitionWrong { what });
                 }
             }
             other => self.receive_answer(other, wire),
@@ -252,7 +259,7 @@ fn probe_answered(queue: QueueRef, from: Stamp, there: bool, wire: &mut Wire<'_>
     let legal = if there {
         possible.present
     } else {
-        possible.absent
+        possible.absent && !wire.witness.is_gone_early(queue, from)
     };
     if !legal {
         let name = &wire.witness.history.queues[queue.0].name;

@@ -7,7 +7,10 @@ use staunch_amqp_codec::{
     },
     wire::ShortStr,
 };
-use staunch_types::field_table::TableRef;
+use staunch_types::{
+    FieldTable,
+    field_table::{TableBuilder, TableRef},
+};
 
 use crate::{
     client::{
@@ -91,10 +94,15 @@ fn declare_all(control: &mut Channel, thorough: bool, random: &mut Random, wire:
             | QueueKind::Transient
             | QueueKind::Leaky
             | QueueKind::Mortal
-            | QueueKind::Grave => false,
+            | QueueKind::Grave
+            | QueueKind::Expiring => false,
         };
-        if !skip {
-            declare_queue(control, &topology, QueueRef(index), wire);
+        if skip {
+            continue;
+        }
+        declare_queue(control, &topology, QueueRef(index), wire);
+        // It may be gone before a binding comes.
+        if queue.kind != QueueKind::Expiring {
             declared.push(QueueRef(index));
         }
     }
@@ -117,16 +125,22 @@ pub fn declare_exchange(
     wire: &mut Wire<'_>,
 ) {
     let facts = &topology.exchanges[exchange.0];
+    let (kind, arguments) = if facts.delays {
+        let table = TableBuilder::new().longstr("x-delayed-type", facts.kind);
+        ("x-delayed-message", table.build())
+    } else {
+        (facts.kind, FieldTable::default())
+    };
     let method = ExchangeDeclare {
         ticket: 0,
         exchange: short(facts.name),
-        kind: short(facts.kind),
+        kind: short(kind),
         passive: false,
         durable: facts.durable,
         auto_delete: false,
         internal: false,
         nowait: false,
-        arguments: TableRef::default(),
+        arguments: arguments.as_table_ref(),
     };
     channel.ask_change(Change::DeclareExchange(exchange), None, method, wire);
 }

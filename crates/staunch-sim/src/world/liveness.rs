@@ -1,10 +1,17 @@
 //! When faults are over, everything must come to its end.
 
+use staunch_node::{AdminAnswer, AdminId, AdminRequest, Input, Output};
+
 use crate::{
     client::{Phase, drain::Stage as DrainStage},
-    schedule::SECONDS,
+    history::Fact,
+    schedule::{MILLIS, SECONDS},
+    topology::{Queue, QueueKind},
     world::{Happening, LIVENESS_MAX, LIVENESS_STEP, Stage, World},
 };
+
+/// How much later than its time a queue may expire, in nanoseconds.
+const EXPIRY_SLACK: u64 = 2 * SECONDS;
 
 impl World {
     /// Faults stop, slow things become normal, dead connections are noticed.
@@ -56,12 +63,49 @@ impl World {
         self.drain
             .step(&mut self.clients[drainer], alone, &mut self.witness);
         self.flush_client(drainer);
-        if self.drain.stage == DrainStage::Done && self.is_process_empty() {
+        let is_drained = self.drain.stage == DrainStage::Done && self.is_process_empty();
+        if is_drained && self.is_expiry_over() {
             self.stage = Stage::Done;
             self.check_leftovers();
         } else if self.schedule.now_nanos() - since > LIVENESS_MAX {
             let what = self.describe_stuck(drainer);
             self.stuck(what);
+        }
+    }
+
+    /// Whether what expires must have done so, now that nobody uses it.
+    fn is_expiry_over(&mut self) -> bool {
+        let now = self.schedule.now_nanos();
+        let since = *self.unused_since.get_or_insert(now);
+        let queues = &self.witness.definitions.topology().queues;
+        let lives_millis = queues.iter().filter_map(|queue| queue.expires_millis).max();
+        lives_millis.is_none_or(|millis| now > since + millis * MILLIS + EXPIRY_SLACK)
+    }
+
+    /// Asks the node which queues there are: what was to expire must be gone.
+    fn check_expired(&mut self) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let (id, request) = (AdminId(0), AdminRequest::ListQueues { vhost: None });
+        let now = self.schedule.now();
+        process.node.handle(Input::Admin(id, request), now);
+        process.node.finish_drain(now);
+        let outputs = std::iter::from_fn(|| process.node.poll_output());
+        let listed = outputs.filter_map(|output| match output {
+            Output::Admin(_, AdminAnswer::Queues(queues)) => Some(queues),
+            _ => None,
+        });
+        let names: Vec<_> = listed.flatten().map(|queue| queue.name).collect();
+        let topology = self.witness.definitions.topology();
+        let is_expiring = |queue: &&Queue| queue.kind == QueueKind::Expiring;
+        let expiring: Vec<_> = topology.queues.iter().filter(is_expiring).collect();
+        let is_left = |queue: &&&Queue| names.iter().any(|name| **name == *queue.name.as_bytes());
+        if let Some(left) = expiring.iter().find(is_left) {
+            let what = format!("queue '{}' does not expire", left.name);
+            self.witness.history.push(Fact::Stuck { what });
+        } else if !expiring.is_empty() {
+            self.witness.coverage.hit("queue expired");
         }
     }
 
@@ -87,6 +131,7 @@ impl World {
     }
 
     fn check_leftovers(&mut self) {
+        self.check_expired();
         if let Some(process) = &mut self.process {
             process.node.check_invariants();
         }

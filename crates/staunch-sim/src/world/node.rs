@@ -132,6 +132,22 @@ impl World {
         }
     }
 
+    /// Has the node drained when its timer goes off, unless that is planned.
+    fn plan_wake(&mut self) {
+        let now = self.schedule.now_nanos();
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        process.wake_at = process.wake_at.filter(|at| *at > now);
+        if let Some(due) = process.node.poll_timeout()
+            && process.wake_at.is_none_or(|at| due.0 < at)
+        {
+            process.wake_at = Some(due.0);
+            let wake = Happening::Drain(process.incarnation);
+            self.schedule.at(due.0, wake);
+        }
+    }
+
     pub(super) fn drain(&mut self, incarnation: u64) {
         let now = self.schedule.now();
         let input_count_max = if self.knobs.drain_of_one {
@@ -150,13 +166,7 @@ impl World {
         for output in outputs {
             self.handle_output(output);
         }
-        let due = self
-            .process
-            .as_ref()
-            .and_then(|process| process.node.poll_timeout());
-        if let Some(due) = due {
-            self.schedule.at(due.0, Happening::Drain(incarnation));
-        }
+        self.plan_wake();
         self.plan_drain();
     }
 

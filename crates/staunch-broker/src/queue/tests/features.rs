@@ -73,6 +73,25 @@ fn what_expires_does_not_wait_for_what_does_not() {
 }
 
 #[test]
+fn what_expires_in_turn_does_so_by_time_and_then_by_place() {
+    let mut queue = Queue::new(Durability::Transient, &dead_lettering());
+    // Every time comes up in every chunk, and several times in each.
+    let time = |place: u64| 100 + place * 7_919 % 20;
+    for place in 0..1_000 {
+        queue.enqueue(expiring(time(place)));
+    }
+    let mut departed = Departed::default();
+    assert_eq!(queue.expire_in_turn(UnixMillis(99), 5, &mut departed), 0);
+    while queue.expire_in_turn(UnixMillis(118), 7, &mut departed) > 0 {}
+    assert_eq!(queue.next_expiry(), Some(UnixMillis(119)));
+    let dead: Vec<_> = departed.dying.iter().map(|dying| dying.index.0).collect();
+    let mut expected: Vec<u64> = (0..1_000).filter(|place| time(*place) <= 118).collect();
+    expected.sort_by_key(|place| time(*place));
+    assert_eq!(dead, expected);
+    queue.check_invariants();
+}
+
+#[test]
 fn what_is_held_expires_when_it_is_given_back() {
     let mut queue = Queue::new(Durability::Transient, &QueueSettings::default());
     queue.enqueue(expiring(100));

@@ -1,0 +1,35 @@
+//! A message whose time was up before it could be handed out is not delivered (D2).
+
+use crate::{
+    check::{Kind, Violation, flag, index::Index},
+    history::{Fact, History},
+    schedule::MILLIS,
+};
+
+/// Flags `Overdue`.
+///
+/// Only what came to its queue from its publisher: when a dead letter or a delayed message came
+/// there nobody knows.
+pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
+    let queues = index.queue_ids();
+    for (stamp, fact) in history.iter() {
+        let Fact::Emitted { queue_id, id, .. } = fact else {
+            continue;
+        };
+        let (Some(queue), Some(message)) = (queues.get(queue_id), index.messages.get(id)) else {
+            continue;
+        };
+        let queue = &history.queues[queue.0];
+        let is_direct = message.delay_millis.is_none() && !queue.gets_dead_letters;
+        let ttl_millis = message.ttl_millis.into_iter().chain(queue.ttl_millis).min();
+        let (true, Some(ttl_millis), Some(confirmed)) = (is_direct, ttl_millis, message.confirmed)
+        else {
+            continue;
+        };
+        let expires_at = history.time(confirmed) + ttl_millis * MILLIS;
+        if history.time(stamp) > expires_at + MILLIS {
+            let text = format_args!("message {} came from '{}' too late", id.0, queue.name);
+            flag(out, Kind::Overdue, text);
+        }
+    }
+}
