@@ -19,6 +19,7 @@ pub mod resurrected;
 pub mod stuck;
 #[cfg(test)]
 mod tests;
+pub mod tx;
 
 use std::fmt;
 
@@ -87,6 +88,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     due::check(history, &index, &mut violations);
     overdue::check(history, &index, &mut violations);
     resurrected::check(history, &index, &mut violations);
+    tx::check(history, &index, &mut violations);
     lost::check(history, &index, &mut violations);
     stuck::check(history, &mut violations);
     if history

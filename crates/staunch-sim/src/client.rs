@@ -12,6 +12,7 @@ pub mod content;
 pub mod drain;
 pub mod replies;
 pub mod setup;
+pub mod tx;
 
 use std::collections::BTreeMap;
 

@@ -34,6 +34,10 @@ pub struct Emission(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Removal(pub u64);
 
+/// One commit of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Commit(pub u64);
+
 /// What a client wanted with a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
@@ -98,6 +102,20 @@ pub enum Fact {
         ttl_millis: Option<u64>,
         /// For how long its exchange delays it, in milliseconds.
         delay_millis: Option<u64>,
+        /// In a transaction.
+        in_tx: bool,
+    },
+    /// A client sent `tx.commit`.
+    Committing {
+        /// This one.
+        commit: Commit,
+        /// What was published in the transaction, in order.
+        messages: Vec<MessageId>,
+    },
+    /// A client received `tx.commit-ok`.
+    Committed {
+        /// Of this one.
+        commit: Commit,
     },
     /// Where the message had to go and where else it may have gone, by what was known of the
     /// topology while it was under way.

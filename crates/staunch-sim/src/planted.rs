@@ -42,11 +42,15 @@ pub enum Planted {
     StretchDelay,
     /// Messages live ten times as long in queues that say how long they may.
     StretchTtl,
+    /// Some publishes are missing from their transactions.
+    TearCommit,
+    /// Some rollbacks are answered and not done.
+    ForgetRollback,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::SkipSync,
         Self::SkipDirectorySync,
         Self::DropSettle,
@@ -65,6 +69,8 @@ impl Planted {
         Self::RushDelay,
         Self::StretchDelay,
         Self::StretchTtl,
+        Self::TearCommit,
+        Self::ForgetRollback,
     ];
 
     /// Its name on the command line.
@@ -88,6 +94,8 @@ impl Planted {
             Self::RushDelay => "rush-delay",
             Self::StretchDelay => "stretch-delay",
             Self::StretchTtl => "stretch-ttl",
+            Self::TearCommit => "tear-commit",
+            Self::ForgetRollback => "forget-rollback",
         }
     }
 

@@ -305,7 +305,7 @@ fn draw_exchanges(random: &mut Random) -> Vec<Exchange> {
         // where it is published.
         chosen.push(Exchange {
             name: "x.delayed",
-            kind: random.pick(&["fanout", "direct", "topic"]),
+            kind: ["fanout", "direct", "topic"][random.index(3)],
             delays: true,
             durable: true,
             churned: false,

@@ -26,6 +26,14 @@ pub struct Wiring {
     random: Random,
     /// Publishes that wait for their confirm.
     unconfirmed: BTreeMap<(ConnectionId, ChannelNumber, PublishSeq), MessageId>,
+    /// What channels in transaction mode have published and are committing.
+    transactions: BTreeMap<(ConnectionId, ChannelNumber), Transaction>,
+}
+
+#[derive(Debug, Default)]
+struct Transaction {
+    published: Vec<MessageId>,
+    committing: Vec<MessageId>,
 }
 
 impl Wiring {
@@ -36,6 +44,7 @@ impl Wiring {
             disk,
             random,
             unconfirmed: BTreeMap::new(),
+            transactions: BTreeMap::new(),
         }
     }
 
@@ -54,11 +63,13 @@ impl Wiring {
             {
                 self.unconfirmed.insert((id, publish.channel, seq), message);
             }
+            self.follow_tx(id, &request);
             if let Request::OpenChannel { channel } = &request {
+                self.transactions.remove(&(id, *channel));
                 self.unconfirmed
                     .retain(|key, _| (key.0, key.1) != (id, *channel));
             }
-            match self.plant_in_request(request, out) {
+            match self.plant_in_request(id, request, out) {
                 Passed::On(request) => passed.push(request),
                 Passed::Twice(first, second) => passed.extend([*first, *second]),
                 Passed::Answered(event) => answers.push(event),
@@ -66,6 +77,32 @@ impl Wiring {
             }
         }
         (passed, answers)
+    }
+
+    fn follow_tx(&mut self, id: ConnectionId, request: &Request) {
+        match request {
+            Request::SelectTx { channel } => {
+                self.transactions.entry((id, *channel)).or_default();
+            }
+            Request::Publish(publish) => {
+                let tx = self.transactions.get_mut(&(id, publish.channel));
+                let message = payload::id_of(publish.message.properties());
+                if let (Some(tx), Some(message)) = (tx, message) {
+                    tx.published.push(message);
+                }
+            }
+            Request::Commit { channel, .. } => {
+                if let Some(tx) = self.transactions.get_mut(&(id, *channel)) {
+                    tx.committing = std::mem::take(&mut tx.published);
+                }
+            }
+            Request::Rollback { channel } => {
+                if let Some(tx) = self.transactions.get_mut(&(id, *channel)) {
+                    tx.published.clear();
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Events on their way to a connection.
@@ -141,6 +178,15 @@ impl Wiring {
                     }
                 }
             }
+            Event::Reply {
+                channel,
+                reply: Reply::Committed,
+            } => {
+                let tx = self.transactions.get_mut(&(id, *channel));
+                for message in tx.map_or_else(Vec::new, |tx| std::mem::take(&mut tx.committing)) {
+                    self.confirm_sent(message, out);
+                }
+            }
             Event::Alarm { memory, disk } => {
                 if *memory {
                     out.coverage.hit("memory alarm");
@@ -171,7 +217,12 @@ impl Wiring {
         out.history.push(Fact::ConfirmSent { id, synced });
     }
 
-    fn plant_in_request(&mut self, request: Request, out: &mut Witness) -> Passed {
+    fn plant_in_request(
+        &mut self,
+        id: ConnectionId,
+        request: Request,
+        out: &mut Witness,
+    ) -> Passed {
         match (self.planted, request) {
             (Some(Planted::DropSettle), Request::Settle(_)) if self.strikes(30, out) => {
                 Passed::Dropped
@@ -214,6 +265,15 @@ impl Wiring {
             }
             (Some(Planted::StretchDelay), Request::Publish(publish)) => {
                 self.change_delay(publish, |delay| delay * 2, out)
+            }
+            (Some(Planted::TearCommit), Request::Publish(publish))
+                if self.transactions.contains_key(&(id, publish.channel))
+                    && self.strikes(50, out) =>
+            {
+                Passed::Dropped
+            }
+            (Some(Planted::ForgetRollback), Request::Rollback { .. }) if self.strikes(300, out) => {
+                Passed::Dropped
             }
             (Some(planted), Request::DeclareQueue(mut declare)) => {
                 declare.options.arguments = plant_in_arguments(planted, declare.options.arguments);

@@ -9,7 +9,8 @@ use crate::{
     coverage::Coverage,
     definitions::{Change, Definitions},
     history::{
-        ChannelKey, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind, Stamp,
+        ChannelKey, Commit, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind,
+        Stamp,
     },
     payload::Payload,
     register::Operation,
@@ -63,6 +64,7 @@ pub struct Witness {
     next_emission: u64,
     next_channel: u64,
     next_removal: u64,
+    next_commit: u64,
 }
 
 impl Witness {
@@ -82,6 +84,7 @@ impl Witness {
             next_emission: 0,
             next_channel: 0,
             next_removal: 0,
+            next_commit: 0,
         }
     }
 
@@ -124,6 +127,14 @@ impl Witness {
             sent,
             over: None,
         });
+    }
+
+    /// A client sends a commit.
+    pub fn begin_commit(&mut self, messages: Vec<MessageId>) -> Commit {
+        self.next_commit += 1;
+        let commit = Commit(self.next_commit);
+        self.history.push(Fact::Committing { commit, messages });
+        commit
     }
 
     /// The id of the next publish.

@@ -121,3 +121,13 @@ fn stretch_delay() {
 fn stretch_ttl() {
     found(Planted::StretchTtl, &[Kind::Overdue]);
 }
+
+#[test]
+fn tear_commit() {
+    found(Planted::TearCommit, &[Kind::Lost]);
+}
+
+#[test]
+fn forget_rollback() {
+    found(Planted::ForgetRollback, &[Kind::Phantom]);
+}

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::history::{
-    ChannelKey, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind, Settlement,
-    Stamp,
+    ChannelKey, Commit, Emission, Fact, History, MessageId, QueueRef, Removal, RemovalKind,
+    Settlement, Stamp,
 };
 
 /// The life of a message as its publisher saw it.
@@ -22,7 +22,11 @@ pub struct Message<'a> {
     pub ttl_millis: Option<u64>,
     /// For how long its exchange delays it, in milliseconds.
     pub delay_millis: Option<u64>,
-    /// When its confirm came.
+    /// It was published in a transaction.
+    pub in_tx: bool,
+    /// When the commit of that was sent.
+    pub committing: Option<Stamp>,
+    /// When its confirm, or the answer to its commit, came.
     pub confirmed: Option<Stamp>,
     /// When it came back.
     pub returned: Option<Stamp>,
@@ -77,6 +81,8 @@ pub struct Index<'a> {
     pub removals: BTreeMap<Removal, RemovalSpan>,
     /// When the node crashed.
     pub crashes: Vec<Stamp>,
+    /// When commits were sent, and what was published in their transactions, in order.
+    pub commits: BTreeMap<Commit, (Stamp, &'a [MessageId])>,
     /// Publishes that wait for their confirm, by channel and number.
     outstanding: BTreeMap<(ChannelKey, u64), MessageId>,
 }
@@ -87,6 +93,7 @@ impl<'a> Index<'a> {
         let mut index = Self::default();
         for (stamp, fact) in history.iter() {
             index.add_publish_side(stamp, fact);
+            index.add_commits(stamp, fact);
             index.add_consume_side(stamp, fact);
         }
         index
@@ -129,6 +136,7 @@ impl<'a> Index<'a> {
                 mandatory,
                 ttl_millis,
                 delay_millis,
+                in_tx,
             } => {
                 if let Some(seq) = seq {
                     self.outstanding.insert((*channel, *seq), *id);
@@ -141,6 +149,8 @@ impl<'a> Index<'a> {
                     mandatory,
                     ttl_millis: *ttl_millis,
                     delay_millis: *delay_millis,
+                    in_tx: *in_tx,
+                    committing: None,
                     confirmed: None,
                     returned: None,
                     must: &[],
@@ -175,6 +185,27 @@ impl<'a> Index<'a> {
             Fact::Returned { id } => {
                 if let Some(message) = self.messages.get_mut(id) {
                     message.returned.get_or_insert(stamp);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add_commits(&mut self, stamp: Stamp, fact: &'a Fact) {
+        match fact {
+            Fact::Committing { commit, messages } => {
+                self.commits.insert(*commit, (stamp, messages));
+                for id in messages {
+                    if let Some(message) = self.messages.get_mut(id) {
+                        message.committing = Some(stamp);
+                    }
+                }
+            }
+            Fact::Committed { commit } => {
+                for id in self.commits.get(commit).map_or(&[][..], |(_, ids)| *ids) {
+                    if let Some(message) = self.messages.get_mut(id) {
+                        message.confirmed = Some(stamp);
+                    }
                 }
             }
             _ => {}

@@ -1,4 +1,5 @@
-//! A confirmed message leaves a queue only by a settlement, a purge or a deletion (C4).
+//! A confirmed or committed message leaves a queue only by a settlement, a purge or a deletion (C4,
+//! T1).
 
 use std::collections::BTreeSet;
 
@@ -6,6 +7,7 @@ use crate::{
     check::{
         Kind, Violation, flag,
         index::{Index, Message},
+        tx,
     },
     history::{Fact, History, MessageId, QueueRef},
 };
@@ -35,12 +37,17 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
             (!goes_on).then_some((delivery.id, queue))
         })
         .collect();
-    for (id, message) in index
-        .messages
-        .iter()
-        .filter(|(_, message)| message.confirmed.is_some())
-    {
+    let beginnings = tx::beginnings(history, index);
+    for (id, message) in &index.messages {
+        let is_confirmed = message.confirmed.is_some();
+        if !is_confirmed && !beginnings.contains(id) {
+            continue;
+        }
         for queue in message.must {
+            // A commit is not answered either when a queue has refused a part of it.
+            if !is_confirmed && history.queues[queue.0].refuses {
+                continue;
+            }
             let mut line = history.line_of_death(*queue);
             let there = line.any(|at| settled.contains(&(*id, at)) || !drained.contains(&at));
             if !there && !may_be_gone(history, index, message, *queue) {

@@ -6,6 +6,9 @@ use crate::history::{
 };
 use crate::history::{Fact, Fact::*};
 
+mod times;
+mod transactions;
+
 const PUBLISHER: ChannelKey = ChannelKey(1);
 const CONSUMER: ChannelKey = ChannelKey(2);
 const OTHER: ChannelKey = ChannelKey(3);
@@ -55,6 +58,7 @@ fn publish(id: u64) -> Vec<Fact> {
             mandatory: false,
             ttl_millis: None,
             delay_millis: None,
+            in_tx: false,
         },
         Routed {
             id: MessageId(id),
@@ -447,6 +451,7 @@ fn planted_missing_and_wrong_return() {
             mandatory: true,
             ttl_millis: None,
             delay_millis: None,
+            in_tx: false,
         },
         Routed {
             id: MessageId(1),

@@ -76,17 +76,9 @@ impl Session {
         if self.phase != Phase::Ready {
             return;
         }
-        let (channels, wire) = self.split(witness);
+        let (channels, mut wire) = self.split(witness);
         for channel in channels.values_mut().filter(|channel| channel.is_usable()) {
-            if let Some((&last, _)) = channel.unacked.last_key_value() {
-                let tags: Vec<u64> = channel.unacked.keys().copied().collect();
-                BasicAck {
-                    delivery_tag: last,
-                    multiple: true,
-                }
-                .encode_frame(channel.number, wire.out);
-                channel.settled(&tags, Settlement::Ack, wire.witness);
-            }
+            channel.ack_all(&mut wire);
         }
     }
 }
@@ -97,6 +89,9 @@ fn publish_burst(
     random: &mut Random,
     wire: &mut Wire<'_>,
 ) -> u64 {
+    if channel.is_ending_tx() {
+        return 0;
+    }
     let count = random.between(1, habits.burst_max);
     let mut sent = 0;
     while sent < count && channel.unconfirmed.len() < habits.confirm_window {
@@ -104,6 +99,9 @@ fn publish_burst(
         let draft = draw_publish(topology, habits, random);
         publish(channel, draft, wire);
         sent += 1;
+    }
+    if channel.tx.is_some() && random.chance(400) {
+        channel.end_tx(random, wire);
     }
     sent
 }
@@ -173,7 +171,11 @@ pub fn publish(channel: &mut Channel, draft: Draft, wire: &mut Wire<'_>) {
         mandatory,
         ttl_millis,
         delay_millis,
+        in_tx: channel.tx.is_some(),
     };
+    if let Some(tx) = &mut channel.tx {
+        tx.published.push(id);
+    }
     wire.witness.coverage.hit("published");
     wire.witness.publish(payload, wire.connection, fact);
 }
@@ -214,7 +216,16 @@ fn draw_size(habits: Habits, random: &mut Random) -> usize {
 }
 
 fn consume_step(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
-    let held = !channel.unacked.is_empty();
+    if channel.is_ending_tx() {
+        return 0;
+    }
+    let has_settled =
+        |channel: &Channel| channel.tx.as_ref().is_some_and(|tx| !tx.settled.is_empty());
+    if has_settled(channel) && random.chance(300) {
+        channel.end_tx(random, wire);
+        return 1;
+    }
+    let held = !channel.unsettled_tags().is_empty();
     let active = channel
         .consumers
         .values()
@@ -333,7 +344,7 @@ fn cancel(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u6
 }
 
 fn settle_some(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
-    let held: Vec<u64> = channel.unacked.keys().copied().collect();
+    let held = channel.unsettled_tags();
     let number = channel.number;
     let tag = *random.pick(&held);
     let upto: Vec<u64> = held.iter().copied().filter(|other| *other <= tag).collect();
@@ -379,6 +390,7 @@ fn settle_some(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) 
             .encode_frame(number, wire.out);
             (vec![tag], Settlement::Discard)
         }
+        5 if channel.tx.is_some() => return 0,
         5 => {
             channel.recovering = true;
             channel.ask(BasicRecover { requeue: true }, Asked::Recover, wire);
@@ -394,7 +406,7 @@ fn settle_some(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) 
             return 1;
         }
     };
-    channel.settled(&tags, settlement, wire.witness);
+    channel.settle(&tags, settlement, wire);
     1
 }
 

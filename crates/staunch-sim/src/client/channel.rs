@@ -11,7 +11,9 @@ use staunch_types::ConnectionId;
 use crate::{
     client::{Wire, content::Assembling},
     definitions::Change,
-    history::{ChannelKey, Emission, Fact, MessageId, QueueRef, Removal, Settlement, Stamp},
+    history::{
+        ChannelKey, Commit, Emission, Fact, MessageId, QueueRef, Removal, Settlement, Stamp,
+    },
     register::Operation,
     witness::{Orphan, Witness},
 };
@@ -61,6 +63,21 @@ pub enum Asked {
     Get(QueueRef, bool),
     /// `basic.recover`
     Recover,
+    /// `tx.select`
+    TxSelect,
+    /// `tx.commit` of these messages.
+    Commit(Commit, Vec<MessageId>),
+    /// `tx.rollback` of these messages.
+    Rollback(Vec<MessageId>),
+}
+
+/// What a transaction holds.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    /// Messages, in order.
+    pub published: Vec<MessageId>,
+    /// Settlements, by delivery tag.
+    pub settled: BTreeMap<u64, Settlement>,
 }
 
 /// A consumer.
@@ -104,6 +121,8 @@ pub struct Channel {
     pub confirming: bool,
     /// Publishes without confirm.
     pub unconfirmed: BTreeMap<u64, MessageId>,
+    /// The transaction, on a channel in that mode.
+    pub tx: Option<Transaction>,
     /// Number of the last publish.
     pub last_seq: u64,
     /// Deliveries held.
@@ -138,6 +157,7 @@ impl Channel {
             asked: VecDeque::from([Asked::Open]),
             confirming: false,
             unconfirmed: BTreeMap::new(),
+            tx: None,
             last_seq: 0,
             unacked: BTreeMap::new(),
             consumers: BTreeMap::new(),
@@ -212,7 +232,10 @@ impl Channel {
                 | Asked::Consume(_)
                 | Asked::Cancel(_)
                 | Asked::Get(..)
-                | Asked::Recover => {}
+                | Asked::Recover
+                | Asked::TxSelect
+                | Asked::Commit(..)
+                | Asked::Rollback(_) => {}
             }
         }
     }

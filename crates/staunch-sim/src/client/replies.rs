@@ -197,7 +197,8 @@ impl Channel {
         let asked = self.asked.pop_front();
         match (method, asked) {
             (Method::ChannelOpenOk(_), Some(Asked::Open))
-            | (Method::BasicQosOk(_), Some(Asked::Qos)) => {}
+            | (Method::BasicQosOk(_), Some(Asked::Qos))
+            | (Method::TxSelectOk(_), Some(Asked::TxSelect)) => {}
             (Method::ConfirmSelectOk(_), Some(Asked::ConfirmSelect)) => self.confirming = true,
             (Method::QueueDeclareOk(ok), Some(Asked::Probe(queue, from))) => {
                 self.probed.insert(queue, u64::from(ok.message_count));
@@ -235,6 +236,15 @@ impl Channel {
                 wire.witness.coverage.hit("get-empty");
             }
             (Method::BasicRecoverOk(_), Some(Asked::Recover)) => self.recovered(wire),
+            (Method::TxCommitOk(_), Some(Asked::Commit(commit, messages))) => {
+                self.committed(commit, &messages, wire);
+            }
+            (Method::TxRollbackOk(_), Some(Asked::Rollback(messages))) => {
+                wire.witness.coverage.hit("transaction rolled back");
+                for id in messages {
+                    wire.witness.publish_over(id);
+                }
+            }
             (method, asked) => {
                 let what = format!("{} answers {asked:?}", method.name());
                 wire.witness.protocol_broken(what);

@@ -72,7 +72,10 @@ pub fn open_for_work(role: Role, number: u16, random: &mut Random, wire: &mut Wi
         }
     };
     let mut channel = Channel::open(number, purpose, wire);
-    if purpose == Purpose::Publish && (role == Role::Drainer || random.chance(900)) {
+    let has_choice = role != Role::Drainer;
+    if purpose != Purpose::Control && has_choice && random.chance(150) {
+        channel.select_tx(wire);
+    } else if purpose == Purpose::Publish && !(has_choice && random.chance(100)) {
         channel.ask(ConfirmSelect { nowait: false }, Asked::ConfirmSelect, wire);
     }
     channel
