@@ -38,7 +38,12 @@ fn skip_sync() {
 fn skip_directory_sync() {
     found(
         Planted::SkipDirectorySync,
-        &[Kind::Lost, Kind::DefinitionWrong, Kind::Stuck],
+        &[
+            Kind::Lost,
+            Kind::DefinitionWrong,
+            Kind::Resurrected,
+            Kind::Stuck,
+        ],
     );
 }
 
