@@ -57,6 +57,8 @@ pub(crate) struct Channel {
     pub(crate) reply_consumer: Option<ConsumerKey>,
     /// Limit for consumers to come (AMQP 0-9-1, basic.qos without `global`); 0 is none.
     pub(crate) prefetch: u16,
+    /// Limit for all of its consumers together (`basic.qos` with `global`); 0 is none.
+    pub(crate) prefetch_together: u16,
     /// What an empty queue name stands for.
     pub(crate) queue_declared_last: Option<Name>,
     /// It has published since the node last answered on it: a refusal may be on its way.
@@ -80,6 +82,7 @@ impl Channel {
             ack_marks: AckMarks::default(),
             reply_consumer: None,
             prefetch: 0,
+            prefetch_together: 0,
             queue_declared_last: None,
             may_be_refused: false,
             assembly: None,

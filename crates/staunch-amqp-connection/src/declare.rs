@@ -149,6 +149,7 @@ impl Connection {
             verbatim(consume.consumer_tag)
         };
         let channel = self.open_channel(number);
+        let queue = channel.queue_or_last(name(consume.queue))?;
         if channel.consumer_by_tag(&tag).is_some() {
             return Err(PeerError::ConsumerTagReused { tag });
         }
@@ -157,7 +158,6 @@ impl Connection {
                 max: CONSUMERS_PER_CHANNEL_MAX,
             });
         }
-        let queue = channel.queue_or_last(name(consume.queue))?;
         let write = WriteReply::unless(consume.nowait);
         if &*queue == REPLY_QUEUE {
             return self.take_consume_replies(number, tag, consume.no_ack, write);

@@ -254,20 +254,26 @@ impl Connection {
         Ok(())
     }
 
-    /// `basic.qos`: without `global` for consumers to come, with it for all together.
+    /// `basic.qos`: without `global` for consumers to come, with it for all together. The former
+    /// ends the latter (RabbitMQ).
     fn take_qos(&mut self, number: ChannelNumber, qos: BasicQos) {
         let (channel, prefetch) = (number, qos.prefetch_count);
         let limits_consumers = self.client.limits_consumers;
         let open = self.open_channel(number);
-        if qos.global {
+        let together = if qos.global { prefetch } else { 0 };
+        let before = std::mem::replace(&mut open.prefetch_together, together);
+        let has_consumers = open.consumer_count() > 0;
+        if !qos.global {
+            open.prefetch = prefetch;
+        }
+        if qos.global || before > 0 {
+            let prefetch = together;
             self.requests
                 .push(Request::LimitChannel { channel, prefetch });
-        } else {
-            open.prefetch = prefetch;
-            if limits_consumers && open.consumer_count() > 0 {
-                self.requests
-                    .push(Request::LimitConsumers { channel, prefetch });
-            }
+        }
+        if !qos.global && limits_consumers && has_consumers {
+            self.requests
+                .push(Request::LimitConsumers { channel, prefetch });
         }
         self.answer_in_turn(number, BasicQosOk);
     }

@@ -116,13 +116,16 @@ impl Node {
         let Some((connection, vhost)) = self.requester(session, channel) else {
             return;
         };
-        if let Err(refusal) = self.check_destination(&vhost, &binding, connection) {
-            return self.refuse(session, channel, operation, refusal);
+        let checked = self.check_destination(&vhost, &binding, connection);
+        let binding = catalog_binding(binding);
+        if let Err(refusal) = checked {
+            // Whose queue it is counts only where there is something to be undone (RabbitMQ).
+            let is_locked = matches!(refusal, Refusal::QueueLocked { .. });
+            if !is_locked || self.catalog.has_binding(&vhost, &binding) {
+                return self.refuse(session, channel, operation, refusal);
+            }
         }
-        let command = CatalogCommand::Unbind {
-            vhost,
-            binding: catalog_binding(binding),
-        };
+        let command = CatalogCommand::Unbind { vhost, binding };
         self.define(session, channel, operation, &command, Reply::Unbound);
     }
 

@@ -3,18 +3,45 @@
 use amq_protocol::protocol::{AMQPClass, BasicProperties, basic, confirm, exchange, queue, tx};
 use amq_protocol::types::{AMQPValue, FieldArray, FieldTable};
 
-use crate::program::{Exchange, Key, Operation, Properties, Table, Value};
+use crate::program::{
+    Exchange, Key, LAST_DECLARED, Operation, Properties, SERVER_NAMED, Table, Value,
+};
+
+/// What names begin with that a broker gives.
+const GIVEN_PREFIX: &str = "amq.gen-";
 
 /// Names of a worker's things: workers share a broker.
 #[derive(Clone)]
 pub struct Names {
     /// Stands before every name; cut from everything that comes back.
     pub prefix: String,
+    /// Names that the broker has given to queues.
+    pub given: Vec<String>,
 }
 
 impl Names {
     pub fn queue(&self, queue: usize) -> String {
-        format!("{}q{queue}", self.prefix)
+        match (queue, self.given.last()) {
+            (LAST_DECLARED, _) => String::new(),
+            (SERVER_NAMED, Some(name)) => name.clone(),
+            _ => format!("{}q{queue}", self.prefix),
+        }
+    }
+
+    /// The text with names that are the same on both sides.
+    pub fn cut(&self, text: &str) -> String {
+        let mut text = text.replace(&self.prefix, "");
+        for (number, name) in self.given.iter().enumerate() {
+            text = text.replace(name, &format!("given{number}"));
+        }
+        // One that was refused.
+        while let Some(start) = text.find(GIVEN_PREFIX) {
+            let rest = &text[start + GIVEN_PREFIX.len()..];
+            let is_random = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+            let size = rest.find(|c| !is_random(c)).unwrap_or(rest.len());
+            text.replace_range(start..start + GIVEN_PREFIX.len() + size, "given");
+        }
+        text
     }
 
     pub fn exchange(&self, exchange: usize) -> String {
@@ -117,7 +144,10 @@ impl Names {
                 auto_delete,
                 arguments,
             } => queue_method(queue::AMQPMethod::Declare(queue::Declare {
-                queue: self.queue(*queue).into(),
+                queue: match *queue {
+                    SERVER_NAMED | LAST_DECLARED => "".into(),
+                    queue => self.queue(queue).into(),
+                },
                 passive: false,
                 durable: *durable,
                 exclusive: *exclusive,

@@ -5,14 +5,22 @@
 
 use crate::random::Random;
 
-/// Queues a program may use, and its server-named one.
+/// Queues that a program may use by names of its own.
 pub const QUEUES: usize = 4;
+/// The queue that the broker has named last.
+pub const SERVER_NAMED: usize = QUEUES;
+/// The queue that the channel has declared last, which is meant by no name.
+pub const LAST_DECLARED: usize = QUEUES + 1;
 /// Exchanges it may use.
-pub const EXCHANGES: usize = 4;
+pub const EXCHANGES: usize = 5;
 /// Channels: the first two on one connection, the third on another.
 pub const CHANNELS: usize = 3;
 /// Consumer tags of a channel.
 pub const TAGS: usize = 3;
+/// A time to live that passes while a program runs, in milliseconds.
+pub const PASSING_MILLIS: u64 = 40;
+/// The same as a property.
+const PASSING_TEXT: &str = "40";
 /// Fewest operations of a program.
 const OPERATIONS_MIN: u64 = 5;
 /// Most operations of a program.
@@ -61,6 +69,23 @@ pub struct Properties {
     pub priority: Option<u8>,
     pub timestamp: Option<u64>,
     pub headers: Option<Table>,
+}
+
+/// Whether messages expire while the program runs.
+pub fn has_passing_times(program: &[Step]) -> bool {
+    program.iter().any(|step| match &step.what {
+        Operation::DeclareQueue { arguments, .. } => {
+            arguments.contains(&("x-message-ttl", passing_ttl()))
+        }
+        Operation::Publish { properties, .. } => {
+            properties.texts.contains(&("expiration", PASSING_TEXT))
+        }
+        _ => false,
+    })
+}
+
+fn passing_ttl() -> Value {
+    Value::Int(i32::try_from(PASSING_MILLIS).expect("it is short"))
 }
 
 /// One operation; `channel` is below [`CHANNELS`].
@@ -173,20 +198,46 @@ pub enum Operation {
     CloseConnection,
 }
 
+/// A kind of exchange that a plugin of RabbitMQ's brings.
+const CONSISTENT_HASH: &str = "x-consistent-hash";
+/// What kind each exchange mostly is.
+const KINDS: [&str; EXCHANGES] = ["direct", "fanout", "topic", "headers", CONSISTENT_HASH];
+
 const TEXTS: [&str; 5] = ["a", "a.b", "b", "c.d.e", ""];
 const PATTERNS: [&str; 8] = ["a", "a.b", "b", "#", "*", "a.*", "a.#", "*.*.e"];
+
+/// What passes in a program: all its messages live for the same time, since RabbitMQ lets an
+/// expired message stay behind one that is not, and Staunch does not.
+#[derive(Clone, Copy, PartialEq)]
+enum Passing {
+    Nothing,
+    /// Every message has an `expiration`.
+    Messages,
+    /// Every queue has an `x-message-ttl`.
+    Queues,
+}
 
 struct Maker {
     random: Random,
     /// More quorum queues in some programs, none in most.
     quorum: bool,
+    passing: Passing,
 }
 
 /// The program of a seed.
 pub fn make(seed: u64) -> Vec<Step> {
     let mut random = Random::new(seed);
     let quorum = random.one_in(4);
-    let mut maker = Maker { random, quorum };
+    let passing = match random.below(16) {
+        0 => Passing::Messages,
+        1 => Passing::Queues,
+        _ => Passing::Nothing,
+    };
+    let mut maker = Maker {
+        random,
+        quorum,
+        passing,
+    };
     let count = OPERATIONS_MIN + maker.random.below(OPERATIONS_MAX - OPERATIONS_MIN + 1);
     let channels = 1 + maker.random.below(CHANNELS as u64) as usize;
     let mut steps = Vec::new();
@@ -216,6 +267,11 @@ pub fn make(seed: u64) -> Vec<Step> {
 
 impl Maker {
     fn queue(&mut self) -> usize {
+        match self.random.below(60) {
+            0..2 => return SERVER_NAMED,
+            2 => return LAST_DECLARED,
+            _ => {}
+        }
         // The first ones are more likely, so that operations meet.
         self.random
             .below(QUEUES as u64)
@@ -342,12 +398,13 @@ impl Maker {
                 key: self.key(),
                 arguments: Vec::new(),
             },
-            4 => Operation::BindExchange {
+            4 if KINDS[exchange] != CONSISTENT_HASH => Operation::BindExchange {
                 to: self.exchange(),
                 from: exchange,
                 key: self.key(),
                 arguments: self.match_arguments(),
             },
+            4 => Operation::InspectExchange(exchange),
             _ => Operation::UnbindExchange {
                 to: self.exchange(),
                 from: exchange,
@@ -358,6 +415,16 @@ impl Maker {
     }
 
     fn bind(&mut self, queue: usize, exchange: usize) -> Operation {
+        if KINDS[exchange] == CONSISTENT_HASH {
+            // One queue: which of several a message goes to each broker decides in its own way.
+            let weights = ["1", "2", "0", "-1", "heavy", ""];
+            return Operation::Bind {
+                queue: 0,
+                exchange,
+                key: Key::Text(self.pick(&weights)),
+                arguments: Vec::new(),
+            };
+        }
         Operation::Bind {
             queue,
             exchange,
@@ -398,8 +465,7 @@ impl Maker {
     }
 
     fn declare_exchange(&mut self, exchange: usize) -> Operation {
-        let kinds = ["direct", "fanout", "topic", "headers"];
-        let mut kind = kinds[exchange];
+        let mut kind = KINDS[exchange];
         if self.random.one_in(12) {
             kind = self.pick(&["direct", "fanout", "topic", "headers", "x-none"]);
         }
@@ -408,6 +474,16 @@ impl Maker {
             let alternate = Value::Exchange(self.exchange());
             let value = self.pick(&[alternate.clone(), alternate, Value::Text(""), Value::Int(1)]);
             arguments.push(("alternate-exchange", value));
+        }
+        if kind == CONSISTENT_HASH && self.random.one_in(3) {
+            let names = ["hash-header", "hash-property"];
+            let values = [
+                Value::Text("message_id"),
+                Value::Text("h"),
+                Value::Text("odd"),
+                Value::Int(1),
+            ];
+            arguments.push((self.pick(&names), self.pick(&values)));
         }
         Operation::DeclareExchange {
             exchange,
@@ -434,6 +510,10 @@ impl Maker {
         }
         if !self.random.one_in(3) {
             self.queue_arguments(&mut arguments);
+        }
+        if self.passing == Passing::Queues {
+            arguments.retain(|(name, _)| *name != "x-message-ttl");
+            arguments.push(("x-message-ttl", passing_ttl()));
         }
         Operation::DeclareQueue {
             queue,
@@ -486,6 +566,11 @@ impl Maker {
         if self.quorum && self.random.one_in(5) {
             let values = [Value::Int(0), Value::Int(1), Value::Int(2)];
             arguments.push(("x-delivery-limit", self.pick(&values)));
+        }
+        if self.quorum && self.random.one_in(6) {
+            let values = ["at-most-once", "at-least-once", "at-once"];
+            let value = Value::Text(self.pick(&values));
+            arguments.push(("x-dead-letter-strategy", value));
         }
         if self.random.one_in(14) {
             let odd = self.odd_argument();
@@ -554,9 +639,9 @@ impl Maker {
             };
             properties.priority = Some(self.pick(values));
         }
-        if self.random.one_in(10) {
-            // None that passes: RabbitMQ lets an expired message stay behind one that is not,
-            // Staunch does not. Queues' own time to live is compared.
+        if self.passing == Passing::Messages {
+            properties.texts.push(("expiration", PASSING_TEXT));
+        } else if self.random.one_in(10) {
             let values = ["3600000", "soon", "-1", ""];
             properties.texts.push(("expiration", self.pick(&values)));
         }

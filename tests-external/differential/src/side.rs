@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use amq_protocol::protocol::{AMQPClass, basic, channel, exchange, queue};
 
 use crate::encode::{Names, inspect_exchange, print_properties};
-use crate::program::{CHANNELS, EXCHANGES, Operation, QUEUES, Step, TAGS, Value};
+use crate::program::{
+    CHANNELS, EXCHANGES, LAST_DECLARED, Operation, QUEUES, SERVER_NAMED, Step, TAGS, Value,
+};
 use crate::versions::same_form;
 use crate::wire::{Connection, Incoming};
 
@@ -43,6 +45,8 @@ struct Channel {
     is_no_ack_get: bool,
     is_confirming: bool,
     published: u64,
+    /// The number of each publish, by its body.
+    numbers: BTreeMap<String, u64>,
     confirmed: BTreeMap<u64, &'static str>,
 }
 
@@ -66,6 +70,11 @@ pub struct Side {
     queues: BTreeMap<usize, usize>,
     /// Those of them that were last asked to be quorum queues.
     quorum: BTreeSet<usize>,
+    /// Those of which RabbitMQ's count of consumers may be another: it counts an unsettled `get`
+    /// from a quorum queue as one, and a cancelled consumer until it has settled.
+    uncounted: BTreeSet<usize>,
+    /// A broker has closed a connection.
+    pub is_broken_off: bool,
     /// What was seen, by where it was seen, in order.
     pub streams: BTreeMap<String, Vec<String>>,
     /// What is in each queue.
@@ -78,12 +87,15 @@ impl Side {
             port,
             names: Names {
                 prefix: prefix.to_owned(),
+                given: Vec::new(),
             },
             connections: [None, None],
             is_inspecting: [false; 2],
             channels: std::array::from_fn(|_| Channel::default()),
             queues: BTreeMap::new(),
             quorum: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
+            is_broken_off: false,
             streams: BTreeMap::new(),
             counts: BTreeMap::new(),
         }
@@ -145,7 +157,9 @@ impl Side {
                     self.names
                         .publish((*exchange, *key), *mandatory, properties);
                 connection.publish(channel, publish, properties, body.as_bytes());
-                self.channels[index].published += 1;
+                let channel = &mut self.channels[index];
+                channel.published += 1;
+                channel.numbers.insert(body, channel.published);
             }
             Operation::Ack { .. } | Operation::Nack { .. } | Operation::Reject { .. } => {
                 if let Some(choice) = choice {
@@ -293,6 +307,18 @@ impl Side {
             }
         }
         self.leave();
+        while !self.names.given.is_empty() {
+            let what = Operation::DeleteQueue {
+                queue: SERVER_NAMED,
+                if_unused: false,
+                if_empty: false,
+            };
+            let step = Step { channel: 0, what };
+            self.begin(0, &step, None)?;
+            self.finish(&step);
+            self.names.given.pop();
+        }
+        self.leave();
         let (port, prefix) = (self.port, self.names.prefix.clone());
         *self = Self::new(port, &prefix);
         Ok(())
@@ -336,7 +362,16 @@ impl Side {
             Operation::Consume { tag, .. } => {
                 channel.no_ack_consumers.remove(&format!("t{tag}"));
             }
-            Operation::Get { no_ack, .. } => channel.is_no_ack_get = *no_ack,
+            Operation::Cancel(_) => self.uncounted.extend(&self.quorum),
+            Operation::Get { no_ack, queue } => {
+                channel.is_no_ack_get = *no_ack;
+                if !no_ack && self.quorum.contains(queue) {
+                    self.uncounted.insert(*queue);
+                }
+                if !no_ack && *queue == LAST_DECLARED {
+                    self.uncounted.extend(&self.quorum);
+                }
+            }
             Operation::DeclareQueue {
                 queue, arguments, ..
             } => {
@@ -344,7 +379,9 @@ impl Side {
                 if arguments.contains(&kind) {
                     self.quorum.insert(*queue);
                 }
-                self.queues.insert(*queue, PLACES[index].0);
+                if *queue < QUEUES {
+                    self.queues.insert(*queue, PLACES[index].0);
+                }
             }
             _ => {}
         }
@@ -450,6 +487,7 @@ impl Side {
         let index = PLACES.iter().position(|at| *at == (place, number));
         match (incoming, index) {
             (Incoming::Method(0, method), _) => {
+                self.is_broken_off = true;
                 self.note(&format!("connection {place}"), format!("{method:?}"));
             }
             (Incoming::Method(INSPECTION, method), _) => {
@@ -469,9 +507,8 @@ impl Side {
 
     fn take_inspection(&mut self, place: usize, method: &AMQPClass, inspected: Option<usize>) {
         let text = match method {
-            // RabbitMQ counts an unsettled `get` from a quorum queue as a consumer.
             AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok))
-                if inspected.is_some_and(|queue| self.quorum.contains(&queue)) =>
+                if inspected.is_some_and(|queue| self.uncounted.contains(&queue)) =>
             {
                 format!("{} ready", ok.message_count)
             }
@@ -498,12 +535,12 @@ impl Side {
 
     fn take_method(&mut self, index: usize, method: &AMQPClass) {
         let text = format!("{method:?}");
-        if let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = method
-            && self.is_quorum(ok)
-        {
-            // RabbitMQ counts an unsettled `get` from a quorum queue as a consumer.
-            let text = format!("declared, {} ready", ok.message_count);
-            return self.note(&self.key(index), text);
+        if let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = method {
+            self.learn_name(ok.queue.as_str(), PLACES[index].0);
+            if self.is_uncounted(ok) {
+                let text = format!("declared, {} ready", ok.message_count);
+                return self.note(&self.key(index), text);
+            }
         }
         let channel = &mut self.channels[index];
         match method {
@@ -569,16 +606,30 @@ impl Side {
             AMQPClass::Basic(basic::AMQPMethod::Return(returned)) => {
                 let (code, text) = (returned.reply_code, &returned.reply_text);
                 let (exchange, routing_key) = (&returned.exchange, &returned.routing_key);
-                let text = format!("{code} {text} '{exchange}' '{routing_key}' {content}");
+                let body = content.split(' ').next().unwrap_or_default();
+                let number = channel.numbers.get(body).copied().unwrap_or_default();
+                // A return comes before the confirm of what it returns.
+                let is_late = channel.confirmed.contains_key(&number);
+                let late = if is_late { " after its confirm" } else { "" };
+                let text = format!("{code} {text} '{exchange}' '{routing_key}' {content}{late}");
                 self.note(&format!("{key} returned"), text);
             }
             other => self.note(&key, format!("{other:?} with {content}")),
         }
     }
 
-    fn is_quorum(&self, declared: &queue::DeclareOk) -> bool {
-        let mut quorum = self.quorum.iter();
-        quorum.any(|queue| self.names.queue(*queue) == declared.queue.as_str())
+    fn is_uncounted(&self, declared: &queue::DeclareOk) -> bool {
+        let mut uncounted = self.uncounted.iter();
+        uncounted.any(|queue| self.names.queue(*queue) == declared.queue.as_str())
+    }
+
+    /// Remembers a queue that the broker has named.
+    fn learn_name(&mut self, name: &str, place: usize) {
+        let is_own = name.starts_with(&self.names.prefix);
+        if !is_own && !self.names.given.iter().any(|given| given == name) {
+            self.names.given.push(name.to_owned());
+            self.queues.insert(SERVER_NAMED, place);
+        }
     }
 
     fn key(&self, index: usize) -> String {
@@ -591,7 +642,7 @@ impl Side {
     }
 
     fn cut(&self, text: &str) -> String {
-        text.replace(&self.names.prefix, "")
+        self.names.cut(text)
     }
 }
 

@@ -438,6 +438,18 @@ fn small_questions_are_answered_at_once() {
         "1 channel.flow-ok\n1 access.request-ok\n1 basic.qos-ok",
         "LimitChannel { channel: ChannelNumber(1), prefetch: 9 }",
     );
+    let of_consumers = BasicQos {
+        prefetch_size: 0,
+        prefetch_count: 5,
+        global: false,
+    };
+    bench.method(1, of_consumers);
+    bench.check(
+        "1 basic.qos-ok",
+        "LimitChannel { channel: ChannelNumber(1), prefetch: 0 }",
+    );
+    bench.method(1, of_consumers);
+    bench.check("1 basic.qos-ok", "");
 }
 
 #[test]

@@ -220,6 +220,16 @@ fn get_counts_in_the_same_tags() {
 #[test]
 fn consumer_tags_are_unique_on_a_channel() {
     let mut bench = Bench::consuming();
+    let no_queue = BasicConsume {
+        queue: text(""),
+        ..consume("tag")
+    };
+    bench.method(1, no_queue);
+    bench.check(
+        "1 channel.close 404 NOT_FOUND - no previously declared queue (60.20)",
+        "CloseChannel { channel: ChannelNumber(1) }",
+    );
+    let mut bench = Bench::consuming();
     bench.method(1, consume("tag"));
     bench.check(
         "0 connection.close 530 NOT_ALLOWED - attempt to reuse consumer tag 'tag' (60.20)",

@@ -246,12 +246,15 @@ impl Subject<'_> {
             value: print(value),
             type_name: value.amqp_type_name(),
         };
+        // RabbitMQ does not tell a void from nothing where both are given.
+        let plain = |value: Value<'_>| match value {
+            Value::Void => Side::None,
+            value => Side::Plain(print(value)),
+        };
         let (received, current) = match (received, current) {
             (None, None) => return Ok(()),
             (Some(received), Some(current)) if received == current => return Ok(()),
-            (Some(received), Some(current)) => {
-                (Side::Plain(print(received)), Side::Plain(print(current)))
-            }
+            (Some(received), Some(current)) => (plain(received), plain(current)),
             (Some(received), None) => (typed(received), Side::None),
             (None, Some(current)) => (Side::None, typed(current)),
         };
@@ -286,7 +289,7 @@ pub(super) fn check_queue(
 ) -> Result<(), Refusal> {
     let arguments = &options.arguments;
     if server_named && queue_kind(arguments) == Some(QueueKind::Quorum) {
-        let text = "Cannot declare a server-named queue for type quorum";
+        let text = "Cannot declare a server-named queue for type rabbit_quorum_queue";
         return Err(Refusal::Precondition(text.to_owned()));
     }
     check_exchange_name(subject, DEAD_LETTER_EXCHANGE, arguments)?;
@@ -496,6 +499,7 @@ pub(super) fn print(value: Value<'_>) -> String {
 /// A value as an Erlang term, as policy validation shows it.
 pub(super) fn print_term(value: Value<'_>) -> String {
     match value {
+        Value::LongStr([]) | Value::Binary([]) => "<<>>".to_owned(),
         Value::LongStr(bytes) | Value::Binary(bytes) => {
             format!("<<\"{}\">>", String::from_utf8_lossy(bytes))
         }

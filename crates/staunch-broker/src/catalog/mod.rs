@@ -349,6 +349,12 @@ impl Catalog {
             .flat_map(|vhost| vhost.bindings.iter().map(std::convert::AsRef::as_ref))
     }
 
+    /// Whether there is this binding.
+    pub fn has_binding(&self, vhost: &[u8], binding: &Binding) -> bool {
+        let inside = self.vhosts.get(vhost);
+        inside.is_some_and(|inside| inside.bindings.contains(binding))
+    }
+
     /// The queue, if `connection` may touch it: asked before passive declare, bind, unbind,
     /// purge, delete, consume and get.
     ///

@@ -444,6 +444,18 @@ fn arguments_are_compared_in_the_order_of_the_kind() {
 }
 
 #[test]
+fn a_void_is_nothing_where_it_is_compared_with_something() {
+    let with = |value: Value<'_>| {
+        let arguments = TableBuilder::new().value("x-message-ttl", value).build();
+        declare_queue_as("q", queue_options(arguments))
+    };
+    match catalog(&[with(Value::I32(5))]).apply(&with(Value::Void)) {
+        Err(Refusal::Inequivalent { received, .. }) => assert_eq!(received, ArgumentSide::None),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn an_exclusive_queue_is_not_durable_whatever_was_asked() {
     let exclusive = |durable| QueueOptions {
         durable,

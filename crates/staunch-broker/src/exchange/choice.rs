@@ -219,7 +219,14 @@ pub(super) fn weight_of(key: &Name) -> Result<u64, String> {
         .ok()
         .and_then(|text| text.parse::<i64>().ok());
     match number.map(u64::try_from) {
-        None => Err(format!("The binding key must be an integer: <<\"{key}\">>")),
+        None => {
+            let term = if key.is_empty() {
+                "<<>>".to_owned()
+            } else {
+                format!("<<\"{key}\">>")
+            };
+            Err(format!("The binding key must be an integer: {term}"))
+        }
         Some(Err(_) | Ok(0)) => Err("The binding key must be greater than 0".to_owned()),
         Some(Ok(weight)) => Ok(weight),
     }

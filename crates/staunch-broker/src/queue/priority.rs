@@ -6,10 +6,11 @@
 //!
 //! With [`Priorities::Strict`] the level is the priority, and the highest goes first. With
 //! [`Priorities::TwoToOne`] there are three: normal, high, and, before both, what was given back
-//! (as in RabbitMQ's quorum queues, where returned messages are served first).
+//! (as in RabbitMQ's quorum queues, where returned messages are served first, in the order of
+//! their return).
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::chunk::{bits, split};
 use super::entries::Position;
@@ -35,6 +36,9 @@ pub(super) struct Levels {
     level_max: Option<u8>,
     /// Ready messages: highest level first, then by chunk.
     ready: BTreeMap<(Reverse<u8>, u64), u64>,
+    /// Those that were given back, in the order of their return ([`Priorities::TwoToOne`]). One
+    /// that has left otherwise is still here; the first has not.
+    returned: VecDeque<u64>,
     count: u64,
     /// Messages handed out since the last one for which a normal message was due.
     turn: u8,
@@ -53,6 +57,7 @@ impl Levels {
         Some(Box::new(Self {
             level_max,
             ready: BTreeMap::new(),
+            returned: VecDeque::new(),
             count: 0,
             turn: 0,
             handed_out_below: 0,
@@ -95,6 +100,9 @@ impl Levels {
         debug_assert!(*mask >> bit & 1 == 0, "a message is here once");
         *mask |= 1 << bit;
         self.count += 1;
+        if self.is_returned(level) {
+            self.returned.push_back(index);
+        }
     }
 
     fn remove(&mut self, level: u8, index: u64) {
@@ -107,20 +115,41 @@ impl Levels {
             self.ready.remove(&key);
         }
         self.count -= 1;
+        while let Some(first) = self.returned.front()
+            && !self.contains(LEVEL_RETURNED, *first)
+        {
+            self.returned.pop_front();
+        }
+    }
+
+    fn contains(&self, level: u8, index: u64) -> bool {
+        let (number, bit) = split(index);
+        let mask = self.ready.get(&(Reverse(level), number));
+        mask.is_some_and(|mask| mask >> bit & 1 == 1)
+    }
+
+    /// Whether messages of this level were given back and stand in the order of that.
+    fn is_returned(&self, level: u8) -> bool {
+        self.are_of_quorum() && level == LEVEL_RETURNED
     }
 
     pub(super) fn clear(&mut self) {
         self.ready.clear();
+        self.returned.clear();
         self.count = 0;
     }
 
     /// Level and index of all, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u8, u64)> {
-        self.ready
-            .iter()
-            .flat_map(|(&(Reverse(level), number), &mask)| {
+        let returned = self.returned.iter().copied();
+        let returned = returned.filter(|index| self.contains(LEVEL_RETURNED, *index));
+        let others = self.ready.iter();
+        let others = others.filter(|((Reverse(level), _), _)| !self.is_returned(*level));
+        returned
+            .map(|index| (LEVEL_RETURNED, index))
+            .chain(others.flat_map(|(&(Reverse(level), number), &mask)| {
                 bits(mask).map(move |bit| (level, number * u64::from(u64::BITS) + u64::from(bit)))
-            })
+            }))
     }
 
     /// Whether the first message of level 0, at `plain`, goes before this one of a higher level
@@ -138,7 +167,9 @@ impl Levels {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.ready.len() * size_of::<((Reverse<u8>, u64), u64)>()
+        size_of::<Self>()
+            + self.ready.len() * size_of::<((Reverse<u8>, u64), u64)>()
+            + self.returned.capacity() * size_of::<u64>()
     }
 
     pub(super) fn check_invariants(&self, level_of: impl Fn(u64) -> Option<u8>) {
@@ -154,6 +185,9 @@ impl Levels {
             count += 1;
         }
         assert_eq!(count, self.count, "raised messages are counted");
+        let first = self.returned.front();
+        let is_there = first.is_none_or(|first| self.contains(LEVEL_RETURNED, *first));
+        assert!(is_there, "the first that was given back is ready");
     }
 }
 

@@ -101,3 +101,21 @@ fn a_missing_exchange_is_noticed_before_somebody_else_s_queue() {
          > b/1 BindQueue refused: no exchange 'nowhere' in vhost '/'",
     );
 }
+
+#[test]
+fn whose_queue_it_is_counts_only_where_there_is_a_binding() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue e exclusive
+         > a/1 queue: 0 ready, 0 consumers
+         b connect
+         b open 1
+         b/1 unbind amq.direct e k
+         > b/1 unbound
+         a/1 bind amq.direct e k
+         > a/1 bound
+         b/1 unbind amq.direct e k
+         > b/1 UnbindQueue refused: cannot obtain exclusive access to locked queue 'e' in vhost '/'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.",
+    );
+}

@@ -83,7 +83,7 @@ fn bindings_are_checked_by_the_exchange() {
     );
     for (key, expected) in [
         ("heavy", "The binding key must be an integer: <<\"heavy\">>"),
-        ("", "The binding key must be an integer: <<\"\">>"),
+        ("", "The binding key must be an integer: <<>>"),
         ("0", "The binding key must be greater than 0"),
         ("-3", "The binding key must be greater than 0"),
     ] {

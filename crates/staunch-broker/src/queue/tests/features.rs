@@ -165,6 +165,23 @@ fn a_full_queue_drops_its_head_in_the_order_of_delivery() {
     queue.check_invariants();
 }
 
+#[test]
+fn a_quorum_queue_hands_out_what_was_given_back_in_the_order_of_its_return() {
+    let mut queue = prioritized(Priorities::TwoToOne, &[0, 0, 0, 0]);
+    queue.add_consumer(consumer(A, 3)).unwrap();
+    assert_eq!(assigned(&mut queue).len(), 3);
+    let mut departed = Departed::default();
+    for index in [2, 0, 1] {
+        let returned = (MessageIndex(index), 1);
+        queue
+            .settle(A, returned, Outcome::Requeue, NOW, &mut departed)
+            .unwrap();
+        queue.check_invariants();
+    }
+    assert!(queue.upcoming().map(|next| next.0.0).eq([2, 0, 1, 3]));
+    assert_eq!(indexes(&assigned(&mut queue)), [2, 0, 1]);
+}
+
 /// Deaths when A gives back its only delivery to a queue that holds as much as it may, and what A
 /// gets then.
 fn given_back_to_a_full_queue(priorities: Priorities) -> (Vec<(u64, Death)>, Vec<u64>) {

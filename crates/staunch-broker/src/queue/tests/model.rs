@@ -28,8 +28,8 @@ struct Known {
     sent: bool,
     /// It lay below the watermark of a crash.
     suspect: bool,
-    /// This process gave it back.
-    is_returned: bool,
+    /// When this process gave it back last, in the order of returns.
+    returned_at: Option<u64>,
     /// How often it was given back, and the same as last taken to be logged.
     returns: u32,
     returns_taken: u32,
@@ -70,6 +70,8 @@ struct World {
     turn: u8,
     enqueued: u64,
     removed: u64,
+    /// Number of the next return.
+    return_next: u64,
     serial: usize,
 }
 
@@ -92,6 +94,7 @@ impl World {
             turn: 0,
             enqueued: 0,
             removed: 0,
+            return_next: 0,
             serial: 0,
         }
     }
@@ -180,7 +183,7 @@ impl World {
             state: State::Ready,
             sent: false,
             suspect: false,
-            is_returned: false,
+            returned_at: None,
             returns: 0,
             returns_taken: 0,
         };
@@ -280,7 +283,7 @@ impl World {
         match self.settings.priorities {
             Priorities::None => 0,
             Priorities::Strict(max) => known.arrival.priority.min(max),
-            Priorities::TwoToOne if known.is_returned => 2,
+            Priorities::TwoToOne if known.returned_at.is_some() => 2,
             Priorities::TwoToOne => u8::from(known.arrival.priority >= 5),
         }
     }
@@ -297,6 +300,11 @@ impl World {
             if known.state == State::Ready {
                 by_level.entry(self.level(known)).or_default().push(*index);
             }
+        }
+        if self.settings.priorities == Priorities::TwoToOne
+            && let Some(returned) = by_level.get_mut(&2)
+        {
+            returned.sort_by_key(|index| std::cmp::Reverse(self.live[index].returned_at));
         }
         let (mut order, mut turn) = (Vec::new(), self.turn);
         while let Some((&highest, messages)) = by_level.iter().next_back() {
@@ -488,7 +496,8 @@ impl World {
                 continue;
             }
             known.state = State::Ready;
-            known.is_returned = true;
+            known.returned_at = Some(self.return_next);
+            self.return_next += 1;
         }
         self.died_each(&dead, departed);
     }

@@ -100,7 +100,7 @@ impl World {
         for (index, known) in &mut self.live {
             known.state = State::Ready;
             known.suspect |= *index < self.reserved;
-            known.is_returned = false;
+            known.returned_at = None;
             known.returns = 0;
             if self.queue.returns.is_some() {
                 known.returns = returns.get(index).copied().unwrap_or(0);
