@@ -13,6 +13,10 @@ use crate::{node::Node, publish::Kept, session::SessionSlot};
 
 /// Messages that one transaction may hold.
 const TX_MESSAGES_MAX: usize = 65_536;
+/// Share of the memory that may be kept which all transactions together may take. They hold it
+/// until their clients commit, and a client whose publishes the memory alarm holds back may never
+/// come to that: so they must not be able to raise the alarm by themselves.
+const TX_MEMORY_SHARE: u64 = 2;
 /// Bytes of them; one message is always allowed.
 const TX_SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -66,6 +70,13 @@ impl Node {
         channel: ChannelNumber,
         publish: HeldPublish,
     ) {
+        let held_max = self.config.kept_size_bytes_max() / TX_MEMORY_SHARE;
+        let size_bytes = publish.message.stored_size_bytes() as u64;
+        if self.tx_size_bytes + size_bytes > held_max {
+            let text = format!("transactions hold {held_max} bytes together at most");
+            let refusal = Refusal::Precondition(text);
+            return self.refuse(slot, channel, Operation::Publish, refusal);
+        }
         let Some(open) = self.sessions.channel_mut(slot, channel) else {
             return;
         };

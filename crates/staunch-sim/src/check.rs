@@ -16,6 +16,7 @@ pub mod overdue;
 pub mod phantom;
 pub mod redelivery;
 pub mod resurrected;
+pub mod rules;
 pub mod stuck;
 #[cfg(test)]
 mod tests;

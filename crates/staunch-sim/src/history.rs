@@ -10,6 +10,8 @@
 //! be under way while another consumer already has the next delivery of the same message),
 //! `ConfirmSent` with what was durable then, and `Crash`.
 
+use crate::register::Operation;
+
 /// A place in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(pub usize);
@@ -58,6 +60,48 @@ pub enum RemovalKind {
     Delete,
 }
 
+/// What a policy says of the queues that policies rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// What dies goes to the grave.
+    DeadLetters,
+    /// As `DeadLetters`, and what is too much dies.
+    Length,
+    /// As `DeadLetters`, and messages live so long.
+    TimeToLive,
+    /// What is too much dies and is gone.
+    LossyLength,
+}
+
+impl Rules {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Nothing,
+        Self::DeadLetters,
+        Self::Length,
+        Self::TimeToLive,
+        Self::LossyLength,
+    ];
+
+    /// Messages that a ruled queue may hold.
+    pub const LENGTH_MAX: u32 = 5;
+    /// How long messages live in one, in milliseconds.
+    pub const TTL_MILLIS: u16 = 300;
+
+    /// Whether dead letters are made.
+    pub fn makes_dead_letters(self) -> bool {
+        matches!(self, Self::DeadLetters | Self::Length | Self::TimeToLive)
+    }
+
+    /// Whether there is a limit on the length.
+    pub fn limits_length(self) -> bool {
+        matches!(self, Self::Length | Self::LossyLength)
+    }
+}
+
 /// What the checkers must know of a queue.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -77,6 +121,9 @@ pub struct QueueFacts {
     pub dead_letters_to: Option<QueueRef>,
     /// Other queues' dead letters come to it: a message can be in it several times.
     pub gets_dead_letters: bool,
+    /// Policies say what becomes of its messages; its dead letters, if any, go where
+    /// `dead_letters_to` says.
+    pub is_ruled: bool,
     /// It refuses publishes when it is full.
     pub refuses: bool,
     /// How long messages live in it, in milliseconds.
@@ -220,6 +267,18 @@ pub enum Fact {
         operation: u64,
         /// Its answer.
         success: Option<bool>,
+    },
+    /// An operator sent a policy, or took it away.
+    Ruling {
+        /// What it says from then on.
+        rules: Rules,
+        /// Which one, by its number.
+        operation: Operation,
+    },
+    /// That was answered with success.
+    Ruled {
+        /// Which one.
+        operation: Operation,
     },
     /// The node lost power, or stopped.
     Crash,

@@ -46,11 +46,13 @@ pub enum Planted {
     TearCommit,
     /// Some rollbacks are answered and not done.
     ForgetRollback,
+    /// Some policies are answered and not set.
+    GhostPolicy,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::SkipSync,
         Self::SkipDirectorySync,
         Self::DropSettle,
@@ -71,6 +73,7 @@ impl Planted {
         Self::StretchTtl,
         Self::TearCommit,
         Self::ForgetRollback,
+        Self::GhostPolicy,
     ];
 
     /// Its name on the command line.
@@ -96,6 +99,7 @@ impl Planted {
             Self::StretchTtl => "stretch-ttl",
             Self::TearCommit => "tear-commit",
             Self::ForgetRollback => "forget-rollback",
+            Self::GhostPolicy => "ghost-policy",
         }
     }
 

@@ -31,6 +31,8 @@ pub enum QueueKind {
     Grave,
     /// Durable; goes when nobody has used it for a while.
     Expiring,
+    /// Durable, without arguments: policies, which come and go, say what becomes of its messages.
+    Ruled,
 }
 
 /// A queue.
@@ -84,7 +86,8 @@ impl Queue {
             | QueueKind::Leaky
             | QueueKind::Mortal
             | QueueKind::Grave
-            | QueueKind::Expiring => true,
+            | QueueKind::Expiring
+            | QueueKind::Ruled => true,
             QueueKind::Transient | QueueKind::AutoDelete => false,
         }
     }
@@ -103,6 +106,7 @@ impl Queue {
             ordered: !self.has_priorities && !self.gets_dead_letters,
             dead_letters_to: self.dead_letters_to,
             gets_dead_letters: self.gets_dead_letters,
+            is_ruled: self.kind == QueueKind::Ruled,
             refuses: self.refuses,
             ttl_millis: self.ttl_millis,
         }
@@ -164,6 +168,12 @@ pub struct Topology {
     /// Bindings.
     pub bindings: Vec<Binding>,
 }
+
+/// The queue in which dead letters end.
+pub const GRAVE: &str = "q.grave";
+
+/// The queue that policies rule.
+pub const RULED_QUEUE: &str = "q.ruled";
 
 /// The default exchange's name.
 pub const DEFAULT_EXCHANGE: &str = "";
@@ -339,6 +349,14 @@ fn draw_queues(random: &mut Random) -> Vec<Queue> {
     }
     if random.chance(600) {
         draw_mortals(&mut queues, random);
+        if random.chance(500) {
+            let mut ruled = Queue::plain(RULED_QUEUE.into(), QueueKind::Ruled);
+            ruled.dead_letters_to = queues
+                .iter()
+                .position(|queue| queue.name == GRAVE)
+                .map(QueueRef);
+            queues.push(ruled);
+        }
     }
     if random.chance(250) {
         draw_kept(&mut queues, random);
@@ -353,7 +371,7 @@ fn draw_queues(random: &mut Random) -> Vec<Queue> {
 /// declares them in this order loses none on the way.
 fn draw_mortals(queues: &mut Vec<Queue>, random: &mut Random) {
     let grave = QueueRef(queues.len());
-    queues.push(Queue::plain("q.grave".into(), QueueKind::Grave));
+    queues.push(Queue::plain(GRAVE.into(), QueueKind::Grave));
     for number in 1..=random.between(1, 3) {
         let last = QueueRef(queues.len() - 1);
         let is_chained = random.chance(300) && !queues[last.0].refuses;

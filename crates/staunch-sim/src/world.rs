@@ -10,6 +10,7 @@ mod faults;
 mod liveness;
 mod network;
 mod node;
+mod operator;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ use crate::{
     topology::Topology,
     trace::Trace,
     witness::Witness,
+    world::operator::Operator,
 };
 
 /// Events after which a run is called endless.
@@ -78,6 +80,8 @@ enum Happening {
     Restart,
     /// A chance for a fault.
     Fault,
+    /// The operator's turn.
+    Operate,
     /// The disk has room again.
     RoomAgain,
     /// A look at the progress of the liveness phase.
@@ -119,6 +123,7 @@ pub struct World {
     unused_since: Option<u64>,
     stage: Stage,
     planted: Option<Planted>,
+    operator: Operator,
     operations: u64,
     incarnation: u64,
     next_connection: u64,
@@ -150,6 +155,7 @@ impl World {
             disk,
             process: None,
             clients: draw_clients(&knobs, &mut workload),
+            operator: Operator::new(workload.split()),
             lines: BTreeMap::new(),
             drain: Progress::default(),
             unused_since: None,
@@ -175,6 +181,7 @@ impl World {
     pub fn run(&mut self) {
         self.schedule.after(0, Happening::Restart);
         self.schedule.after(0, Happening::Fault);
+        self.schedule.after(0, Happening::Operate);
         for client in 0..self.clients.len() - 1 {
             let delay = self.network.below(200 * MILLIS);
             self.schedule.after(delay, Happening::Connect(client));
@@ -224,6 +231,7 @@ impl World {
             }
             Happening::Restart => self.restart(),
             Happening::Fault => self.fault(),
+            Happening::Operate => self.operate(),
             Happening::RoomAgain => {
                 self.witness.line(format_args!("disk has room again"));
                 self.disk.state().capacity_bytes = u64::MAX;

@@ -136,3 +136,11 @@ fn tear_commit() {
 fn forget_rollback() {
     found(Planted::ForgetRollback, &[Kind::Phantom]);
 }
+
+#[test]
+fn ghost_policy() {
+    found(
+        Planted::GhostPolicy,
+        &[Kind::DefinitionWrong, Kind::Overdue, Kind::Lost],
+    );
+}

@@ -87,3 +87,28 @@ fn a_full_disk_holds_publishers_and_clears_by_settling() {
     script.line("crash 1");
     assert_eq!(script.world.node.message_count(), 0);
 }
+
+#[test]
+fn transactions_alone_never_raise_the_memory_alarm() {
+    // Their clients may wait behind publishes that the alarm holds back, and never come to commit.
+    let config = NodeConfig {
+        memory_limit_size_bytes: 8 * 1024 * 1024,
+        ..roomy()
+    };
+    let mut script = Script::new(config);
+    script.padding = 1_000_000;
+    script.check(
+        "a connect
+         a open 1
+         a open 2
+         a/1 tx
+         a/1 queue q
+         > a/1 queue: 0 ready, 0 consumers
+         a/1 publish q m1..m2
+         a/2 tx
+         a/2 publish q m3
+         > a/2 Publish refused: transactions hold 2621440 bytes together at most
+         a/1 commit
+         > a/1 committed",
+    );
+}

@@ -7,6 +7,7 @@ use crate::{
     check::{
         Kind, Violation, flag,
         index::{Index, Message},
+        rules::RuleBook,
         tx,
     },
     history::{Fact, History, MessageId, QueueRef},
@@ -27,13 +28,17 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
             }
         })
         .collect();
+    let book = RuleBook::read(history);
     let settled: BTreeSet<(MessageId, QueueRef)> = index
         .deliveries
         .values()
         .filter(|delivery| delivery.settled.is_some())
         .filter_map(|delivery| {
             let (_, queue) = delivery.received?;
-            let goes_on = delivery.is_rejected && history.queues[queue.0].dead_letters_to.is_some();
+            let facts = &history.queues[queue.0];
+            let rejected = delivery.settled.filter(|_| delivery.is_rejected);
+            let goes_on = facts.dead_letters_to.is_some()
+                && rejected.is_some_and(|at| !facts.is_ruled || book.makes_dead_letters_from(at));
             (!goes_on).then_some((delivery.id, queue))
         })
         .collect();
@@ -50,7 +55,7 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
             }
             let mut line = history.line_of_death(*queue);
             let there = line.any(|at| settled.contains(&(*id, at)) || !drained.contains(&at));
-            if !there && !may_be_gone(history, index, message, *queue) {
+            if !there && !may_be_gone(history, index, &book, message, *queue) {
                 let name = &history.queues[queue.0].name;
                 let text = format_args!("message {} was confirmed but is not in '{name}'", id.0);
                 flag(out, Kind::Lost, text);
@@ -62,12 +67,15 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
 fn may_be_gone(
     history: &History,
     index: &Index<'_>,
+    book: &RuleBook,
     message: &Message<'_>,
     queue: QueueRef,
 ) -> bool {
     let facts = &history.queues[queue.0];
     let volatile = !(facts.durable && message.persistent);
-    let expired = message.ttl_millis.is_some() && facts.dead_letters_to.is_none();
+    let may_vanish = facts.dead_letters_to.is_none() || facts.is_ruled;
+    let expired = message.ttl_millis.is_some() && may_vanish;
+    let is_dropped = facts.is_ruled && book.may_have_dropped(message.sent, message.confirmed);
     let removed = || {
         index.removals.values().any(|removal| {
             removal.queue == queue && removal.over.is_none_or(|over| over > message.sent)
@@ -77,6 +85,7 @@ fn may_be_gone(
     let no_room = facts.refuses && message.delay_millis.is_some();
     !facts.lossless
         || expired
+        || is_dropped
         || no_room
         || (volatile && index.crashed_after(message.sent))
         || removed()

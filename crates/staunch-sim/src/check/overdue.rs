@@ -1,7 +1,7 @@
 //! A message whose time was up before it could be handed out is not delivered (D2).
 
 use crate::{
-    check::{Kind, Violation, flag, index::Index},
+    check::{Kind, Violation, flag, index::Index, rules::RuleBook},
     history::{Fact, History},
     schedule::MILLIS,
 };
@@ -12,6 +12,7 @@ use crate::{
 /// there nobody knows.
 pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
     let queues = index.queue_ids();
+    let book = RuleBook::read(history);
     for (stamp, fact) in history.iter() {
         let Fact::Emitted { queue_id, id, .. } = fact else {
             continue;
@@ -21,9 +22,14 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
         };
         let queue = &history.queues[queue.0];
         let is_direct = message.delay_millis.is_none() && !queue.gets_dead_letters;
-        let ttl_millis = message.ttl_millis.into_iter().chain(queue.ttl_millis).min();
-        let (true, Some(ttl_millis), Some(confirmed)) = (is_direct, ttl_millis, message.confirmed)
-        else {
+        let (true, Some(confirmed)) = (is_direct, message.confirmed) else {
+            continue;
+        };
+        let ruled = queue
+            .is_ruled
+            .then(|| book.ttl_millis(message.sent, confirmed));
+        let all = [message.ttl_millis, queue.ttl_millis, ruled.flatten()];
+        let Some(ttl_millis) = all.into_iter().flatten().min() else {
             continue;
         };
         let expires_at = history.time(confirmed) + ttl_millis * MILLIS;

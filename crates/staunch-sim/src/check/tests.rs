@@ -24,6 +24,7 @@ fn history(facts: Vec<Vec<Fact>>) -> History {
         ordered: true,
         dead_letters_to: None,
         gets_dead_letters: false,
+        is_ruled: false,
         refuses: false,
         ttl_millis: None,
     };

@@ -114,7 +114,8 @@ impl Channel {
         };
         wire.witness.coverage.hit(expected);
         self.blame(close, wire);
-        let due = self.provoked || !self.asked.is_empty() || code == 404;
+        let is_tx_too_large = code == 406 && self.tx.is_some();
+        let due = self.provoked || !self.asked.is_empty() || code == 404 || is_tx_too_large;
         if !due {
             wire.witness
                 .protocol_broken(format!("channel closed for nothing: {code} {text}"));

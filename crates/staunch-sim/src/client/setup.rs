@@ -98,7 +98,8 @@ fn declare_all(control: &mut Channel, thorough: bool, random: &mut Random, wire:
             | QueueKind::Leaky
             | QueueKind::Mortal
             | QueueKind::Grave
-            | QueueKind::Expiring => false,
+            | QueueKind::Expiring
+            | QueueKind::Ruled => false,
         };
         if skip {
             continue;

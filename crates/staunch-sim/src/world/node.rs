@@ -105,6 +105,7 @@ impl World {
     pub(super) fn process_over(&mut self) {
         self.process = None;
         self.crash_in = None;
+        self.operator.forget();
         let at = self.witness.history.push(Fact::Crash);
         self.witness.definitions.crash(at);
         let connections: Vec<_> = self.lines.keys().copied().collect();
@@ -211,7 +212,7 @@ impl World {
                 let verified = Input::Verified(id, job.run());
                 process.inbox.push_back(verified);
             }
-            Output::Admin(id, _) => self.refuse(format!("an answer that nobody waits for: {id:?}")),
+            Output::Admin(_, answer) => self.operator_answered(answer),
             Output::Stopped => {
                 self.witness.line(format_args!("node has stopped"));
                 self.witness.coverage.hit("clean stop");
