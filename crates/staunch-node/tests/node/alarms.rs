@@ -105,9 +105,11 @@ fn transactions_alone_never_raise_the_memory_alarm() {
          a/1 queue q
          > a/1 queue: 0 ready, 0 consumers
          a/1 publish q m1..m2
+         > a proceeds
          a/2 tx
          a/2 publish q m3
          > a/2 Publish refused: transactions hold 2621440 bytes together at most
+         > a proceeds
          a/1 commit
          > a/1 committed",
     );
