@@ -48,8 +48,8 @@ pub const UNCOMMITTED_SIZE_BYTES_MAX: u64 = 64 << 20;
 pub const COMMITTED_SIZE_BYTES_MAX: u64 = 8 << 20;
 
 /// Bytes of one entry; its proposal is refused above it. Holds the largest message that a node
-/// can be configured to accept, and its commands.
-pub const ENTRY_SIZE_BYTES_MAX: usize = 96 << 20;
+/// can be configured to accept (63 MiB) and its commands, and fits into one payload of a link.
+pub const ENTRY_SIZE_BYTES_MAX: usize = (63 << 20) + (512 << 10);
 
 /// Bytes of applied entries that a group keeps in memory for members that lag a little.
 pub const ENTRY_CACHE_BYTES_MAX: u64 = 1 << 20;

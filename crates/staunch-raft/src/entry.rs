@@ -107,7 +107,7 @@ impl Payload {
 }
 
 /// Why bytes are no payload.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPayload {
     /// Written by a newer version, or damaged.
     #[error("unknown entry kind {kind}")]

@@ -149,11 +149,10 @@ impl Group {
     pub fn new(config: Config, restored: Restored) -> Result<Self, RestoreError> {
         restored.check()?;
         let applied = restored.applied;
-        let last = restored.last_index();
-        let mut hard_state = restored.hard_state;
-        // A commit index beyond the log is one whose entries were lost with the last write; one
-        // below the applied index is merely old.
-        hard_state.commit = hard_state.commit.clamp(applied, last);
+        let hard_state = HardState {
+            commit: restored.committed(),
+            ..restored.hard_state
+        };
         let initial = RaftState {
             hard_state: convert::hard_state_to_library(&hard_state),
             conf_state: convert::members_to_library(&restored.members),

@@ -11,10 +11,12 @@ pub mod config;
 mod convert;
 pub mod entry;
 pub mod group;
+pub mod liveness;
 mod log;
 pub mod members;
 pub mod message;
 pub mod state;
+pub mod wire;
 
 pub use config::Config;
 pub use entry::{Entry, LogPosition, Payload};
@@ -22,6 +24,7 @@ pub use group::{
     ChangeError, Group, MemberProgress, Persist, ProposeError, Quarantined, Ready, ReadyNumber,
     Role, RoleChange, StepError,
 };
+pub use liveness::{Liveness, LivenessConfig, LivenessEvent};
 pub use log::Fetch;
 pub use members::{Change, ChangeStep, Members};
 pub use message::{Body, Message};

@@ -5,6 +5,7 @@
 use staunch_types::{GroupId, LogIndex, NodeId, Term};
 
 use crate::{
+    config::APPEND_SIZE_BYTES_MAX,
     entry::{Entry, LogPosition},
     state::SnapshotMeta,
 };
@@ -23,6 +24,40 @@ pub struct Message {
     pub term: Term,
     /// What it says.
     pub body: Body,
+}
+
+impl Message {
+    /// The same as several messages, none with more entries than fit into
+    /// [`APPEND_SIZE_BYTES_MAX`] or one. The library joins what is proposed between two polls.
+    pub(crate) fn split(self) -> Vec<Self> {
+        let Body::Append(append) = &self.body else {
+            return vec![self];
+        };
+        let size_bytes = |entry: &Entry| entry.payload.size_bytes() as u64;
+        if append.entries.iter().map(size_bytes).sum::<u64>() <= APPEND_SIZE_BYTES_MAX {
+            return vec![self];
+        }
+        let mut parts = Vec::new();
+        let mut previous = append.previous;
+        let mut rest = append.entries.as_slice();
+        while let Some(first) = rest.first() {
+            let mut bytes = size_bytes(first);
+            let more = rest[1..].iter().take_while(|entry| {
+                bytes += size_bytes(entry);
+                bytes <= APPEND_SIZE_BYTES_MAX
+            });
+            let (part, after) = rest.split_at(1 + more.count());
+            rest = after;
+            let body = Body::Append(Append {
+                previous,
+                commit: append.commit,
+                entries: part.to_vec(),
+            });
+            previous = part.last().map_or(previous, Entry::position);
+            parts.push(Self { body, ..self });
+        }
+        parts
+    }
 }
 
 /// What a message says.

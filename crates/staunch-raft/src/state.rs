@@ -8,18 +8,13 @@ use crate::{
 };
 
 /// What must be on disk before anybody hears of it.
-///
-/// `commit` matters for safety too: an entry that changes the members is appended only after the
-/// change before it has been committed. Whoever has the later one on disk must also know that the
-/// earlier one counts, or it would stand for election among members of long ago. So a hard state
-/// is persisted together with the entries of its [`Persist`](crate::Persist), or before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The current term.
     pub term: Term,
     /// Who has this node's vote in it.
     pub vote: Option<NodeId>,
-    /// What is known to be committed.
+    /// What is known to be committed, of the log as it is before what is persisted with this.
     pub commit: LogIndex,
 }
 
@@ -93,6 +88,27 @@ impl Restored {
         }
     }
 
+    /// What is certainly committed.
+    ///
+    /// A leader appends a change of members only after it has applied the one before. So whoever
+    /// has the later one knows that the earlier one counts, even if the hard state that said so
+    /// is lost; otherwise it could stand for election among members of long ago.
+    #[must_use]
+    pub fn committed(&self) -> LogIndex {
+        let mut certain = self.hard_state.commit.max(self.applied);
+        let mut change_before = None;
+        let mut index = self.compacted.index;
+        for entry in &self.entries {
+            index = index.next();
+            if matches!(entry.payload, Some(Payload::Change(_)))
+                && let Some(before) = change_before.replace(index)
+            {
+                certain = certain.max(before);
+            }
+        }
+        certain
+    }
+
     /// Index of the last entry.
     #[must_use]
     pub fn last_index(&self) -> LogIndex {
@@ -125,6 +141,12 @@ impl Restored {
             if entry.payload.is_none() && index > self.applied {
                 return Err(RestoreError::NoPayload { index });
             }
+        }
+        if self.hard_state.commit > self.last_index().max(self.applied) {
+            return Err(RestoreError::CommittedLost {
+                commit: self.hard_state.commit,
+                last: self.last_index(),
+            });
         }
         if self.hard_state.term < term {
             return Err(RestoreError::HardStateBehindLog {
@@ -164,6 +186,14 @@ pub enum RestoreError {
     NoPayload {
         /// Of the entry.
         index: LogIndex,
+    },
+    /// Entries that were on disk are not any more.
+    #[error("entry {commit} was committed, and the log ends at {last}")]
+    CommittedLost {
+        /// Known to be committed.
+        commit: LogIndex,
+        /// Where the log ends.
+        last: LogIndex,
     },
     /// Entries were kept and the term they belong to was not.
     #[error("the hard state is of term {hard_state}, the log of term {log}")]

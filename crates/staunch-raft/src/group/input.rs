@@ -87,8 +87,7 @@ impl Group {
             self.fall_asleep(message.from, message.term, commit);
             return Ok(());
         }
-        // An answer to a heartbeat is no sign that anything happens.
-        if !matches!(message.body, Body::HeartbeatAnswer { .. }) {
+        if self.is_news(&message) {
             self.rouse();
         }
         let rival = match &message.body {
@@ -104,6 +103,16 @@ impl Group {
             self.answer_rival(rival);
         }
         Ok(())
+    }
+
+    /// Whether a message is a sign that something happens. An answer to a heartbeat is not, nor
+    /// that somebody who left long ago, and was not told, looks for a leader.
+    fn is_news(&self, message: &Message) -> bool {
+        match message.body {
+            Body::HeartbeatAnswer { .. } => false,
+            Body::PreVote(_) => self.node.raft.prs().get(message.from.0).is_some(),
+            _ => true,
+        }
     }
 
     /// Whether nothing may reach the library now.

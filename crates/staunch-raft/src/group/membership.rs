@@ -133,6 +133,20 @@ impl Group {
             self.rouse();
         }
         self.applied(index);
+        self.leave_if_removed();
         self.members()
+    }
+
+    /// A leader that has no vote any more commits what is needed for others to take over, which
+    /// it has done by now, and leaves (Raft thesis, section 4.2.2). The library would go on. No
+    /// leader proposes this for itself, but it may inherit it from one before.
+    fn leave_if_removed(&mut self) {
+        if !self.is_leader() || self.members().is_voter(self.config.me) {
+            return;
+        }
+        if let Some(to) = self.successor(|_| true) {
+            self.node.raft.send_timeout_now(to.0);
+        }
+        self.step_down();
     }
 }

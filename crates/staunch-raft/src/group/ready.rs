@@ -47,8 +47,8 @@ pub struct Ready {
 pub struct Persist {
     /// For [`Group::persisted`].
     pub number: ReadyNumber,
-    /// Replaces the one before. Must be on disk together with the rest, or before it: see
-    /// [`HardState`].
+    /// Replaces the one before. To be written together with the rest, or before it. A crash may
+    /// keep it and lose the rest.
     pub hard_state: Option<HardState>,
     /// The state under this name, which the node has got already, replaces the queue's state and
     /// the whole log.
@@ -96,6 +96,7 @@ impl Group {
         let messages: Vec<Message> = (library.take_messages().into_iter())
             .chain(library.take_persisted_messages())
             .filter_map(|message| convert::message_from_library(group, message))
+            .flat_map(Message::split)
             .collect();
         ready.committed = convert::entries_from_library(library.take_committed_entries());
         let store = self.node.mut_store();
@@ -118,7 +119,7 @@ impl Group {
             self.reported_role = role;
             ready.role = Some(role);
         }
-        let state = self.hard_state();
+        let state = self.hard_state_before(install.as_ref(), &append);
         let reported = self.reported_state;
         let is_vote = (state.term, state.vote) != (reported.term, reported.vote);
         if is_vote || install.is_some() || !append.is_empty() {
@@ -132,6 +133,19 @@ impl Group {
             });
         }
         self.hold_or_send(ready, number, (is_vote, is_leader), messages);
+    }
+
+    /// The hard state, true of the log as it is before `install` and `append`. A crash may keep
+    /// one and lose the others; a commit index that counts on them would then point at entries
+    /// that they were to replace.
+    fn hard_state_before(&self, install: Option<&SnapshotMeta>, append: &[Entry]) -> HardState {
+        let mut state = self.hard_state();
+        if install.is_some() {
+            state.commit = self.reported_state.commit;
+        } else if let Some(first) = append.first() {
+            state.commit = state.commit.min(LogIndex(first.index.0 - 1));
+        }
+        state
     }
 
     fn hold_or_send(

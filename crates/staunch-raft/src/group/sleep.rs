@@ -9,7 +9,7 @@ use raft::ProgressState;
 use staunch_types::{LogIndex, NodeId, Term};
 
 use crate::{
-    config::SLEEP_AFTER_TICKS,
+    config::{ELECTION_TICKS, SLEEP_AFTER_TICKS},
     message::{Body, Message},
 };
 
@@ -40,7 +40,7 @@ impl Group {
         let all_know = raft.prs().iter().all(|(id, progress)| {
             *id == self.config.me.0
                 || !is_here(&NodeId(*id))
-                || progress.state == ProgressState::Replicate
+                || progress.state != ProgressState::Snapshot
                     && progress.matched == last
                     && progress.committed_index == last
         });
@@ -75,8 +75,14 @@ impl Group {
         }
     }
 
-    /// A leader's tick: sends the group to sleep when nothing happened for long enough.
+    /// A leader sends the group to sleep when nothing happened for long enough.
     pub(super) fn sleep_tick(&mut self) {
+        // A member without a vote ticks for nothing: it never asks for one.
+        let raft = &self.node.raft;
+        if !raft.promotable() && !self.is_leader() && raft.election_elapsed > ELECTION_TICKS {
+            self.doze();
+            return;
+        }
         if !self.is_quiet() {
             self.quiet_ticks = 0;
             return;

@@ -57,12 +57,19 @@ impl Group {
         let offers: Vec<_> = self.node.store().offers().collect();
         for (to, index) in offers {
             let progress = self.node.raft.prs().get(to.0);
-            let is_taken = progress.is_none_or(|progress| progress.matched >= index.0);
-            if is_taken {
+            if progress.is_none_or(|progress| progress.matched >= index.0) {
                 self.node.mut_store().withdraw_offer(to);
-            } else if progress.is_some_and(|it| it.state == ProgressState::Snapshot) {
-                self.node.report_snapshot(to.0, SnapshotStatus::Failure);
             }
+        }
+        // The library waits for ever for an answer to a snapshot, and does not count one that
+        // brings no news. It probes again after a failure, with the next answered heartbeat.
+        let mut waiting: Vec<_> = (self.node.raft.prs().iter())
+            .filter(|(_, progress)| progress.state == ProgressState::Snapshot)
+            .map(|(id, _)| *id)
+            .collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            self.node.report_snapshot(id, SnapshotStatus::Failure);
         }
     }
 }

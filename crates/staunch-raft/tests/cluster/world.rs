@@ -1,0 +1,598 @@
+//! A cluster in one thread: nodes with disks, a network, and a clock that jumps from event to
+//! event. Everything is decided by the seed.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
+
+use bytes::Bytes;
+use staunch_raft::{
+    Body, Config, Entry, Group, LogPosition, Members, Message, Payload, Ready, Restored,
+    SnapshotMeta, wire,
+};
+use staunch_types::{GroupId, LogIndex, NodeId};
+
+use crate::{
+    checks::Checks,
+    disk::{Disk, State, Write},
+    random::Random,
+};
+
+pub(crate) const GROUP: GroupId = GroupId(5);
+
+/// Milliseconds between two ticks of a node.
+const TICK_MILLIS: u64 = 50;
+
+/// Applied entries after which a node writes a checkpoint and compacts.
+const CHECKPOINT_EVERY: u64 = 20;
+
+/// A mistake that a driver could make; each must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plant {
+    None,
+    /// Says that something is persisted while the sync runs.
+    PersistedEarly,
+    /// Does not write down whom it voted for.
+    VoteForgotten,
+    /// Reports a checkpoint further than it is applied.
+    CheckpointAhead,
+}
+
+/// How rough the world is, in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    pub(crate) drop: u64,
+    pub(crate) repeat: u64,
+    pub(crate) delay_millis: u64,
+    pub(crate) sync_millis: u64,
+}
+
+pub(crate) const CALM: Weather = Weather {
+    drop: 0,
+    repeat: 0,
+    delay_millis: 3,
+    sync_millis: 3,
+};
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Tick(NodeId, u64),
+    Deliver(NodeId, Vec<u8>),
+    Synced(NodeId, u64),
+    Fetched(NodeId, u64, LogIndex, LogIndex),
+    Transferred {
+        from: NodeId,
+        to: NodeId,
+        life: u64,
+        index: LogIndex,
+    },
+    Withdrawn {
+        from: NodeId,
+        to: NodeId,
+    },
+    Suspect(NodeId, NodeId),
+}
+
+pub(crate) struct Node {
+    pub(crate) group: Option<Group>,
+    pub(crate) disk: Disk,
+    pub(crate) state: State,
+    /// Committed and not yet applied.
+    waiting: Vec<Entry>,
+    /// Counts restarts, so that events of a former life find nobody.
+    life: u64,
+    pub(crate) paused_until: u64,
+    /// What arrived during a pause.
+    backlog: Vec<Vec<u8>>,
+    /// Snapshots on their way, by receiver.
+    transfers: BTreeMap<NodeId, (SnapshotMeta, State)>,
+}
+
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) random: Random,
+    pub(crate) weather: Weather,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// Directed: from, to.
+    pub(crate) blocked: BTreeSet<(NodeId, NodeId)>,
+    pub(crate) checks: Checks,
+    pub(crate) plant: Plant,
+    pub(crate) applied_total: u64,
+    seed: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    order: u64,
+    proposals: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, size: u64, plant: Plant) -> Self {
+        let mut world = Self {
+            now: 0,
+            random: Random::new(seed),
+            weather: CALM,
+            nodes: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+            checks: Checks::default(),
+            plant,
+            applied_total: 0,
+            seed,
+            events: BinaryHeap::new(),
+            order: 0,
+            proposals: 0,
+        };
+        let members = Members::of((1..=size).map(NodeId)).expect("valid");
+        for id in 1..=size {
+            world.add(NodeId(id), &Restored::founding(members.clone()));
+        }
+        world
+    }
+
+    pub(crate) fn add(&mut self, id: NodeId, restored: &Restored) {
+        let disk = Disk::new(restored);
+        let node = Node {
+            group: None,
+            state: disk.durable.checkpoint.clone(),
+            disk,
+            waiting: Vec::new(),
+            life: 0,
+            paused_until: 0,
+            backlog: Vec::new(),
+            transfers: BTreeMap::new(),
+        };
+        self.nodes.insert(id, node);
+        self.start(id);
+    }
+
+    pub(crate) fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("a node")
+    }
+
+    /// Starts from what is on disk.
+    pub(crate) fn start(&mut self, id: NodeId) {
+        let (seed, now) = (self.seed, self.now);
+        let random = &mut self.random;
+        let node = self.nodes.get_mut(&id).expect("a node");
+        if node.group.is_some() {
+            return;
+        }
+        let restored = node.disk.durable.restored(random);
+        let mut config = Config::new(GROUP, id, seed);
+        config.entry_cache_bytes_max = random.below(600);
+        node.state = node.disk.durable.checkpoint.clone();
+        node.group = Some(Group::new(config, restored).expect("written by a group"));
+        let tick = now + random.between(1, TICK_MILLIS);
+        let life = node.life;
+        self.at(tick, Event::Tick(id, life));
+        self.drain(id);
+    }
+
+    pub(crate) fn crash(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        if node.group.take().is_none() {
+            return;
+        }
+        node.life += 1;
+        node.disk.crash(&mut self.random);
+        node.waiting.clear();
+        node.backlog.clear();
+        node.transfers.clear();
+        node.paused_until = 0;
+        self.accuse(id, 400);
+    }
+
+    /// The others' detectors find the node silent, each in its time, or not.
+    pub(crate) fn accuse(&mut self, id: NodeId, within_millis: u64) {
+        let others: Vec<_> = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|other| *other != id)
+            .collect();
+        for other in others {
+            if self.random.percent(70) {
+                let at = self.now + self.random.between(50, 50 + within_millis);
+                self.at(at, Event::Suspect(other, id));
+            }
+        }
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.order += 1;
+        self.events.push(Reverse((time, self.order, event)));
+    }
+
+    /// Runs until the clock says `until`.
+    pub(crate) fn run(&mut self, until: u64) {
+        while let Some(Reverse((time, _, _))) = self.events.peek() {
+            if *time > until {
+                break;
+            }
+            let Some(Reverse((time, _, event))) = self.events.pop() else {
+                break;
+            };
+            self.now = time;
+            self.handle(event);
+        }
+        self.now = until;
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Tick(id, life) => self.tick(id, life),
+            Event::Deliver(id, batch) => self.deliver(id, batch),
+            Event::Synced(id, life) => self.synced(id, life),
+            Event::Fetched(id, life, first, last) => self.fetched(id, life, first, last),
+            Event::Transferred {
+                from,
+                to,
+                life,
+                index,
+            } => self.transferred(from, to, life, index),
+            Event::Withdrawn { from, to } => self.with(from, |group| group.withdraw_snapshot(to)),
+            Event::Suspect(by, whom) => {
+                let is_down = self
+                    .nodes
+                    .get(&whom)
+                    .is_none_or(|node| node.group.is_none());
+                if is_down || self.random.percent(30) {
+                    self.with(by, |group| group.suspect(whom));
+                }
+            }
+        }
+    }
+
+    /// Does something with a running group and everything it wants afterwards.
+    pub(crate) fn with(&mut self, id: NodeId, work: impl FnOnce(&mut Group)) {
+        let Some(group) = self.nodes.get_mut(&id).and_then(|node| node.group.as_mut()) else {
+            return;
+        };
+        work(group);
+        self.check(id);
+        self.drain(id);
+    }
+
+    fn check(&mut self, id: NodeId) {
+        let nodes = &self.nodes;
+        if let Some(group) = &nodes[&id].group {
+            self.checks
+                .commits(group, |node| Some(&nodes.get(&node)?.disk.durable));
+        }
+    }
+
+    fn tick(&mut self, id: NodeId, life: u64) {
+        let now = self.now;
+        let jitter = self.random.below(4);
+        let node = self.node(id);
+        if node.life != life || node.group.is_none() {
+            return;
+        }
+        if node.paused_until > now {
+            let later = node.paused_until;
+            self.at(later, Event::Tick(id, life));
+            return;
+        }
+        let backlog = std::mem::take(&mut node.backlog);
+        for batch in backlog {
+            self.deliver(id, batch);
+        }
+        self.with(id, Group::tick);
+        self.apply(id);
+        self.drain(id);
+        self.at(now + TICK_MILLIS - 2 + jitter, Event::Tick(id, life));
+    }
+
+    fn deliver(&mut self, id: NodeId, batch: Vec<u8>) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        if node.group.is_none() {
+            return;
+        }
+        if node.paused_until > now {
+            node.backlog.push(batch);
+            return;
+        }
+        let messages = wire::decode(&Bytes::from(batch)).expect("written by the same version");
+        for message in messages {
+            let from = message.from;
+            self.with(id, |group| group.trust(from));
+            if !self.can_step(id, &message) {
+                continue;
+            }
+            self.with(id, |group| group.step(message).expect("consistent"));
+        }
+    }
+
+    /// A snapshot is only for those who have its state.
+    fn can_step(&mut self, id: NodeId, message: &Message) -> bool {
+        let Body::Snapshot(meta) = &message.body else {
+            return true;
+        };
+        let node = &self.nodes[&id];
+        let has = node
+            .disk
+            .staged
+            .as_ref()
+            .is_some_and(|(staged, _)| staged == meta);
+        // What it has got already it confirms.
+        let is_old = node
+            .group
+            .as_ref()
+            .is_some_and(|group| group.committed_index() >= meta.last.index);
+        if !has && !is_old {
+            let at = self.now + 1 + self.random.below(20);
+            let (from, to) = (message.from, id);
+            self.at(at, Event::Withdrawn { from, to });
+        }
+        has || is_old
+    }
+
+    fn synced(&mut self, id: NodeId, life: u64) {
+        let node = self.node(id);
+        if node.life != life || node.group.is_none() {
+            return;
+        }
+        let number = node.disk.synced();
+        if let Some(number) = number {
+            self.with(id, |group| group.persisted(number));
+        }
+        let durable = &self.node(id).disk.durable;
+        let applied = durable.checkpoint.applied;
+        if applied > durable.compacted.index && self.random.percent(60) {
+            let back = self.random.below(8);
+            let to = LogIndex(applied.0.saturating_sub(back));
+            self.compact(id, to);
+        }
+        self.drain(id);
+    }
+
+    fn compact(&mut self, id: NodeId, to: LogIndex) {
+        let node = self.node(id);
+        let Some(term) = node.disk.current.term_at(to) else {
+            return;
+        };
+        if to > node.disk.current.compacted.index {
+            node.disk
+                .write(Write::Compact(LogPosition { index: to, term }));
+            self.with(id, |group| group.compact(to));
+        }
+    }
+
+    /// Does what the group wants until it wants nothing.
+    fn drain(&mut self, id: NodeId) {
+        while let Some(ready) = self.poll(id) {
+            self.do_ready(id, ready);
+        }
+        self.sync(id);
+    }
+
+    fn poll(&mut self, id: NodeId) -> Option<Ready> {
+        self.nodes.get_mut(&id)?.group.as_mut()?.poll()
+    }
+
+    fn do_ready(&mut self, id: NodeId, ready: Ready) {
+        if ready.role.is_some() {
+            let group = self.nodes[&id].group.as_ref().expect("polled");
+            if group.is_leader() {
+                self.checks.leads(group);
+            }
+        }
+        if let Some(persist) = &ready.persist {
+            self.persist(id, persist);
+        }
+        self.send(ready.send);
+        self.node(id).waiting.extend(ready.committed);
+        if self.random.percent(80) {
+            self.apply(id);
+        }
+        if let Some(fetch) = ready.fetch {
+            let life = self.node(id).life;
+            let at = self.now + self.random.between(1, 40);
+            self.at(at, Event::Fetched(id, life, fetch.first, fetch.last));
+        }
+        if let Some(to) = ready.needs_snapshot {
+            self.transfer(id, to);
+        }
+    }
+
+    fn persist(&mut self, id: NodeId, persist: &staunch_raft::Persist) {
+        let plant = self.plant;
+        let node = self.nodes.get_mut(&id).expect("a node");
+        if let Some(first) = persist.append.first()
+            && persist.install.is_none()
+        {
+            let mut before = node.disk.current.term_at(LogIndex(first.index.0 - 1));
+            for entry in &persist.append {
+                self.checks.appended(entry, before);
+                before = Some(entry.term);
+            }
+        }
+        node.disk.persist(persist, plant == Plant::VoteForgotten);
+        if persist.install.is_some()
+            && let Some((_, state)) = node.disk.staged.clone()
+        {
+            node.state = state;
+            node.waiting.clear();
+        }
+        if plant == Plant::PersistedEarly {
+            let number = persist.number;
+            self.node(id)
+                .group
+                .as_mut()
+                .expect("polled")
+                .persisted(number);
+            self.check(id);
+        }
+    }
+
+    /// Begins a sync if there is something and none runs.
+    fn sync(&mut self, id: NodeId) {
+        let end = self.weather.sync_millis + 1;
+        let at = self.now + self.random.between(1, end + 1);
+        let node = self.node(id);
+        if node.group.is_some() && node.disk.syncing.is_none() && !node.disk.unsynced.is_empty() {
+            node.disk.syncing = Some(node.disk.unsynced.len());
+            let life = node.life;
+            self.at(at, Event::Synced(id, life));
+        }
+    }
+
+    fn send(&mut self, messages: Vec<Message>) {
+        let mut by_receiver: BTreeMap<NodeId, Vec<Message>> = BTreeMap::new();
+        for message in messages {
+            self.checks.sent(&message);
+            by_receiver.entry(message.to).or_default().push(message);
+        }
+        for (to, messages) in by_receiver {
+            let from = messages[0].from;
+            for segments in wire::encode(&messages) {
+                self.carry(from, to, &segments.concat());
+            }
+        }
+    }
+
+    fn carry(&mut self, from: NodeId, to: NodeId, batch: &[u8]) {
+        if self.blocked.contains(&(from, to)) || self.random.percent(self.weather.drop) {
+            return;
+        }
+        let copies = 1 + u64::from(self.random.percent(self.weather.repeat));
+        for _ in 0..copies {
+            let delay = self.random.between(1, self.weather.delay_millis + 2);
+            self.at(self.now + delay, Event::Deliver(to, batch.to_vec()));
+        }
+    }
+
+    /// Applies what is committed.
+    fn apply(&mut self, id: NodeId) {
+        let waiting = std::mem::take(&mut self.node(id).waiting);
+        for entry in waiting {
+            let node = self.nodes.get_mut(&id).expect("a node");
+            let Some(group) = node.group.as_mut() else {
+                return;
+            };
+            node.state.hash = hash(node.state.hash, &entry);
+            node.state.applied = entry.index;
+            self.applied_total += 1;
+            if let Payload::Change(change) = &entry.payload {
+                node.state.members = group.apply_change(entry.index, change);
+            } else {
+                group.applied(entry.index);
+            }
+            let state_hash = node.state.hash;
+            self.checks.applied(&entry, state_hash);
+            self.check(id);
+            self.greet(id);
+            self.checkpoint(id);
+        }
+    }
+
+    /// Whoever becomes a member is started, as the catalog would have it.
+    fn greet(&mut self, id: NodeId) {
+        for learner in self.nodes[&id].state.members.learners.clone() {
+            if !self.nodes.contains_key(&learner) {
+                self.add(learner, &Restored::joining());
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, id: NodeId) {
+        let plant = self.plant;
+        let node = self.node(id);
+        if node.state.applied.0 >= node.disk.current.checkpoint.applied.0 + CHECKPOINT_EVERY {
+            let mut state = node.state.clone();
+            if plant == Plant::CheckpointAhead {
+                state.hash ^= 1;
+            }
+            node.disk.write(Write::Checkpoint(state));
+        }
+    }
+
+    fn fetched(&mut self, id: NodeId, life: u64, first: LogIndex, last: LogIndex) {
+        let fails = self.random.percent(10);
+        let node = self.node(id);
+        if node.life != life {
+            return;
+        }
+        let entries = if fails {
+            Vec::new()
+        } else {
+            node.disk.read(first, last)
+        };
+        self.with(id, |group| group.fetched(first, entries));
+    }
+
+    /// The leader's state goes to a member that needs it.
+    fn transfer(&mut self, from: NodeId, to: NodeId) {
+        let node = self.node(from);
+        if node.transfers.contains_key(&to) || !node.waiting.is_empty() {
+            return;
+        }
+        let meta = node.group.as_ref().expect("polled").snapshot_meta();
+        let life = node.life;
+        assert_eq!(meta.last.index, node.state.applied);
+        assert_eq!(meta.members, node.state.members);
+        let index = meta.last.index;
+        node.transfers.insert(to, (meta, node.state.clone()));
+        let at = self.now + self.random.between(5, 300);
+        self.at(
+            at,
+            Event::Transferred {
+                from,
+                to,
+                life,
+                index,
+            },
+        );
+    }
+
+    fn transferred(&mut self, from: NodeId, to: NodeId, life: u64, index: LogIndex) {
+        if self.nodes[&from].life != life {
+            return;
+        }
+        let Some((meta, state)) = self.node(from).transfers.remove(&to) else {
+            return;
+        };
+        assert_eq!(meta.last.index, index);
+        let is_cut = self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from));
+        let is_up = self.nodes.get(&to).is_some_and(|node| node.group.is_some());
+        if is_cut || !is_up {
+            return;
+        }
+        self.node(to).disk.staged = Some((meta.clone(), state));
+        self.with(from, |group| group.offer_snapshot(to, meta));
+    }
+
+    /// A client proposes something new to a node. Whether it was taken.
+    pub(crate) fn propose(&mut self, id: NodeId) -> bool {
+        self.proposals += 1;
+        let mut data = vec![0; usize::try_from(8 + self.random.below(80)).expect("small")];
+        data[..8].copy_from_slice(&self.proposals.to_be_bytes());
+        let mut taken = false;
+        self.with(id, |group| taken = group.propose(Bytes::from(data)).is_ok());
+        taken
+    }
+
+    /// Running nodes that say they lead.
+    pub(crate) fn leaders(&self) -> Vec<NodeId> {
+        let leads = |node: &&Node| node.group.as_ref().is_some_and(Group::is_serving);
+        (self.nodes.values().filter(leads))
+            .filter_map(|node| Some(node.group.as_ref()?.me()))
+            .collect()
+    }
+
+    pub(crate) fn group(&self, id: NodeId) -> Option<&Group> {
+        self.nodes.get(&id)?.group.as_ref()
+    }
+}
+
+/// A state is the hash of everything that made it.
+fn hash(state: u64, entry: &Entry) -> u64 {
+    let (kind, bytes) = entry.payload.encode();
+    let mut hash = state ^ entry.index.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ entry.term.0;
+    for byte in std::iter::once(kind).chain(bytes) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
