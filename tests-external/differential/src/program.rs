@@ -206,15 +206,15 @@ const KINDS: [&str; EXCHANGES] = ["direct", "fanout", "topic", "headers", CONSIS
 const TEXTS: [&str; 5] = ["a", "a.b", "b", "c.d.e", ""];
 const PATTERNS: [&str; 8] = ["a", "a.b", "b", "#", "*", "a.*", "a.#", "*.*.e"];
 
-/// What passes in a program: all its messages live for the same time, since RabbitMQ lets an
-/// expired message stay behind one that is not, and Staunch does not.
+/// What passes in a program: all its messages live for the same time, dead letters too, since
+/// RabbitMQ lets an expired message stay behind one that is not, and Staunch does not.
 #[derive(Clone, Copy, PartialEq)]
 enum Passing {
     Nothing,
-    /// Every message has an `expiration`.
-    Messages,
     /// Every queue has an `x-message-ttl`.
     Queues,
+    /// And every message that is published has an `expiration`.
+    Messages,
 }
 
 struct Maker {
@@ -511,7 +511,7 @@ impl Maker {
         if !self.random.one_in(3) {
             self.queue_arguments(&mut arguments);
         }
-        if self.passing == Passing::Queues {
+        if self.passing != Passing::Nothing {
             arguments.retain(|(name, _)| *name != "x-message-ttl");
             arguments.push(("x-message-ttl", passing_ttl()));
         }
@@ -555,7 +555,8 @@ impl Maker {
                 Value::Int(1),
                 Value::Int(5),
                 Value::Int(10),
-                Value::Int(255),
+                // More take RabbitMQ seconds.
+                Value::Int(40),
             ];
             arguments.push(("x-max-priority", self.pick(&values)));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use amq_protocol::protocol::{AMQPClass, basic, channel, exchange, queue};
+use amq_protocol::protocol::{AMQPClass, basic, channel, exchange, queue, tx};
 
 use crate::encode::{Names, inspect_exchange, print_properties};
 use crate::program::{
@@ -39,6 +39,8 @@ struct Channel {
     generation: u32,
     /// Answers of `exchange.declare` still to come.
     declares_due: u32,
+    /// The answer of `tx.commit` is still to come.
+    is_committing: bool,
     outstanding: Vec<Outstanding>,
     no_ack_consumers: BTreeSet<String>,
     /// The last `get` settles what it gets.
@@ -71,7 +73,8 @@ pub struct Side {
     /// Those of them that were last asked to be quorum queues.
     quorum: BTreeSet<usize>,
     /// Those of which RabbitMQ's count of consumers may be another: it counts an unsettled `get`
-    /// from a quorum queue as one, and a cancelled consumer until it has settled.
+    /// from a quorum queue as one, a cancelled consumer until it has settled, and of consumers one
+    /// of which is active only that.
     uncounted: BTreeSet<usize>,
     /// A broker has closed a connection.
     pub is_broken_off: bool,
@@ -175,6 +178,12 @@ impl Side {
             }
         }
         let connection = self.connections[place].as_mut().expect("just opened");
+        if step.what == Operation::Commit {
+            // RabbitMQ takes no other method before it has answered.
+            self.channels[index].is_committing = true;
+            connection.flush();
+            return Ok(());
+        }
         connection.send(channel, inspect_exchange("amq.direct".to_owned()));
         connection.flush();
         self.channels[index].declares_due += 1;
@@ -188,12 +197,14 @@ impl Side {
         let end = Instant::now() + ANSWER_TIMEOUT;
         loop {
             let channel = &self.channels[index];
-            if !channel.is_open || channel.declares_due == 0 && !is_close(step) {
+            let is_due = channel.declares_due > 0 || channel.is_committing || is_close(step);
+            if !channel.is_open || !is_due {
                 return;
             }
             if Instant::now() > end {
                 self.note(&format!("c{index}"), "no answer".to_owned());
                 self.channels[index].declares_due = 0;
+                self.channels[index].is_committing = false;
                 return;
             }
             self.receive(place, Duration::from_millis(200));
@@ -378,6 +389,10 @@ impl Side {
                 let kind = ("x-queue-type", Value::Text("quorum"));
                 if arguments.contains(&kind) {
                     self.quorum.insert(*queue);
+                    let single = ("x-single-active-consumer", Value::Truth(true));
+                    if arguments.contains(&single) {
+                        self.uncounted.insert(*queue);
+                    }
                 }
                 if *queue < QUEUES {
                     self.queues.insert(*queue, PLACES[index].0);
@@ -560,6 +575,7 @@ impl Side {
                 return confirm(channel, nack.delivery_tag, nack.multiple, "nack");
             }
             AMQPClass::Basic(basic::AMQPMethod::RecoverOk(_)) => channel.outstanding.clear(),
+            AMQPClass::Tx(tx::AMQPMethod::CommitOk(_)) => channel.is_committing = false,
             AMQPClass::Confirm(_) if !channel.is_confirming => {
                 channel.is_confirming = true;
                 channel.published = 0;

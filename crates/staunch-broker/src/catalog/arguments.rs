@@ -421,8 +421,8 @@ pub(super) fn check_same_exchange(
 ) -> Result<(), Refusal> {
     subject.same_text(
         "type",
-        &received.kind.to_string(),
-        &current.kind.to_string(),
+        &print_kind(&received.kind),
+        &print_kind(&current.kind),
     )?;
     subject.same("durable", received.durable, current.durable)?;
     subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
@@ -432,6 +432,16 @@ pub(super) fn check_same_exchange(
         received.arguments.get(ALTERNATE_EXCHANGE),
         current.arguments.get(ALTERNATE_EXCHANGE),
     )
+}
+
+/// A kind of exchange as RabbitMQ shows it: an Erlang atom, which needs quotes if it has a hyphen.
+fn print_kind(kind: &Name) -> String {
+    let kind = kind.to_string();
+    if kind.contains('-') {
+        format!("'{kind}'")
+    } else {
+        kind
+    }
 }
 
 fn knows(kind: QueueKind, known_to: KnownTo) -> bool {

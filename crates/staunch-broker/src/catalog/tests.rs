@@ -282,6 +282,20 @@ fn redeclaring_compares_what_the_kind_knows() {
 }
 
 #[test]
+fn a_kind_of_exchange_with_a_hyphen_is_shown_in_quotes() {
+    let mut catalog = catalog(&[declare_exchange("x", "x-consistent-hash")]);
+    match catalog.apply(&declare_exchange("x", "direct")) {
+        Err(Refusal::Inequivalent {
+            received, current, ..
+        }) => {
+            assert_eq!(received, Side::Plain("direct".to_owned()));
+            assert_eq!(current, Side::Plain("'x-consistent-hash'".to_owned()));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn properties_are_compared_in_order() {
     let different = QueueOptions {
         durable: false,
