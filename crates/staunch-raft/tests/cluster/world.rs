@@ -55,6 +55,53 @@ pub(crate) const CALM: Weather = Weather {
     sync_millis: 3,
 };
 
+/// What happened how often.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) applied: u64,
+    pub(crate) leaders: u64,
+    pub(crate) hand_overs: u64,
+    pub(crate) crashes: u64,
+    pub(crate) installs: u64,
+    pub(crate) truncations: u64,
+    pub(crate) fetches: u64,
+    pub(crate) joint_changes: u64,
+    pub(crate) naps: u64,
+}
+
+impl Counts {
+    fn each(&self) -> [u64; 9] {
+        [
+            self.applied,
+            self.leaders,
+            self.hand_overs,
+            self.crashes,
+            self.installs,
+            self.truncations,
+            self.fetches,
+            self.joint_changes,
+            self.naps,
+        ]
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.applied += other.applied;
+        self.leaders += other.leaders;
+        self.hand_overs += other.hand_overs;
+        self.crashes += other.crashes;
+        self.installs += other.installs;
+        self.truncations += other.truncations;
+        self.fetches += other.fetches;
+        self.joint_changes += other.joint_changes;
+        self.naps += other.naps;
+    }
+
+    /// A run in which something never happens says nothing about it.
+    pub(crate) fn check_all_happened(&self) {
+        assert!(self.each().iter().all(|count| *count > 0), "{self:?}");
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Tick(NodeId, u64),
@@ -98,7 +145,7 @@ pub(crate) struct World {
     pub(crate) blocked: BTreeSet<(NodeId, NodeId)>,
     pub(crate) checks: Checks,
     pub(crate) plant: Plant,
-    pub(crate) applied_total: u64,
+    pub(crate) counts: Counts,
     seed: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     order: u64,
@@ -115,7 +162,7 @@ impl World {
             blocked: BTreeSet::new(),
             checks: Checks::default(),
             plant,
-            applied_total: 0,
+            counts: Counts::default(),
             seed,
             events: BinaryHeap::new(),
             order: 0,
@@ -172,6 +219,7 @@ impl World {
         if node.group.take().is_none() {
             return;
         }
+        self.counts.crashes += 1;
         node.life += 1;
         node.disk.crash(&mut self.random);
         node.waiting.clear();
@@ -376,6 +424,7 @@ impl World {
         if ready.role.is_some() {
             let group = self.nodes[&id].group.as_ref().expect("polled");
             if group.is_leader() {
+                self.counts.leaders += 1;
                 self.checks.leads(group);
             }
         }
@@ -400,9 +449,12 @@ impl World {
     fn persist(&mut self, id: NodeId, persist: &staunch_raft::Persist) {
         let plant = self.plant;
         let node = self.nodes.get_mut(&id).expect("a node");
+        self.counts.installs += u64::from(persist.install.is_some());
         if let Some(first) = persist.append.first()
             && persist.install.is_none()
         {
+            let replaces = node.disk.current.term_at(first.index).is_some();
+            self.counts.truncations += u64::from(replaces);
             let mut before = node.disk.current.term_at(LogIndex(first.index.0 - 1));
             for entry in &persist.append {
                 self.checks.appended(entry, before);
@@ -443,6 +495,11 @@ impl World {
         let mut by_receiver: BTreeMap<NodeId, Vec<Message>> = BTreeMap::new();
         for message in messages {
             self.checks.sent(&message);
+            match message.body {
+                Body::TimeoutNow => self.counts.hand_overs += 1,
+                Body::Sleep { .. } => self.counts.naps += 1,
+                _ => {}
+            }
             by_receiver.entry(message.to).or_default().push(message);
         }
         for (to, messages) in by_receiver {
@@ -474,9 +531,10 @@ impl World {
             };
             node.state.hash = hash(node.state.hash, &entry);
             node.state.applied = entry.index;
-            self.applied_total += 1;
+            self.counts.applied += 1;
             if let Payload::Change(change) = &entry.payload {
                 node.state.members = group.apply_change(entry.index, change);
+                self.counts.joint_changes += u64::from(node.state.members.is_joint());
             } else {
                 group.applied(entry.index);
             }
@@ -515,6 +573,8 @@ impl World {
         if node.life != life {
             return;
         }
+        self.counts.fetches += 1;
+        let node = self.nodes.get_mut(&id).expect("a node");
         let entries = if fails {
             Vec::new()
         } else {
