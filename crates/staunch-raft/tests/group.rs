@@ -543,3 +543,39 @@ fn messages_that_no_member_sends_are_refused() {
         assert!(!group.is_quarantined());
     }
 }
+
+#[test]
+fn a_leader_that_was_restarted_is_given_votes_at_once() {
+    let mut trio = Trio::new(3);
+    trio.tick(80);
+    let leader = trio.leader().0;
+    let other = leader % 3 + 1;
+    let member = trio.of(leader);
+    let restored = Restored {
+        hard_state: member.hard_state,
+        entries: (member.log.iter())
+            .map(|entry| RestoredEntry {
+                term: entry.term,
+                payload: Some(entry.payload.clone()),
+            })
+            .collect(),
+        ..Restored::founding(three())
+    };
+    let mut restarted = group_of(leader, restored);
+    restarted.campaign();
+    let readies = polled(&mut restarted);
+    let request = sent(&readies)
+        .into_iter()
+        .find(|message| message.to == NodeId(other));
+    let group = &mut trio.of(other).group;
+    assert!(group.is_asleep());
+    group.step(request.unwrap().clone()).unwrap();
+    let readies = polled(group);
+    assert!(sent(&readies).iter().any(|message| matches!(
+        message.body,
+        Body::PreVoteAnswer(VoteAnswer {
+            is_granted: true,
+            ..
+        })
+    )));
+}

@@ -288,3 +288,92 @@ fn protobuf_reads_nothing() {
     }
     assert!(files > 10);
 }
+
+fn at(index: u64, term: u64) -> LogPosition {
+    LogPosition {
+        index: LogIndex(index),
+        term: Term(term),
+    }
+}
+
+fn every_kind_of_message() -> Vec<Message> {
+    let candidacy = Candidacy {
+        last: at(9, 2),
+        commit: at(8, 1),
+        is_transfer: true,
+    };
+    let vote = VoteAnswer {
+        is_granted: true,
+        commit: at(8, 1),
+    };
+    let change = Change::of([
+        ChangeStep::AddLearner(NodeId(5)),
+        ChangeStep::Promote(NodeId(6)),
+        ChangeStep::Demote(NodeId(7)),
+        ChangeStep::Remove(NodeId(8)),
+    ]);
+    let payloads = [
+        Payload::Blank,
+        Payload::Data(Bytes::from_static(b"abc")),
+        Payload::Change(change),
+    ];
+    let entries = (10..).zip(payloads).map(|(index, payload)| Entry {
+        index: LogIndex(index),
+        term: Term(2),
+        payload,
+    });
+    let members = Members {
+        voters: vec![NodeId(1), NodeId(2)],
+        learners: vec![NodeId(5)],
+        outgoing: vec![NodeId(1), NodeId(6)],
+        learners_next: vec![NodeId(6)],
+    };
+    let commit = LogIndex(8);
+    let bodies = [
+        Body::PreVote(candidacy),
+        Body::PreVoteAnswer(vote),
+        Body::Vote(candidacy),
+        Body::VoteAnswer(vote),
+        Body::Append(Append {
+            previous: at(9, 2),
+            commit,
+            entries: entries.collect(),
+        }),
+        Body::AppendAnswer(AppendAnswer::Accepted {
+            last: LogIndex(9),
+            commit,
+        }),
+        Body::AppendAnswer(AppendAnswer::Rejected {
+            previous: LogIndex(9),
+            hint: at(7, 1),
+            commit,
+        }),
+        Body::Heartbeat { commit },
+        Body::HeartbeatAnswer { commit },
+        Body::Snapshot(SnapshotMeta {
+            last: at(9, 2),
+            members,
+        }),
+        Body::TimeoutNow,
+        Body::Sleep { commit },
+    ];
+    (bodies.into_iter())
+        .map(|body| Message {
+            term: Term(3),
+            body,
+            ..heartbeat(258)
+        })
+        .collect()
+}
+
+/// Every byte of version 1. A change here is another version.
+#[test]
+fn version_1_stays_as_it_is() {
+    let messages = every_kind_of_message();
+    let batch = joined(&wire::encode(&messages)[0]);
+    let golden: String = include_str!("golden/peer-messages-1.hex")
+        .split_whitespace()
+        .collect();
+    assert_eq!(format!("{batch:x}"), golden);
+    assert_eq!(wire::decode(&batch).unwrap(), messages);
+}

@@ -13,6 +13,7 @@ use staunch_types::NodeId;
 use crate::{
     config::{CANDIDACY_RETRY_TICKS, ELECTION_TICKS, HURRY_TICKS_MAX, RANK_TICKS},
     entry::LogPosition,
+    message::Message,
 };
 
 use super::{Group, ProposeError, Role};
@@ -72,6 +73,10 @@ impl Group {
     /// The failure detector suspects `node`. If it led, the lease is over and this member stands
     /// for election in its turn. If this member leads and the nodes that are left are no
     /// majority, it steps down.
+    ///
+    /// A node that was restarted so quickly that nobody suspected it, which its peers see by its
+    /// new incarnation, is to be suspected and trusted again: it leads nothing any more, and may
+    /// have left groups asleep behind it.
     pub fn suspect(&mut self, node: NodeId) {
         let members = self.members();
         let is_news = node != self.config.me && !self.suspected.contains(&node);
@@ -184,6 +189,16 @@ impl Group {
             self.stand();
         }
         true
+    }
+
+    /// A leader that asks for a pre-vote beyond its term leads no longer: it was restarted. Its
+    /// lease is over.
+    pub(super) fn hear_candidate(&mut self, message: &Message) {
+        let now = self.role_now();
+        if now.role == Role::Follower && message.term > now.term && now.leader == Some(message.from)
+        {
+            self.node.raft.election_elapsed = ELECTION_TICKS;
+        }
     }
 
     /// Another member asked for a pre-vote. If its log is behind this member's, it cannot win

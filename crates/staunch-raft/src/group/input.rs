@@ -91,7 +91,10 @@ impl Group {
             self.rouse();
         }
         let rival = match &message.body {
-            Body::PreVote(candidacy) => Some(candidacy.last),
+            Body::PreVote(candidacy) => {
+                self.hear_candidate(&message);
+                Some(candidacy.last)
+            }
             _ => None,
         };
         if let Some(message) = convert::message_to_library(message) {
