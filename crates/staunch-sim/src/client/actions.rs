@@ -250,6 +250,15 @@ fn consume(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u
     if is_quorum && channel.prefetch_global > 0 {
         return 0;
     }
+    let prefetch = *random.pick(&[1, 1, 3, 10, 50, 0]);
+    let qos = BasicQos {
+        prefetch_size: 0,
+        prefetch_count: prefetch,
+        global: false,
+    };
+    // It ends the limit of the channel, as in RabbitMQ.
+    channel.prefetch_global = 0;
+    channel.ask(qos, Asked::Qos, wire);
     let fresh = channel.tags_used == 0;
     if fresh && !is_quorum && random.chance(200) {
         channel.prefetch_global = to_u16(random.between(1, 20));
@@ -261,13 +270,6 @@ fn consume(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u
         };
         channel.ask(qos, Asked::Qos, wire);
     }
-    let prefetch = *random.pick(&[1, 1, 3, 10, 50, 0]);
-    let qos = BasicQos {
-        prefetch_size: 0,
-        prefetch_count: prefetch,
-        global: false,
-    };
-    channel.ask(qos, Asked::Qos, wire);
     if matches!(kind, QueueKind::AutoDelete | QueueKind::Expiring) {
         declare_queue(channel, &topology, queue, wire);
     }
