@@ -65,6 +65,9 @@ pub(crate) struct Dead {
     retry_at: Option<Timestamp>,
     /// Bodies that were read back.
     bodies: BTreeMap<MessageIndex, Bytes>,
+    /// Where its dead letters went when a policy that said so was taken away: those that died
+    /// before still go there.
+    went_to: Option<Arc<QueueSettings>>,
     /// A body could not be asked for while another fetch was under way: it is next.
     pub(crate) is_starved: bool,
 }
@@ -146,6 +149,24 @@ impl Dead {
         size_of::<Self>()
             + count * size_of::<Mourned>()
             + placed.sum::<usize>() * size_of::<QueueId>()
+    }
+}
+
+impl QueueSlot {
+    /// Its settings change: who has died by the old ones is still to be passed on.
+    pub(crate) fn keep_dead_lettering(&mut self, next: &QueueSettings) {
+        let is_taken_away = self.settings.dead_lettering.is_some() && next.dead_lettering.is_none();
+        if let Some(dead) = &mut self.dead
+            && is_taken_away
+        {
+            dead.went_to = Some(self.settings.clone());
+        }
+    }
+
+    fn settings_at_death(&self) -> &Arc<QueueSettings> {
+        let went_to = self.dead.as_ref().and_then(|dead| dead.went_to.as_ref());
+        let is_taken_away = self.settings.dead_lettering.is_none();
+        went_to.filter(|_| is_taken_away).unwrap_or(&self.settings)
     }
 }
 
@@ -388,7 +409,6 @@ impl Node {
             return Placed::Done;
         }
         let Some(dead_lettering) = &grave.settings.dead_lettering else {
-            // A policy has changed its mind since the message died.
             return Placed::Done;
         };
         let departure = Departure {
@@ -495,7 +515,7 @@ impl Grave {
             id: slot.id,
             vhost: slot.vhost.clone(),
             queue: slot.name.clone(),
-            settings: slot.settings.clone(),
+            settings: slot.settings_at_death().clone(),
             holds_delayed: slot.holds_delayed,
         }
     }

@@ -419,6 +419,7 @@ impl Node {
                 // Who gives a queue an hour means from now on (RabbitMQ, `ensure_expiry_timer`).
                 slot.used_at = now;
             }
+            slot.keep_dead_lettering(&settings);
             slot.queue.configure(&settings);
             slot.settings = settings;
             self.watch_use(id);
