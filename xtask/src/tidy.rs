@@ -46,6 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("staunch-client", &["staunch-types", "staunch-amqp-codec"]),
+    ("staunch-peer", &["staunch-types"]),
     (
         "staunch-server",
         &[
@@ -57,6 +58,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-http",
             "staunch-log",
             "staunch-node",
+            "staunch-peer",
             "staunch-client",
         ],
     ),
@@ -78,18 +80,20 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-amqp-codec",
             "staunch-server",
             "staunch-client",
+            "staunch-peer",
         ],
     ),
     ("xtask", &["staunch-client"]),
 ];
 
 /// The crates that may depend on tokio.
-const TOKIO_CRATES: &[&str] = &["staunch-server", "staunch-http"];
+const TOKIO_CRATES: &[&str] = &["staunch-server", "staunch-http", "staunch-peer"];
 
 /// The crates that may touch files outside their tests.
 const FS_CRATES: &[&str] = &[
     "staunch-log",
     "staunch-server",
+    "staunch-peer",
     "staunch",
     "staunch-client",
     "xtask",

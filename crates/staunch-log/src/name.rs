@@ -4,6 +4,8 @@ use crate::place::{FileId, SegmentId};
 
 pub(crate) const BALLAST: &str = "ballast";
 pub(crate) const LOCK: &str = "lock";
+/// A directory of the server's: this node's certificate for its peers.
+const PEER_TLS: &str = "peer-tls";
 const TEMP_SUFFIX: &str = ".temp";
 
 /// What a file name says.
@@ -16,6 +18,7 @@ pub(crate) enum FileName {
     Temp,
     Ballast,
     Lock,
+    PeerTls,
     Foreign,
 }
 
@@ -48,6 +51,7 @@ impl FileName {
         match name {
             BALLAST => return Self::Ballast,
             LOCK => return Self::Lock,
+            PEER_TLS => return Self::PeerTls,
             _ => {}
         }
         let Some((kind, digits)) = name.split_once('-') else {

@@ -3,6 +3,7 @@
 mod arrival;
 pub mod banner;
 mod clock;
+pub mod cluster;
 pub mod config;
 mod definitions;
 pub mod fatal;

@@ -151,7 +151,7 @@ fn open_doors(config: &Config, shared: &Shared) -> anyhow::Result<Bound> {
     Ok(bound)
 }
 
-fn bind(listen_at: &Listen, what: &str) -> anyhow::Result<Vec<TcpListener>> {
+pub(crate) fn bind(listen_at: &Listen, what: &str) -> anyhow::Result<Vec<TcpListener>> {
     let addresses = listen_at
         .resolve()
         .with_context(|| format!("resolve the address for {what}"))?;

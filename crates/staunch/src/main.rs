@@ -1,10 +1,11 @@
-//! The one binary: server, demo, bench and configuration.
+//! The one binary: server, demo, bench, configuration and certificates.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod certs;
 mod config;
 mod definitions;
 mod demo;
@@ -36,6 +37,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Moves definitions between files and a running node.
     Definitions(definitions::DefinitionsArgs),
+    /// Makes the certificates with which the nodes of a cluster know each other.
+    Certs(certs::CertsArgs),
     /// Hashes a password for definitions and the HTTP interface.
     HashPassword(password::HashArgs),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Definitions(args) => definitions::run(&args),
+        Command::Certs(args) => certs::run(args),
         Command::HashPassword(args) => password::run(&args),
     };
     match result {

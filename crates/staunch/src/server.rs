@@ -56,7 +56,7 @@ impl Args for ServerFlags {
                 setting.default
             );
             // Flags are built once a process, and clap wants their names to live as long.
-            Arg::new(setting.key)
+            let arg = Arg::new(setting.key)
                 .long(&*setting.flag().leak())
                 .value_name(setting.value_name)
                 .action(if setting.is_list {
@@ -64,7 +64,12 @@ impl Args for ServerFlags {
                 } else {
                     ArgAction::Set
                 })
-                .help(help)
+                .help(help);
+            if setting.is_switch {
+                arg.num_args(0..=1).default_missing_value("true")
+            } else {
+                arg
+            }
         });
         command.arg(file).args(settings)
     }

@@ -115,7 +115,7 @@ impl Inventory {
             FileName::Checkpoint(number) if number < self.checkpoint => {
                 self.orphans.push(name.to_owned());
             }
-            FileName::Checkpoint(_) | FileName::Lock => {}
+            FileName::Checkpoint(_) | FileName::Lock | FileName::PeerTls => {}
             FileName::Temp => self.orphans.push(name.to_owned()),
             FileName::Spare(file) => {
                 // Its records were made under this number: the number must not come again.

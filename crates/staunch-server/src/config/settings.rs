@@ -1,6 +1,6 @@
 //! The table of settings, and the struct that holds their values.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use crate::tls::login::LoginFrom;
 
@@ -37,6 +37,8 @@ pub struct Setting {
     pub is_list: bool,
     /// Whether the value stands without quotes in the file.
     pub is_bare: bool,
+    /// Whether the flag alone means `true`.
+    pub is_switch: bool,
     /// Says what is wrong with a text, if anything.
     pub(super) check: fn(&str) -> Result<(), String>,
     /// How a text is shown by `config show`: secrets are masked.
@@ -79,6 +81,7 @@ macro_rules! settings {
             value_name: <$type as SettingText>::VALUE_NAME,
             is_list: <$type as SettingText>::IS_LIST,
             is_bare: <$type as SettingText>::IS_BARE,
+            is_switch: <$type as SettingText>::IS_SWITCH,
             check: |text| <$type as SettingText>::parse(text).map(drop),
             show: |text| <$type as SettingText>::show(text),
         }),*];
@@ -111,10 +114,24 @@ settings! {
     http: Listen = "0.0.0.0:15672";
     /// Where Prometheus scrapes.
     metrics: Address = "0.0.0.0:15692";
-    /// Where the other nodes of a cluster connect.
+    /// Where the other nodes of a cluster connect. Opened only when `seed` is given.
     peer: Address = "0.0.0.0:25672";
-    /// The nodes that form the cluster, the same list on every node.
+    /// The nodes that form the cluster and their peer ports, the same list on every node.
     seed: Seeds = "";
+    /// Name of the cluster, the same on every node.
+    cluster_name: String = "staunch";
+    /// Certificate of this node for the others, in PEM: see `staunch certs`. Unless it is given,
+    /// `peer-tls/node.crt` in the data directory is used with the key and authority beside it.
+    peer_certificate: Option<PathBuf> = "";
+    /// Private key of that certificate, in PEM.
+    peer_key: Option<PathBuf> = "";
+    /// Certificate of the cluster's authority, in PEM.
+    peer_ca: Option<PathBuf> = "";
+    /// Directory made by `staunch certs init`, on the one node that lets others join by token.
+    peer_authority: Option<PathBuf> = "";
+    /// Nodes talk without TLS and believe whoever reaches the peer port. Without this they do so
+    /// only if all of them are on loopback addresses.
+    insecure_peers: bool = "false";
     /// Memory that messages and connections may take before publishers are blocked: a size, or
     /// a share of what the machine or the control group has, whichever is less.
     memory_limit: MemoryLimit = "50%";
@@ -215,11 +232,6 @@ impl Config {
         let is_frame = self.frame_max == 0 || self.frame_max >= FRAME_SIZE_BYTES_MIN;
         let mut rules = vec![
             (
-                "seed",
-                self.seed.0.is_empty(),
-                "clustering is not available in this version".to_owned(),
-            ),
-            (
                 "frame_max",
                 is_frame,
                 format!("must be 0 or at least {FRAME_SIZE_BYTES_MIN}"),
@@ -245,10 +257,56 @@ impl Config {
                 "must not be empty".to_owned(),
             ),
         ];
+        rules.extend(self.cluster_rules());
         rules.extend(self.access_rules());
         rules.extend(self.tls_rules());
         let broken = rules.into_iter().filter(|(_, holds, _)| !holds);
         broken.map(|(key, _, message)| (key, message)).collect()
+    }
+
+    fn cluster_rules(&self) -> Vec<(&'static str, bool, String)> {
+        let seeds = &self.seed.0;
+        let names: BTreeSet<_> = seeds.iter().map(|(name, _)| name.as_str()).collect();
+        let knows_us = names.contains(self.node_name.as_str());
+        let has_certificate = self.peer_certificate.is_some();
+        let with_certificate = "goes with peer_certificate: give all three or none";
+        vec![
+            (
+                "seed",
+                seeds.is_empty(),
+                "clustering is not available in this version".to_owned(),
+            ),
+            (
+                "seed",
+                names.len() == seeds.len(),
+                "names a node twice".to_owned(),
+            ),
+            (
+                "seed",
+                seeds.is_empty() || knows_us,
+                format!("does not name this node, {}", self.node_name),
+            ),
+            (
+                "peer_key",
+                has_certificate == self.peer_key.is_some(),
+                with_certificate.to_owned(),
+            ),
+            (
+                "peer_ca",
+                has_certificate == self.peer_ca.is_some(),
+                with_certificate.to_owned(),
+            ),
+            (
+                "insecure_peers",
+                !(self.insecure_peers && has_certificate),
+                "contradicts peer_certificate".to_owned(),
+            ),
+            (
+                "cluster_name",
+                !self.cluster_name.is_empty(),
+                "must not be empty".to_owned(),
+            ),
+        ]
     }
 
     fn access_rules(&self) -> Vec<(&'static str, bool, String)> {

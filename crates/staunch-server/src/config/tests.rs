@@ -123,7 +123,7 @@ fn syntax_errors_have_a_place_and_do_not_hide_others() {
 fn clustering_is_refused_until_it_is_there() {
     let seeds = "seed = [\"n1=a:1\", \"n2=b:2\"]\n";
     check_errors(
-        &sources(seeds, &[], &[]),
+        &sources(seeds, &[], &[("node_name", "n1")]),
         "staunch.toml:1:8: seed: clustering is not available in this version\n \
          1 | seed = [\"n1=a:1\", \"n2=b:2\"]\n   |        ^",
     );
@@ -131,6 +131,38 @@ fn clustering_is_refused_until_it_is_there() {
         &sources("", &[], &[("seed", "n1=a")]),
         "flag --seed: seed: \"a\" is not HOST:PORT, for example 0.0.0.0:5672 or [::]:5672",
     );
+}
+
+#[test]
+fn peers_that_do_not_go_together_are_refused() {
+    let flags = [
+        ("node_name", "n3"),
+        ("seed", "n1=a:1,n2=b:2,n1=c:3"),
+        ("peer_certificate", "node.crt"),
+        ("insecure_peers", "true"),
+        ("cluster_name", ""),
+    ];
+    check_errors(
+        &sources("", &[], &flags),
+        "flag --seed: seed: clustering is not available in this version\n\
+         flag --seed: seed: names a node twice\n\
+         flag --seed: seed: does not name this node, n3\n\
+         flag --insecure-peers: insecure_peers: contradicts peer_certificate\n\
+         flag --cluster-name: cluster_name: must not be empty\n\
+         default: peer_key: goes with peer_certificate: give all three or none\n\
+         default: peer_ca: goes with peer_certificate: give all three or none",
+    );
+    let flags = [
+        ("peer", "127.0.0.1:1"),
+        ("peer_certificate", "node.crt"),
+        ("peer_key", "node.key"),
+        ("peer_ca", "ca.crt"),
+        ("peer_authority", "ca"),
+    ];
+    let config = resolve(&sources("", &[], &flags)).unwrap().config;
+    assert_eq!(config.peer.to_string(), "127.0.0.1:1");
+    assert_eq!(config.peer_key, Some("node.key".into()));
+    assert_eq!(config.peer_authority, Some("ca".into()));
 }
 
 #[test]

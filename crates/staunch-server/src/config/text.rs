@@ -10,6 +10,8 @@ pub(super) trait SettingText: Sized {
     const IS_LIST: bool = false;
     /// Whether the value stands without quotes in the file.
     const IS_BARE: bool = false;
+    /// Whether the flag may stand without a value.
+    const IS_SWITCH: bool = false;
 
     /// Reads the text, or says what is wrong with it.
     fn parse(text: &str) -> Result<Self, String>;
@@ -45,6 +47,7 @@ impl SettingText for String {
 impl SettingText for bool {
     const VALUE_NAME: &'static str = "true|false";
     const IS_BARE: bool = true;
+    const IS_SWITCH: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse()

@@ -1,0 +1,466 @@
+//! All links of a node.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+use staunch_types::Name;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    Inbox, LinkCounters, QueueLimits, SendError, Session,
+    authority::Authority,
+    frame::Frame,
+    handshake::Established,
+    hello::Refused,
+    link::{self, Link},
+    listener::{self, HalfOpen},
+    outgoing::Outgoing,
+    tls::Identity,
+};
+
+/// A node of the cluster and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: Name,
+    /// HOST:PORT of its peer port; the host is looked up before each attempt to connect.
+    pub address: String,
+}
+
+/// Who this node is and how it talks to others.
+#[derive(Clone, Debug)]
+pub struct PeersConfig {
+    /// Name of the cluster; all members have the same.
+    pub cluster: Name,
+    /// Name of this node.
+    pub name: Name,
+    /// A random number, new with every start of the process.
+    pub incarnation: u64,
+    /// Feature bits that the others are told.
+    pub features: u64,
+    /// The members; this node may be among them.
+    pub members: Vec<Member>,
+    /// How links are protected.
+    pub security: Security,
+    /// Where links without protection may go.
+    pub plaintext: PlaintextScope,
+    /// The authority, on a node that lets others join by token.
+    pub authority: Option<Arc<Authority>>,
+    /// Bounds.
+    pub limits: PeerLimits,
+    /// What waits between attempts to connect are drawn from.
+    pub seed: u64,
+}
+
+/// How links are protected.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// Mutual TLS.
+    Tls(Identity),
+    /// Not at all.
+    Plaintext,
+}
+
+/// Where links may go that are not protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaintextScope {
+    /// Nowhere but to this machine.
+    Loopback,
+    /// Anywhere: the operator has asked for it by name.
+    Anywhere,
+}
+
+/// Bounds of links.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerLimits {
+    /// Frames that are dropped when there are more.
+    pub lossy: QueueLimits,
+    /// Frames that are refused when there are more.
+    pub reliable: QueueLimits,
+    /// Connections that have not yet shown who they are; a new one displaces the oldest.
+    pub half_open_max: usize,
+    /// Time they have to show it.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        let queue = QueueLimits {
+            frames_max: 8192,
+            size_bytes_max: 64 << 20,
+        };
+        Self {
+            lossy: queue,
+            reliable: queue,
+            half_open_max: 64,
+            handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why there are no links.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// An unprotected port would be open to the network.
+    #[error(
+        "peers at {0} would talk without protection: make certificates with `staunch certs`, \
+         or use --insecure-peers if the network is yours alone"
+    )]
+    Unprotected(String),
+    /// The certificate is another node's.
+    #[error("the certificate is that of {certificate:?}, this node is called {node:?}")]
+    NotOurCertificate {
+        /// Who the certificate names.
+        certificate: Name,
+        /// Who this node is.
+        node: Name,
+    },
+    /// A listener is none any more.
+    #[error("a listener cannot be used: {0}")]
+    Listener(String),
+}
+
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    pub(crate) cluster: Name,
+    pub(crate) name: Name,
+    pub(crate) incarnation: u64,
+    pub(crate) features: u64,
+}
+
+pub(crate) struct Shared<I> {
+    pub(crate) local: Local,
+    security: RwLock<Security>,
+    pub(crate) plaintext: PlaintextScope,
+    pub(crate) authority: Option<Arc<Authority>>,
+    pub(crate) limits: PeerLimits,
+    pub(crate) inbox: I,
+    pub(crate) half_open: HalfOpen,
+    pub(crate) session_next: AtomicU64,
+    seed: u64,
+    links: RwLock<BTreeMap<Name, RunningLink>>,
+    listeners: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct RunningLink {
+    link: Arc<Link>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    /// Where connections go that the peer has dialled; none if we dial.
+    arrivals: Option<mpsc::Sender<Established>>,
+}
+
+/// All links of a node; the links run until [`Peers::stop`].
+pub struct Peers<I> {
+    shared: Arc<Shared<I>>,
+}
+
+impl<I> Clone for Peers<I> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+/// One link. A handle of a link that was removed is of no use, and harmless.
+#[derive(Clone, Debug)]
+pub struct PeerHandle {
+    link: Arc<Link>,
+}
+
+/// How a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub name: Name,
+    /// Where it is expected.
+    pub address: String,
+    /// The session, while it is connected.
+    pub session: Option<Session>,
+    /// The peer's process, while it is connected.
+    pub incarnation: Option<u64>,
+    /// Why it is not, if that is known.
+    pub trouble: Option<String>,
+    /// What has gone over the link.
+    pub counters: LinkCounters,
+}
+
+impl PeerHandle {
+    /// Sends a frame that may get lost; false if it was dropped here, because there is no
+    /// connection or too much waits already.
+    pub fn send_lossy(&self, frame: Frame) -> bool {
+        self.link.outgoing.send_lossy(frame)
+    }
+
+    /// Sends a frame that arrives, after all that were sent so in this session, or else the
+    /// session ends.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], after which [`crate::PeerEvent::Room`] comes; [`SendError::Down`].
+    pub fn send(&self, session: Session, frame: Frame) -> Result<(), SendError> {
+        self.link.outgoing.send(session, frame)
+    }
+
+    /// How the link is now.
+    pub fn status(&self) -> PeerStatus {
+        let session = self.link.outgoing.session();
+        PeerStatus {
+            name: self.link.name.clone(),
+            address: self.link.address(),
+            session,
+            incarnation: self.link.incarnation(),
+            trouble: self.link.trouble().filter(|_| session.is_none()),
+            counters: self.link.outgoing.counters(),
+        }
+    }
+}
+
+impl<I: Inbox> Peers<I> {
+    /// Serves `listeners`, which the caller has bound, and keeps the members connected. Must be
+    /// called inside a tokio runtime. All events go to `inbox`.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub fn start(
+        config: PeersConfig,
+        listeners: Vec<TcpListener>,
+        inbox: I,
+    ) -> Result<Self, StartError> {
+        check_protection(&config, &listeners)?;
+        let shared = Arc::new(Shared {
+            local: Local {
+                cluster: config.cluster,
+                name: config.name,
+                incarnation: config.incarnation,
+                features: config.features,
+            },
+            security: RwLock::new(config.security),
+            plaintext: config.plaintext,
+            authority: config.authority,
+            limits: config.limits,
+            inbox,
+            half_open: HalfOpen::default(),
+            session_next: AtomicU64::new(1),
+            seed: config.seed,
+            links: RwLock::default(),
+            listeners: Mutex::default(),
+        });
+        let peers = Self { shared };
+        for member in config.members {
+            peers.add(member);
+        }
+        let accept = |listener| tokio::spawn(listener::accept(peers.shared.clone(), listener));
+        let tasks = listeners.into_iter().map(accept).collect();
+        *lock(&peers.shared.listeners) = tasks;
+        Ok(peers)
+    }
+
+    /// Adds a member or changes its address; this node itself is passed over. An address is used
+    /// by the next attempt to connect; connections that are up stay up.
+    pub fn add(&self, member: Member) {
+        let Member { name, address } = member;
+        if name == self.shared.local.name {
+            return;
+        }
+        let mut links = self.shared.write_links();
+        if let Some(running) = links.get(&name) {
+            running.link.set_address(address);
+            return;
+        }
+        let limits = self.shared.limits;
+        let outgoing = Outgoing::new(limits.lossy, limits.reliable);
+        let link = Arc::new(Link::new(name.clone(), address, outgoing));
+        let (stop, stopping) = watch::channel(false);
+        let (shared, its_link) = (self.shared.clone(), link.clone());
+        let (task, arrivals) = if shared.local.name < name {
+            (tokio::spawn(link::dial(shared, its_link, stopping)), None)
+        } else {
+            let (arrivals, inbox) = mpsc::channel(1);
+            let task = tokio::spawn(link::await_dialler(shared, its_link, inbox, stopping));
+            (task, Some(arrivals))
+        };
+        let running = RunningLink {
+            link,
+            stop,
+            task,
+            arrivals,
+        };
+        links.insert(name, running);
+    }
+
+    /// Ends the link with a member, after what is queued has been sent, and waits for that.
+    pub async fn remove(&self, name: &Name) {
+        let removed = self.shared.write_links().remove(name);
+        if let Some(running) = removed {
+            running.end().await;
+        }
+    }
+
+    /// The link with a member.
+    pub fn peer(&self, name: &Name) -> Option<PeerHandle> {
+        let links = self.shared.read_links();
+        let link = links.get(name)?.link.clone();
+        Some(PeerHandle { link })
+    }
+
+    /// All links, by name.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        let links = self.shared.read_links();
+        let handle = |running: &RunningLink| PeerHandle {
+            link: running.link.clone(),
+        };
+        links.values().map(|link| handle(link).status()).collect()
+    }
+
+    /// Connections that have not yet shown who they are, and how many such had to make way.
+    pub fn half_open(&self) -> (usize, u64) {
+        self.shared.half_open.counts()
+    }
+
+    /// Takes a new certificate for the connections that come; those that are up stay up.
+    ///
+    /// # Errors
+    /// [`StartError::NotOurCertificate`].
+    pub fn set_identity(&self, identity: Identity) -> Result<(), StartError> {
+        check_name(&identity, &self.shared.local.name)?;
+        let security = &self.shared.security;
+        *security.write().unwrap_or_else(PoisonError::into_inner) = Security::Tls(identity);
+        Ok(())
+    }
+
+    /// Sends what is queued, says goodbye to everybody and closes the port.
+    pub async fn stop(&self) {
+        for listener in lock(&self.shared.listeners).drain(..) {
+            listener.abort();
+        }
+        let links = std::mem::take(&mut *self.shared.write_links());
+        for running in links.values() {
+            running.stop.send_replace(true);
+        }
+        for running in links.into_values() {
+            running.end().await;
+        }
+    }
+}
+
+impl RunningLink {
+    async fn end(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            let peer = &self.link.name;
+            tracing::error!(event = "peer.failed", %peer, %error, "the task of a link failed");
+        }
+    }
+}
+
+impl<I> Shared<I> {
+    pub(crate) fn security(&self) -> Security {
+        let security = self.security.read();
+        security.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where the connection of a member goes that has dialled.
+    pub(crate) fn arrivals(&self, name: &Name) -> Result<mpsc::Sender<Established>, Refused> {
+        let links = self.read_links();
+        let running = links.get(name);
+        let running = running.ok_or_else(|| Refused::NotAMember(name.clone()))?;
+        let arrivals = running.arrivals.clone();
+        arrivals.ok_or_else(|| Refused::WrongDirection(name.clone()))
+    }
+
+    /// Differs between the pairs of a cluster and with every start.
+    pub(crate) fn backoff_seed(&self, peer: &Name) -> u64 {
+        let mix = |seed: u64, byte: &u8| (seed ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        peer.iter().fold(self.seed, mix)
+    }
+
+    fn read_links(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Name, RunningLink>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_links(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Name, RunningLink>> {
+        self.links.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn check_protection(config: &PeersConfig, listeners: &[TcpListener]) -> Result<(), StartError> {
+    match (&config.security, config.plaintext) {
+        (Security::Tls(identity), _) => return check_name(identity, &config.name),
+        (Security::Plaintext, PlaintextScope::Anywhere) => {}
+        (Security::Plaintext, PlaintextScope::Loopback) => {
+            for listener in listeners {
+                let address: SocketAddr = listener
+                    .local_addr()
+                    .map_err(|error| StartError::Listener(error.to_string()))?;
+                if !address.ip().is_loopback() {
+                    return Err(StartError::Unprotected(address.to_string()));
+                }
+            }
+            if let Some(far) = config.members.iter().find(|m| !is_loopback(&m.address)) {
+                return Err(StartError::Unprotected(far.address.clone()));
+            }
+        }
+    }
+    tracing::warn!(
+        event = "peer.insecure",
+        "links between nodes are NOT protected: whoever reaches the peer port can read and \
+         write every message"
+    );
+    Ok(())
+}
+
+fn check_name(identity: &Identity, name: &Name) -> Result<(), StartError> {
+    if identity.name() == name {
+        return Ok(());
+    }
+    Err(StartError::NotOurCertificate {
+        certificate: identity.name().clone(),
+        node: name.clone(),
+    })
+}
+
+/// Whether HOST:PORT is on this machine whatever a name server says.
+pub fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let ip = host.parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_what_no_name_server_can_change() {
+        for (address, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("localhost:1", true),
+            ("[::1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("192.0.2.1:1", false),
+            ("localhost.example:1", false),
+        ] {
+            assert_eq!(is_loopback(address), expected, "{address}");
+        }
+    }
+}
