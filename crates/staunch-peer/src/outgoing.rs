@@ -240,6 +240,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::Future as _, pin::pin, task::Poll};
+
     use bytes::Bytes;
 
     use super::*;
@@ -320,7 +322,6 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_announced_once_and_only_to_those_who_were_refused() {
-        use std::{future::Future as _, pin::pin, task::Poll};
         let outgoing = outgoing(4, usize::MAX);
         let mut room = pin!(outgoing.room());
         let is_announced = std::future::poll_fn(|context| {

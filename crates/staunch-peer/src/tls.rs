@@ -16,8 +16,8 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
+    AlertDescription as Alert, CertificateError, ClientConfig, DigitallySignedStruct,
+    RootCertStore, ServerConfig, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -237,7 +237,6 @@ pub(crate) fn describe(error: &io::Error) -> String {
 }
 
 fn certificate_problem(error: &rustls::Error) -> String {
-    use rustls::AlertDescription as Alert;
     let text = match error {
         rustls::Error::InvalidCertificate(problem) => match problem {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -3,10 +3,14 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use staunch_peer::{
-    DownReason, Identity, IdentityError, Member, Peers, PlaintextScope, Security, StartError,
+    Identity, IdentityError, Member, Peers, PlaintextScope, Security, StartError,
     authority::{NODE_VALID, NodeRequest, identity_files},
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::mpsc,
+};
 
 use crate::node::{Node, Plan, authority, identity, issue, name};
 
@@ -201,11 +205,8 @@ async fn who_has_to_be_dialled_must_not_dial() {
     bytes.extend(payload);
     let mut socket = tokio::net::TcpStream::connect(two.address).await.unwrap();
     let mut answer = Vec::new();
-    {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        socket.write_all(&bytes).await.unwrap();
-        socket.read_to_end(&mut answer).await.unwrap();
-    }
+    socket.write_all(&bytes).await.unwrap();
+    socket.read_to_end(&mut answer).await.unwrap();
     let text = String::from_utf8_lossy(&answer).into_owned();
     assert!(text.contains("\"n3\" has to be dialled"), "{text}");
     nothing_happened(two);
@@ -235,6 +236,4 @@ async fn a_port_without_protection_is_not_opened_to_the_network() {
     }
     let allowed = start(vec![far], bind("0.0.0.0:0").await, PlaintextScope::Anywhere).await;
     assert_eq!(allowed, None);
-    let reason = DownReason::Stopped.to_string();
-    assert!(!reason.is_empty());
 }
