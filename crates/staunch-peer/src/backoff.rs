@@ -32,7 +32,7 @@ impl Backoff {
         let longest = self.next;
         self.next = (self.next * 2).min(WAIT_MAX);
         let half_nanos = u64::try_from(longest.as_nanos() / 2).unwrap_or(u64::MAX);
-        longest - Duration::from_nanos(self.draw() % half_nanos)
+        longest.saturating_sub(Duration::from_nanos(self.draw() % half_nanos))
     }
 
     /// splitmix64 (Steele, Lea, Flood 2014).

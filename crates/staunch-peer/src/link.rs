@@ -151,16 +151,17 @@ pub(crate) async fn await_dialler<I: Inbox>(
 ) {
     let mut next = None;
     loop {
-        let connection = match next.take() {
-            Some(connection) => connection,
-            None => tokio::select! {
+        let connection = if let Some(connection) = next.take() {
+            connection
+        } else {
+            tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => return,
                 connection = arrivals.recv() => match connection {
                     Some(connection) => connection,
                     None => return,
                 },
-            },
+            }
         };
         next = serve(&shared, &link, connection, &mut arrivals, &stopping).await;
         if *stopping.borrow() {
@@ -230,28 +231,27 @@ async fn serve<I: Inbox>(
     tracing::info!(event = "peer.up", peer = %link.name, session = session.0, "peer connected");
     link.outgoing.open(session);
     let mut next = None;
-    let reason = match shared.inbox.deliver(vec![up]).await {
-        Err(InboxClosed) => DownReason::Stopped,
-        Ok(()) => {
-            let (reader, writer) = tokio::io::split(stream);
-            let mut incoming = Incoming {
-                link,
-                session,
-                inbox: &shared.inbox,
-                reader,
-                buffer,
-            };
-            tokio::select! {
-                biased;
-                reason = incoming.read() => reason,
-                reason = write(link, writer, stopping.clone()) => reason,
-                InboxClosed = announce_room(link, session, &shared.inbox) => DownReason::Stopped,
-                Some(connection) = arrivals.recv() => {
-                    next = Some(connection);
-                    DownReason::Replaced
-                }
-                () = patience_ends(stopping.clone()) => DownReason::Stopped,
+    let reason = if let Err(InboxClosed) = shared.inbox.deliver(vec![up]).await {
+        DownReason::Stopped
+    } else {
+        let (reader, writer) = tokio::io::split(stream);
+        let mut incoming = Incoming {
+            link,
+            session,
+            inbox: &shared.inbox,
+            reader,
+            buffer,
+        };
+        tokio::select! {
+            biased;
+            reason = incoming.read() => reason,
+            reason = write(link, writer, stopping.clone()) => reason,
+            InboxClosed = announce_room(link, session, &shared.inbox) => DownReason::Stopped,
+            Some(connection) = arrivals.recv() => {
+                next = Some(connection);
+                DownReason::Replaced
             }
+            () = patience_ends(stopping.clone()) => DownReason::Stopped,
         }
     };
     let reason = if *stopping.borrow() {
@@ -370,7 +370,9 @@ where
             _ = stopping.wait_for(|stop| *stop) => break,
             frames = link.outgoing.take(WRITE_SIZE_BYTES) => frames,
         };
-        frames.into_iter().for_each(|f| f.encode(&mut segments));
+        for frame in frames {
+            frame.encode(&mut segments);
+        }
         writer.write_all_buf(&mut segments).await?;
         writer.flush().await?;
     }
@@ -379,7 +381,9 @@ where
         if frames.is_empty() {
             break;
         }
-        frames.into_iter().for_each(|f| f.encode(&mut segments));
+        for frame in frames {
+            frame.encode(&mut segments);
+        }
         writer.write_all_buf(&mut segments).await?;
     }
     hello::small(FrameKind::GOODBYE, Vec::new()).encode(&mut segments);

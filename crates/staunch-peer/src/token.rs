@@ -97,6 +97,9 @@ impl Token {
     ///
     /// # Errors
     /// [`TokenError::Duration`], [`TokenError::Make`].
+    ///
+    /// # Panics
+    /// Never: a name has at most 255 bytes.
     pub fn make(
         authority: &Authority,
         name: &Name,
