@@ -99,7 +99,6 @@ fn security(config: &Config) -> anyhow::Result<Security> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use std::path::Path;
 
