@@ -63,6 +63,8 @@ pub struct Group {
     /// Members whose nodes are suspected.
     suspected: Vec<NodeId>,
     hurry: Option<Hurry>,
+    /// Ticks for which it is remembered that a candidate was turned away because of the lease.
+    turned_away_ticks: u16,
     /// The first of the cold entries that the node is reading.
     fetching: Option<LogIndex>,
     /// Ticks since snapshots on offer were last repeated.
@@ -174,6 +176,7 @@ impl Group {
             installing: None,
             suspected: Vec::new(),
             hurry: None,
+            turned_away_ticks: 0,
             fetching: None,
             offer_ticks: 0,
             quiet_ticks: 0,

@@ -6,8 +6,10 @@
 //! lease counts as over, so votes are granted, and the voters that are left stand for election in
 //! an order that differs from group to group: the first at once, each next one [`RANK_TICKS`]
 //! later. A member that is asked for a pre-vote by one with a shorter log asks itself at once, so
-//! the longest log does not have to wait for its rank.
+//! the longest log does not have to wait for its rank. So does one that suspects the leader just
+//! after it was asked and refused because of the lease: the one that asked would have to repeat it.
 
+use raft::StateRole;
 use staunch_types::NodeId;
 
 use crate::{
@@ -140,7 +142,7 @@ impl Group {
             wait_ticks: rank * RANK_TICKS,
             left_ticks: HURRY_TICKS_MAX,
         });
-        if rank == 0 {
+        if rank == 0 || self.turned_away_ticks > 0 {
             self.stand();
         }
     }
@@ -191,24 +193,28 @@ impl Group {
         true
     }
 
-    /// A leader that asks for a pre-vote beyond its term leads no longer: it was restarted. Its
-    /// lease is over.
+    /// A member asks for a pre-vote. A leader that asks leads no longer: it was restarted, and its
+    /// lease is over. Others are turned away as long as there is a lease, which is remembered.
     pub(super) fn hear_candidate(&mut self, message: &Message) {
         let now = self.role_now();
-        if now.role == Role::Follower && message.term > now.term && now.leader == Some(message.from)
-        {
+        if now.role != Role::Follower || message.term <= now.term || now.leader.is_none() {
+            return;
+        }
+        if now.leader == Some(message.from) {
             self.node.raft.election_elapsed = ELECTION_TICKS;
+        } else if self.node.raft.election_elapsed < ELECTION_TICKS {
+            self.turned_away_ticks = RANK_TICKS;
         }
     }
 
     /// Another member asked for a pre-vote. If its log is behind this member's, it cannot win
-    /// this member's vote, and may win nobody's.
+    /// this member's vote, and may win nobody's; and if this member asked before, it was too early.
     pub(super) fn answer_rival(&mut self, rival: LogPosition) {
-        let now = self.role_now();
-        if self.hurry.is_some()
-            && now.role == Role::Follower
-            && !rival.is_up_to_date_with(self.last())
-        {
+        let is_free = match self.node.raft.state {
+            StateRole::Follower | StateRole::PreCandidate => true,
+            StateRole::Candidate | StateRole::Leader => false,
+        };
+        if self.hurry.is_some() && is_free && !rival.is_up_to_date_with(self.last()) {
             self.stand();
         }
     }

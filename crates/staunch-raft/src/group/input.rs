@@ -153,6 +153,7 @@ impl Group {
         if self.is_asleep || self.is_deaf() || self.is_alone_and_persisting() {
             return;
         }
+        self.turned_away_ticks = self.turned_away_ticks.saturating_sub(1);
         if self.hurry_tick() {
             return;
         }

@@ -240,6 +240,44 @@ fn the_same_seed_is_the_same_history() {
     }
 }
 
+/// Virtual milliseconds from the first suspicion, the others following within 30, to a leader
+/// that serves. Disks take up to 4 ms, messages up to 4.
+const FAILOVER_MILLIS_MAX: u64 = 500;
+
+#[test]
+fn a_sleeping_group_has_a_new_leader_soon_after_a_suspicion() {
+    let mut slowest = 0;
+    for seed in 0..200 {
+        let mut world = World::new(seed, if seed % 2 == 0 { 3 } else { 5 }, Plant::None);
+        world.run(6_000);
+        let dead = world.leaders()[0];
+        for _ in 0..seed % 4 {
+            world.propose(dead);
+        }
+        // With some of it still under way.
+        world.run(6_000 + seed % 10);
+        world.kill(dead);
+        // Nobody is suspected while something of it still arrives.
+        let begin = world.now + 10;
+        let mut left: Vec<_> = (world.nodes.keys().copied())
+            .filter(|node| *node != dead)
+            .map(|node| (begin + world.random.below(30), node))
+            .collect();
+        left.sort_unstable();
+        for (time, node) in left {
+            world.run(time);
+            world.with(node, |group| group.suspect(dead));
+        }
+        while world.leaders().is_empty() {
+            assert!(world.now < begin + FAILOVER_MILLIS_MAX, "seed {seed}");
+            let until = world.now + 1;
+            world.run(until);
+        }
+        slowest = slowest.max(world.now - begin);
+    }
+    println!("at most {slowest} ms");
+}
+
 /// A planted mistake is found within so many seeds.
 fn must_be_found(plant: Plant, within: u64) {
     let found = (0..within).any(|seed| std::panic::catch_unwind(|| run(seed, plant)).is_err());

@@ -214,10 +214,18 @@ impl World {
         self.drain(id);
     }
 
+    /// Power is lost, and the others may notice.
     pub(crate) fn crash(&mut self, id: NodeId) {
+        if self.kill(id) {
+            self.accuse(id, 400);
+        }
+    }
+
+    /// Power is lost. Whether the node ran.
+    pub(crate) fn kill(&mut self, id: NodeId) -> bool {
         let node = self.nodes.get_mut(&id).expect("a node");
         if node.group.take().is_none() {
-            return;
+            return false;
         }
         self.counts.crashes += 1;
         node.life += 1;
@@ -226,7 +234,7 @@ impl World {
         node.backlog.clear();
         node.transfers.clear();
         node.paused_until = 0;
-        self.accuse(id, 400);
+        true
     }
 
     /// The others' detectors find the node silent, each in its time, or not.
