@@ -76,7 +76,8 @@ fn differing(a: &str, b: &str) -> (String, String) {
     let mut a: Vec<&str> = a.split(' ').collect();
     let mut b: Vec<&str> = b.split(' ').collect();
     while a.len() > 1 && b.len() > 1 && a.last() == b.last() {
-        (a.pop(), b.pop());
+        a.pop();
+        b.pop();
     }
     let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let first = if same > 1 { &a[..1] } else { &[] };
