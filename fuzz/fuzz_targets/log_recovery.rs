@@ -14,7 +14,7 @@ use staunch_log::{Config, Disk, MemoryDisk, Opened, Recovered, recover};
 #[allow(dead_code, reason = "written for more tests than this one")]
 mod node;
 
-#[path = "log_recovery/repair.rs"]
+#[path = "../../crates/staunch-log/tests/log/repair.rs"]
 mod repair;
 
 use node::{Key, Node};

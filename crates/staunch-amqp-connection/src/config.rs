@@ -5,7 +5,7 @@ use std::time::Duration;
 use staunch_amqp_codec::frame::FRAME_MIN_SIZE_BYTES;
 use staunch_types::message::BODY_SIZE_BYTES_MAX;
 
-use crate::sasl::Mechanism;
+use crate::{channel::CONSUMERS_PER_CHANNEL_MAX, sasl::Mechanism};
 
 /// RabbitMQ's since 4.1: room for client properties and tokens before tuning.
 const INITIAL_FRAME_MAX: u32 = 8_192;
@@ -42,6 +42,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// Largest message body accepted.
     pub body_size_bytes_max: usize,
+    /// Most consumers of a channel; direct replies are one of them.
+    pub consumers_per_channel_max: usize,
     /// How long a delivery may stay unsettled before its channel is closed, where its queue
     /// says nothing else; `None` is for ever. Deliveries are looked at from time to time, so a
     /// channel may live two minutes longer.
@@ -65,6 +67,7 @@ impl Default for Config {
             heartbeat: Duration::from_mins(1),
             handshake_timeout: Duration::from_secs(10),
             body_size_bytes_max: BODY_SIZE_BYTES_MAX,
+            consumers_per_channel_max: CONSUMERS_PER_CHANNEL_MAX,
             consumer_timeout: Some(Duration::from_mins(30)),
         }
     }

@@ -11,7 +11,6 @@ use staunch_types::{
 };
 
 use crate::{
-    channel::CONSUMERS_PER_CHANNEL_MAX,
     connection::Connection,
     error::PeerError,
     methods::name,
@@ -148,15 +147,14 @@ impl Connection {
         } else {
             verbatim(consume.consumer_tag)
         };
+        let max = self.config.consumers_per_channel_max;
         let channel = self.open_channel(number);
         let queue = channel.queue_or_last(name(consume.queue))?;
         if channel.consumer_by_tag(&tag).is_some() {
             return Err(PeerError::ConsumerTagReused { tag });
         }
-        if channel.consumer_count() >= CONSUMERS_PER_CHANNEL_MAX {
-            return Err(PeerError::TooManyConsumers {
-                max: CONSUMERS_PER_CHANNEL_MAX,
-            });
+        if channel.consumer_count() >= max {
+            return Err(PeerError::TooManyConsumers { max });
         }
         let write = WriteReply::unless(consume.nowait);
         if &*queue == REPLY_QUEUE {

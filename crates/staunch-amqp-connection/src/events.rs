@@ -230,9 +230,8 @@ impl Connection {
     }
 
     fn handle_reply(&mut self, number: ChannelNumber, reply: Reply) {
-        // An answer that crossed with the refusal of something earlier on the channel.
         if self.channels.get_open(number).is_none() {
-            return;
+            return self.drop_reply(&reply);
         }
         let Pending { write, awaited, .. } = self.take_pending(number);
         self.open_channel(number).may_be_refused = false;
@@ -299,6 +298,13 @@ impl Connection {
                 self.write_got(number, &delivery, ready_count);
             }
             (awaited, reply) => self.write_plain_reply(number, write, &awaited, &reply),
+        }
+    }
+
+    /// An answer that crossed with the refusal of something earlier on the channel.
+    fn drop_reply(&mut self, reply: &Reply) {
+        if let Reply::Got { delivery, .. } = reply {
+            self.output.drop_delivery(delivery);
         }
     }
 

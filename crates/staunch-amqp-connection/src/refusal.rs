@@ -1,8 +1,9 @@
 //! How the node's refusals read on the wire.
 //!
-//! The node says why; this file alone knows code and text (RabbitMQ 4.3, reference 1.4).
+//! The node says why, in RabbitMQ's words; this file alone knows the codes (RabbitMQ 4.3,
+//! reference 1.4).
 
-use staunch_types::{Operation, Refusal, refusal::ArgumentSide};
+use staunch_types::{Operation, Refusal};
 
 use crate::error::{Fault, MethodId, ReplyCode};
 
@@ -29,40 +30,9 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
         | Refusal::SystemResource { .. }
         | Refusal::InternalExchange { .. } => ReplyCode::AccessRefused,
     };
-    let text = match refusal {
-        Refusal::Inequivalent {
-            received, current, ..
-        } => {
-            format!(
-                "{refusal}: received {} but current is {}",
-                side(received),
-                side(current)
-            )
-        }
-        Refusal::NotFound { .. }
-        | Refusal::VhostNotFound { .. }
-        | Refusal::InvalidArgument { .. }
-        | Refusal::UnknownExchangeType { .. }
-        | Refusal::InUse { .. }
-        | Refusal::NotEmpty { .. }
-        | Refusal::InvalidName { .. }
-        | Refusal::Precondition(_)
-        | Refusal::LimitReached(_)
-        | Refusal::AccessRefused(_)
-        | Refusal::ResourceLocked(_)
-        | Refusal::NotAllowed(_)
-        | Refusal::NotImplemented(_)
-        | Refusal::ResourceError(_)
-        | Refusal::QueueLocked { .. }
-        | Refusal::QueueInExclusiveUse { .. }
-        | Refusal::ReservedName { .. }
-        | Refusal::DefaultExchange
-        | Refusal::SystemResource { .. }
-        | Refusal::InternalExchange { .. } => refusal.to_string(),
-    };
     Fault {
         code,
-        text,
+        text: refusal.to_string(),
         method: method_id(operation),
     }
 }
@@ -70,6 +40,7 @@ pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
 /// Class and method of an operation.
 fn method_id(operation: Operation) -> MethodId {
     match operation {
+        Operation::Login => MethodId(10, 11),
         Operation::OpenVhost => MethodId(10, 40),
         // RabbitMQ blames no method when a channel is one too many.
         Operation::OpenChannel => MethodId::default(),
@@ -93,19 +64,9 @@ fn method_id(operation: Operation) -> MethodId {
     }
 }
 
-fn side(side: &ArgumentSide) -> String {
-    match side {
-        ArgumentSide::None => "none".to_owned(),
-        ArgumentSide::Plain(value) => format!("'{value}'"),
-        ArgumentSide::Typed { value, type_name } => {
-            format!("the value '{value}' of type '{type_name}'")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use staunch_types::{Name, Resource};
+    use staunch_types::{Name, Resource, refusal::ArgumentSide};
 
     use super::*;
 

@@ -222,8 +222,9 @@ fn metadata(of: &VhostMetadata) -> Json {
     Json::Object(entry)
 }
 
-/// With operator policies and limits, which RabbitMQ keeps among the parameters.
-fn parameters(catalog: &Catalog, vhost: &Name) -> Vec<Map<String, Json>> {
+/// The parameters of a virtual host, as they stand in a file but for its name. With operator
+/// policies and limits, which RabbitMQ keeps among them.
+pub fn parameters(catalog: &Catalog, vhost: &Name) -> Vec<Map<String, Json>> {
     let entry = |component: &str, name: Json, value: Json| {
         object(json!({"component": component, "name": name, "value": value}))
     };

@@ -10,7 +10,7 @@ mod export;
 mod import;
 mod value;
 
-pub use export::export;
+pub use export::{export, parameters};
 pub use import::{Import, ImportError, Planned, Verdict, import};
 pub use value::{InvalidValue, from_json, to_json, value_to_json};
 

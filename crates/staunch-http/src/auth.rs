@@ -26,9 +26,7 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let header = parts.headers.get(header::AUTHORIZATION);
-        let (name, password) = header
-            .and_then(|header| basic(header.as_bytes()))
-            .ok_or(ApiError::LoginFailed)?;
+        let (name, password) = basic(header.ok_or(ApiError::LoginMissing)?.as_bytes())?;
         let name = Name::new(&name).map_err(|_| ApiError::LoginFailed)?;
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
@@ -64,7 +62,10 @@ impl Caller {
 
     /// Policies and parameters.
     pub(crate) fn policymaker(&self) -> Result<(), ApiError> {
-        self.require(&["policymaker", "administrator"], "Not policymaker user")
+        self.require(
+            &["policymaker", "administrator"],
+            "User not authorised to access object",
+        )
     }
 
     /// The virtual host, which must be there, and must let the caller in.
@@ -86,9 +87,18 @@ impl Caller {
         }
     }
 
-    /// The virtual hosts that let the caller in; monitors are let in everywhere.
+    /// The virtual hosts that let the caller in.
     pub(crate) async fn vhosts(&self, api: &Api) -> Result<Vec<Name>, ApiError> {
-        let (user, sees_all) = (self.name.clone(), self.is_monitor());
+        self.vhosts_if(api, false).await
+    }
+
+    /// The virtual hosts that the caller sees: monitors see all, but not what is in them.
+    pub(crate) async fn vhosts_seen(&self, api: &Api) -> Result<Vec<Name>, ApiError> {
+        self.vhosts_if(api, self.is_monitor()).await
+    }
+
+    async fn vhosts_if(&self, api: &Api, sees_all: bool) -> Result<Vec<Name>, ApiError> {
+        let user = self.name.clone();
         api.node
             .read(move |catalog| {
                 let names = catalog.vhost_names();
@@ -161,15 +171,22 @@ impl Caller {
 }
 
 /// User and password of `Authorization: Basic` (RFC 7617).
-fn basic(header: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (scheme, encoded) = header.split_at_checked("Basic ".len())?;
-    if !scheme.eq_ignore_ascii_case(b"Basic ") {
-        return None;
+///
+/// # Errors
+/// [`ApiError::LoginFailed`] for another scheme, [`ApiError::LoginMalformed`].
+fn basic(header: &[u8]) -> Result<(Vec<u8>, Vec<u8>), ApiError> {
+    let (scheme, encoded) = match header.iter().position(|byte| *byte == b' ') {
+        Some(space) => (&header[..space], &header[space + 1..]),
+        None => (header, &[] as &[u8]),
+    };
+    if !scheme.eq_ignore_ascii_case(b"Basic") {
+        return Err(ApiError::LoginFailed);
     }
-    let decoded = STANDARD.decode(encoded.trim_ascii()).ok()?;
-    let colon = decoded.iter().position(|byte| *byte == b':')?;
-    let (user, password) = (decoded[..colon].to_vec(), decoded[colon + 1..].to_vec());
-    Some((user, password))
+    let decoded = STANDARD.decode(encoded.trim_ascii());
+    let decoded = decoded.map_err(|_| ApiError::LoginMalformed)?;
+    let colon = decoded.iter().position(|byte| *byte == b':');
+    let colon = colon.ok_or(ApiError::LoginMalformed)?;
+    Ok((decoded[..colon].to_vec(), decoded[colon + 1..].to_vec()))
 }
 
 /// Checks a password, a slow one on a thread of its own.
@@ -193,14 +210,19 @@ mod tests {
 
     #[test]
     fn basic_credentials_are_split_at_the_first_colon() {
-        let header = |text: &str| basic(format!("Basic {}", STANDARD.encode(text)).as_bytes());
+        let header = |text: &str| basic(format!("Basic {}", STANDARD.encode(text)).as_bytes()).ok();
         let split = |user: &str, password: &str| Some((user.into(), password.into()));
         assert_eq!(header("guest:guest"), split("guest", "guest"));
         assert_eq!(header("a:b:c"), split("a", "b:c"));
         assert_eq!(header(":"), split("", ""));
         assert_eq!(header("nobody"), None);
-        for wrong in ["", "Basic", "Bearer abc", "Basic ???", "Basicguest"] {
-            assert_eq!(basic(wrong.as_bytes()), None, "{wrong}");
+        for other in ["", "Bearer abc", "Basicguest"] {
+            let error = basic(other.as_bytes());
+            assert!(matches!(error, Err(ApiError::LoginFailed)), "{other}");
+        }
+        for wrong in ["Basic", "Basic ", "Basic ???"] {
+            let error = basic(wrong.as_bytes());
+            assert!(matches!(error, Err(ApiError::LoginMalformed)), "{wrong}");
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use staunch_broker::Change;
 
 use crate::{error::ApiError, router::BODY_SIZE_BYTES_MAX};
@@ -15,8 +15,14 @@ use crate::{error::ApiError, router::BODY_SIZE_BYTES_MAX};
 /// What every handler returns.
 pub(crate) type Answer = Result<Response, ApiError>;
 
-/// A JSON body, whatever its content type says. An empty one is an empty object.
+/// A JSON body, whatever its content type says. An empty one, or `null`, is an empty object.
 pub(crate) struct Json<T>(pub(crate) T);
+
+/// What a JSON body stands for.
+pub(crate) trait Content: DeserializeOwned {
+    /// Keys that must be there, in the order in which RabbitMQ misses them.
+    const REQUIRED: &'static [&'static str] = &[];
+}
 
 /// The body of a request, if it is not larger than so many bytes.
 pub(crate) async fn read(request: Request, size_bytes_max: usize) -> Result<Bytes, ApiError> {
@@ -25,15 +31,39 @@ pub(crate) async fn read(request: Request, size_bytes_max: usize) -> Result<Byte
         .map_err(|_| ApiError::BodyTooLarge(size_bytes_max))
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: Content, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let bytes = read(request, BODY_SIZE_BYTES_MAX).await?;
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(text)
+        let object = object(&bytes)?;
+        let missing = T::REQUIRED.iter().filter(|key| !object.contains_key(**key));
+        let missing: Vec<_> = missing
+            .map(|key| format!("{{key_missing,{key}}}"))
+            .collect();
+        if !missing.is_empty() {
+            return Err(ApiError::BadRequest(format!("[{}]", missing.join(","))));
+        }
+        serde_json::from_value(Value::Object(object))
             .map(Self)
-            .map_err(|error| ApiError::BadRequest(format!("not_json: {error}")))
+            .map_err(|error| ApiError::BadRequest(error.to_string()))
+    }
+}
+
+/// The object that a body is.
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let wrong = |reason: &str| Err(ApiError::BadRequest(reason.to_owned()));
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(Value::String(_)) => wrong(
+            "invalid payload: the request body JSON-decoded to a string. Is the input \
+             doubly-JSON-encoded?",
+        ),
+        Ok(Value::Bool(_) | Value::Number(_) | Value::Array(_)) | Err(_) => wrong("not_json"),
     }
 }
 

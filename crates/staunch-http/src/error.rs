@@ -15,6 +15,12 @@ const CHALLENGE: &str = "Basic realm=\"RabbitMQ Management\"";
 /// Why a request is not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
+    /// 401 without a body: nobody says who asks.
+    #[error("no credentials")]
+    LoginMissing,
+    /// 400 without a body: who asks cannot be read.
+    #[error("malformed credentials")]
+    LoginMalformed,
     /// 401: nobody known, or a wrong password.
     #[error("Login failed")]
     LoginFailed,
@@ -24,10 +30,13 @@ pub(crate) enum ApiError {
     /// 400.
     #[error("{0}")]
     BadRequest(String),
-    /// 404.
+    /// 404: what the path names is not there.
     #[error("Not Found")]
     NotFound,
-    /// 405.
+    /// 404: something else that the request needs is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// 405, without a body.
     #[error("Method Not Allowed")]
     MethodNotAllowed,
     /// 412.
@@ -45,28 +54,46 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
-    fn status(&self) -> (StatusCode, &'static str) {
+    /// What is made in a virtual host misses that, and not what is made.
+    pub(crate) fn of_vhost(self) -> Self {
         match self {
-            Self::LoginFailed | Self::NotAuthorized(_) => {
-                (StatusCode::UNAUTHORIZED, "not_authorized")
-            }
+            Self::NotFound => Self::Missing("vhost_not_found".to_owned()),
+            other => other,
+        }
+    }
+
+    /// Status and RabbitMQ's word for it, if there is a body.
+    fn status(&self) -> (StatusCode, Option<&'static str>) {
+        let (status, word) = match self {
+            Self::LoginMissing => return (StatusCode::UNAUTHORIZED, None),
+            Self::LoginMalformed => return (StatusCode::BAD_REQUEST, None),
+            Self::MethodNotAllowed => return (StatusCode::METHOD_NOT_ALLOWED, None),
+            // Both spellings are RabbitMQ's.
+            Self::LoginFailed => (StatusCode::UNAUTHORIZED, "not_authorized"),
+            Self::NotAuthorized(_) => (StatusCode::UNAUTHORIZED, "not_authorised"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Object Not Found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::Precondition(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "bad_request"),
             Self::Unavailable | Self::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable")
             }
-        }
+        };
+        (status, Some(word))
     }
 }
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::NotFound { .. } | Refusal::VhostNotFound { .. } => Self::NotFound,
-            Refusal::AccessRefused(reason) => Self::NotAuthorized(reason),
+            Refusal::NotFound { .. } => Self::Missing(refusal.to_string()),
+            Refusal::VhostNotFound { .. } => Self::Missing("vhost_not_found".to_owned()),
+            Refusal::AccessRefused(_)
+            | Refusal::ReservedName { .. }
+            | Refusal::DefaultExchange
+            | Refusal::SystemResource { .. }
+            | Refusal::InternalExchange { .. } => Self::NotAuthorized(refusal.to_string()),
             other => Self::BadRequest(other.to_string()),
         }
     }
@@ -75,8 +102,11 @@ impl From<Refusal> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, error) = self.status();
-        let mut response = body::json(status, &json!({"error": error, "reason": self.to_string()}));
-        if matches!(self, Self::LoginFailed) {
+        let mut response = match error {
+            Some(error) => body::json(status, &json!({"error": error, "reason": self.to_string()})),
+            None => status.into_response(),
+        };
+        if matches!(self, Self::LoginMissing | Self::LoginFailed) {
             let challenge = header::HeaderValue::from_static(CHALLENGE);
             response
                 .headers_mut()

@@ -32,6 +32,14 @@ pub(crate) fn with_value<T>(json: &Json, with: impl FnOnce(Value<'_>) -> T) -> R
     Ok(result.expect("a visit calls back once"))
 }
 
+/// A value as RabbitMQ prints it in what is wrong with it.
+pub(crate) fn printed(json: &Json) -> String {
+    match json {
+        Json::String(text) => format!("<<\"{text}\">>"),
+        other => other.to_string(),
+    }
+}
+
 /// A name out of a path or body.
 pub(crate) fn name(text: &str) -> Result<Name, ApiError> {
     Name::new(text.as_bytes()).map_err(|error| ApiError::BadRequest(error.to_string()))

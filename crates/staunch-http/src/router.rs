@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::Uri,
+    http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -37,13 +37,21 @@ pub fn router(node: NodePort, settings: Settings) -> Router {
     let routes = Router::new()
         .nest("/api", nouns::routes())
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(turns, bounded))
         .with_state(api);
     // Paths are changed before they are looked up.
     Router::new()
         .fallback_service(routes)
         .layer(middleware::from_fn(trimmed))
+}
+
+/// The methods that there are come with the answer, which is no error if that was the question.
+async fn other_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::OK.into_response();
+    }
+    ApiError::MethodNotAllowed.into_response()
 }
 
 /// A slash at the end of a path means nothing (RabbitMQ).

@@ -1,6 +1,6 @@
 //! Names of the files in a data directory: a kind and a number, nothing a client chose.
 
-use crate::place::{FileId, SegmentId};
+use crate::place::{FileId, NUMBER_FOUND_MAX, SegmentId};
 
 pub(crate) const BALLAST: &str = "ballast";
 pub(crate) const LOCK: &str = "lock";
@@ -64,6 +64,7 @@ impl FileName {
             return Self::Foreign;
         };
         match kind {
+            "young" | "spare" | "segment" if number > NUMBER_FOUND_MAX => Self::Foreign,
             "young" => Self::Young(FileId(number)),
             "spare" => Self::Spare(FileId(number)),
             "segment" => Self::Segment(SegmentId(number)),

@@ -36,6 +36,12 @@ impl fmt::Display for StreamId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub u64);
 
+impl ChunkId {
+    /// Largest number of a chunk that is believed when it is read: there is room for all that
+    /// come after it.
+    pub(crate) const FOUND_MAX: Self = Self(u64::MAX >> 1);
+}
+
 impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -74,6 +80,9 @@ pub enum Container {
 const KIND_BIT: u64 = 1 << 63;
 const OFFSET_BITS: u32 = 24;
 const NUMBER_MAX: u64 = (1 << (63 - OFFSET_BITS)) - 1;
+/// Largest number of a young file or segment that is believed when it is read: there is room for
+/// all that come after it.
+pub(crate) const NUMBER_FOUND_MAX: u64 = NUMBER_MAX >> 1;
 
 impl Container {
     /// Its identity as one number: kind bit and number.

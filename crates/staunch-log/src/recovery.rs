@@ -31,7 +31,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, DamageCause, Note, RecoverError};
 use crate::layout::checkpoint::SegmentListed;
 use crate::layout::header::FILE_HEADER_SIZE_BYTES;
-use crate::layout::record::RecordMeta;
+use crate::layout::record::{self, RecordMeta};
 use crate::layout::segment::{Footer, TRAILER_SIZE_BYTES, Trailer};
 use crate::name;
 use crate::place::{SegmentId, StreamId};
@@ -212,6 +212,11 @@ impl OpenFooter {
             .left
             .checked_sub(1)
             .ok_or_else(|| damage(DamageCause::Size))?;
+        // What is read later is as large as is said here.
+        let end = u64::from(entry.offset) + record::size_bytes(entry.size_bytes as usize) as u64;
+        if (entry.offset as usize) < FILE_HEADER_SIZE_BYTES || end > self.offset {
+            return Err(damage(DamageCause::Size));
+        }
         Ok(Some(Recovered::Message {
             stream,
             index: entry.index,

@@ -56,7 +56,7 @@ pub use admin::{
 pub use config::{FirstUser, NodeConfig};
 pub use input::{Input, Output};
 pub use limits::NodeLimits;
-pub use login::VerifyJob;
+pub use login::{VERIFICATIONS_WAITING_MAX, VerifyJob};
 pub use node::Node;
 pub use pace::is_paced;
 pub use recover::{Recovered, StartError, recover};

@@ -6,11 +6,11 @@
 
 use sha2::{Digest, Sha256};
 use staunch_broker::{
-    CatalogCommand, HashAlgorithm, PasswordHash, PermissionCommand, UserCommand,
-    password::SALT_SIZE_BYTES,
+    CatalogCommand, HashAlgorithm, PasswordHash, PermissionCommand, UserCommand, VhostCommand,
+    VhostMetadata, password::SALT_SIZE_BYTES,
 };
 use staunch_types::{
-    ConnectionId, Event, Name, Proof, Refusal, Secret,
+    ConnectionId, Event, Name, Operation, Proof, Refusal, Secret,
     request::{Login, Peer},
 };
 
@@ -26,6 +26,10 @@ pub(crate) struct Client {
     /// What the user may do, as far as it has been asked.
     pub(crate) standing: Standing,
 }
+
+/// Passwords that may wait to be checked, by all connections together: about as many as can be
+/// checked in the time that a handshake may take.
+pub const VERIFICATIONS_WAITING_MAX: usize = 1024;
 
 /// A login whose password is being checked.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ impl Client {
 }
 
 /// `127.0.0.1:40000 -> 127.0.0.1:5672`.
-fn connection_name(peer: &Peer) -> String {
+pub(crate) fn connection_name(peer: &Peer) -> String {
     let print = |address: Option<std::net::SocketAddr>| {
         address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
     };
@@ -98,6 +102,14 @@ impl Node {
             CatalogCommand::CreateVhost {
                 vhost: first.vhost.clone(),
             },
+            CatalogCommand::Vhost(VhostCommand::SetMetadata {
+                vhost: first.vhost.clone(),
+                // As RabbitMQ calls it.
+                metadata: VhostMetadata {
+                    description: "Default virtual host".to_owned(),
+                    ..VhostMetadata::default()
+                },
+            }),
             CatalogCommand::User(UserCommand::Put {
                 name: first.name.clone(),
                 password: Some(password),
@@ -122,19 +134,19 @@ impl Node {
             loopback,
             peer,
         } = login;
-        let user = match (&proof, &self.config.anonymous_user) {
-            (Proof::Anonymous, Some(anonymous)) => anonymous.clone(),
-            (Proof::Anonymous, None) => return self.refuse_login(slot, &user),
-            (Proof::Password(_) | Proof::Certificate, _) => user,
-        };
-        let candidate = Candidate {
+        let mut candidate = Candidate {
             user,
             loopback,
             peer,
         };
-        match proof {
-            Proof::Password(password) => self.check_password(slot, candidate, password),
-            Proof::Certificate | Proof::Anonymous => self.admit(slot, candidate),
+        match (proof, self.config.anonymous_user.clone()) {
+            (Proof::Password(password), _) => self.check_password(slot, candidate, password),
+            (Proof::Certificate, _) => self.admit(slot, candidate),
+            (Proof::Anonymous, None) => self.refuse_login(slot, &candidate),
+            (Proof::Anonymous, Some(anonymous)) => {
+                candidate.user = anonymous;
+                self.admit(slot, candidate);
+            }
         }
     }
 
@@ -143,22 +155,32 @@ impl Node {
         let hash = user.and_then(|user| user.password.as_ref());
         let hash = hash.unwrap_or(&self.decoy);
         if hash.is_slow() {
+            if self.verifications_waiting >= VERIFICATIONS_WAITING_MAX {
+                let refusal = Refusal::ResourceError(format!(
+                    "{VERIFICATIONS_WAITING_MAX} logins wait for their passwords to be checked"
+                ));
+                let operation = Operation::Login;
+                let refused = Event::ConnectionRefused { operation, refusal };
+                return self.sessions.push(slot, refused);
+            }
             let hash = hash.clone();
             let Some(session) = self.sessions.get_mut(slot) else {
                 return;
             };
+            self.verifications_waiting += 1;
             session.candidate = Some(Box::new(candidate));
             let job = VerifyJob { hash, password };
             self.outputs.push_back(Output::Verify(session.id, job));
         } else if hash.verify(&password.0) {
             self.admit(slot, candidate);
         } else {
-            self.refuse_login(slot, &candidate.user);
+            self.refuse_login(slot, &candidate);
         }
     }
 
     /// A slow check has ended.
     pub(crate) fn handle_verified(&mut self, id: ConnectionId, is_good: bool) {
+        self.verifications_waiting -= 1;
         let Some(slot) = self.sessions.find(id) else {
             return;
         };
@@ -169,28 +191,28 @@ impl Node {
         if is_good {
             self.admit(slot, *candidate);
         } else {
-            self.refuse_login(slot, &candidate.user);
+            self.refuse_login(slot, &candidate);
         }
     }
 
     /// The proof is good: lets the user in, if it is still there and may come from where it does.
     fn admit(&mut self, slot: SessionSlot, candidate: Candidate) {
-        let Candidate {
-            user,
-            loopback,
-            peer,
-        } = candidate;
-        let is_local_only = self.config.loopback_users.contains(&user);
-        if self.catalog.user(&user).is_none() || (is_local_only && !loopback) {
-            return self.refuse_login(slot, &user);
+        let is_local_only = self.config.loopback_users.contains(&candidate.user);
+        let is_there = self.catalog.user(&candidate.user).is_some();
+        if !is_there || (is_local_only && !candidate.loopback) {
+            return self.refuse_login(slot, &candidate);
         }
+        self.notify_login(&candidate.user, &candidate.peer, None);
+        let Candidate { user, peer, .. } = candidate;
         if let Some(session) = self.sessions.get_mut(slot) {
             session.client = Some(Box::new(Client::new(user.clone(), *peer)));
         }
         self.sessions.push(slot, Event::LoginAccepted { user });
     }
 
-    fn refuse_login(&mut self, slot: SessionSlot, _user: &Name) {
+    fn refuse_login(&mut self, slot: SessionSlot, candidate: &Candidate) {
+        let why = format!("user '{}' - invalid credentials", candidate.user);
+        self.notify_login(&candidate.user, &candidate.peer, Some(&why));
         self.sessions.push(slot, Event::LoginRefused);
     }
 

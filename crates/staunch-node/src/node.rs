@@ -83,6 +83,8 @@ pub struct Node {
     pub(crate) census: Census,
     /// What a login as somebody unknown is checked against.
     pub(crate) decoy: PasswordHash,
+    /// Passwords that are being checked, or wait for it.
+    pub(crate) verifications_waiting: usize,
     /// Whose request is being handled, if it is not a publish or a settlement.
     pub(crate) acting: Option<SessionSlot>,
     /// Events and copies that are to be put into queues.
@@ -140,6 +142,7 @@ impl Node {
             traced: BTreeSet::new(),
             census: Census::default(),
             decoy,
+            verifications_waiting: 0,
             acting: None,
             own_messages: OwnMessages::default(),
             tx_size_bytes: 0,

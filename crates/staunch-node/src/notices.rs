@@ -6,12 +6,13 @@
 
 use staunch_types::{
     ChannelNumber, Message, Name, UnixMillis, field_table::TableBuilder,
-    properties::PropertiesBuilder,
+    properties::PropertiesBuilder, request::Peer,
 };
 
 use crate::{
     changes::terms,
     delay::targets,
+    login::connection_name,
     node::Node,
     publish::Arriving,
     session::{Session, SessionSlot},
@@ -111,14 +112,8 @@ impl Node {
         let peer = &client.peer;
         let (mechanism, tls) = (peer.mechanism, peer.tls);
         let properties = terms(peer.client_properties.as_table_ref());
-        let address = |address: Option<std::net::SocketAddr>| {
-            address.map_or_else(
-                || ("unknown".to_owned(), 0),
-                |it| (it.ip().to_string(), i64::from(it.port())),
-            )
-        };
-        let (host, port) = address(peer.local_address);
-        let (peer_host, peer_port) = address(peer.address);
+        let (host, port) = host_and_port(peer.local_address);
+        let (peer_host, peer_port) = host_and_port(peer.address);
         let vhost = session.vhost.clone();
         let UnixMillis(connected_at) = self.wall_now();
         self.notify("connection.created", |headers| {
@@ -143,6 +138,38 @@ impl Node {
                 .longstr("name", name)
                 .longstr("pid", pid)
                 .longstr("type", "network")
+        });
+    }
+
+    /// Somebody has logged in, or was refused for this reason.
+    pub(crate) fn notify_login(&mut self, user: &Name, peer: &Peer, refused: Option<&str>) {
+        if !self.has_listeners() {
+            return;
+        }
+        let (host, _) = host_and_port(peer.local_address);
+        let (peer_host, peer_port) = host_and_port(peer.address);
+        let key = match refused {
+            None => "user.authentication.success",
+            Some(_) => "user.authentication.failure",
+        };
+        self.notify(key, |mut headers| {
+            if let Some(why) = refused {
+                // RabbitMQ's is a list of the characters.
+                headers = headers.longstr("error", why);
+            }
+            headers = headers.bool("ssl", peer.tls.is_some());
+            if let Some(tls) = peer.tls {
+                headers = headers.longstr("ssl_protocol", tls);
+            }
+            headers
+                .longstr("auth_mechanism", peer.mechanism)
+                .longstr("protocol", "{0,9,1}")
+                .long("peer_port", peer_port)
+                .longstr("peer_host", peer_host)
+                .longstr("connection_name", connection_name(peer))
+                .longstr("host", host)
+                .longstr("name", &**user)
+                .longstr("connection_type", "network")
         });
     }
 
@@ -243,4 +270,12 @@ pub(crate) fn connection_pid(node: &str, session: &Session) -> String {
 /// The same for a channel.
 pub(crate) fn channel_pid(node: &str, session: &Session, number: ChannelNumber) -> String {
     format!("<{node}.{}.{number}>", session.id)
+}
+
+/// An address as events tell it.
+fn host_and_port(address: Option<std::net::SocketAddr>) -> (String, i64) {
+    address.map_or_else(
+        || ("unknown".to_owned(), 0),
+        |it| (it.ip().to_string(), i64::from(it.port())),
+    )
 }

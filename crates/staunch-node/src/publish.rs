@@ -5,8 +5,8 @@ use bytes::Bytes;
 use staunch_broker::{Arrival, Envelope, Overflow, QueueSettings, Route};
 use staunch_log::{RecordMeta, StreamId};
 use staunch_types::{
-    BodyRef, Message, Operation, QueueId, Refusal, UnixMillis, properties::Properties,
-    request::Publish,
+    BodyRef, ChannelNumber, Message, Operation, QueueId, Refusal, UnixMillis,
+    properties::Properties, request::Publish,
 };
 
 use crate::{
@@ -180,11 +180,7 @@ impl Node {
                 };
                 return self.hold_publish(slot, channel, held);
             }
-            Ok(()) if self.routes.route.is_nowhere() => {
-                self.give_unroutable(slot, channel, mandatory, message);
-                Kept::Nowhere
-            }
-            Ok(()) => self.enqueue_routed(slot, &message),
+            Ok(()) => self.keep(slot, channel, mandatory, message, &more_keys),
         };
         match (seq, kept) {
             (None, _) => {}
@@ -194,6 +190,26 @@ impl Node {
             }
             (Some(seq), Kept::Refused) => self.sessions.push_nack(slot, channel, seq),
         }
+    }
+
+    /// Puts the message where its route leads, or gives it to whom else it is for.
+    #[inline]
+    fn keep(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelNumber,
+        mandatory: bool,
+        message: Message,
+        more_keys: &[Vec<u8>],
+    ) -> Kept {
+        let is_replied = !more_keys.is_empty() && self.deliver_replies(&message, more_keys);
+        if !self.routes.route.is_nowhere() {
+            return self.enqueue_routed(slot, &message);
+        }
+        if !is_replied {
+            self.give_unroutable(slot, channel, mandatory, message);
+        }
+        Kept::Nowhere
     }
 
     /// Finds the message's queues, which often are those of the message before.

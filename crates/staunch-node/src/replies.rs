@@ -5,7 +5,7 @@
 //! published to that name becomes a settled delivery on the client's channel: it is never stored,
 //! and it is lost if the channel is gone or cannot take more.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use sha2::{Digest, Sha256};
 use staunch_types::{
@@ -155,6 +155,24 @@ impl Node {
                 },
             );
         }
+    }
+
+    /// Delivers a message with further routing keys to everybody whom one of its keys leads to,
+    /// once. True if there is anybody.
+    #[cold]
+    pub(crate) fn deliver_replies(&mut self, message: &Message, more_keys: &[Vec<u8>]) -> bool {
+        if !message.exchange().is_empty() {
+            return false;
+        }
+        let keys =
+            std::iter::once(message.routing_key()).chain(more_keys.iter().map(Vec::as_slice));
+        let found: BTreeSet<_> = keys
+            .filter_map(|key| self.find_reply_consumer(key))
+            .collect();
+        for consumer in &found {
+            self.deliver_reply(*consumer, message.clone());
+        }
+        !found.is_empty()
     }
 
     /// `queue.declare` of such a name asks whether its consumer is still there.

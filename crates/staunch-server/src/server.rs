@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::Context;
+use staunch_amqp_connection::CONSUMERS_PER_CHANNEL_MAX;
 use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
 use staunch_log::{RealDisk, RecoverError};
 use staunch_node::{FirstUser, Input, NodeConfig, NodeLimits, StartError};
@@ -289,11 +290,20 @@ fn connection_config(config: &Config) -> staunch_amqp_connection::Config {
         mechanisms: config.auth_mechanisms.0.clone(),
         consumer_timeout: (!config.consumer_timeout.is_zero()).then_some(config.consumer_timeout),
         body_size_bytes_max: usize::try_from(config.max_message_size.0).unwrap_or(usize::MAX),
+        consumers_per_channel_max: consumers_per_channel_max(config),
         product: config.product.clone(),
         version: config.product_version.clone(),
         cluster_name: config.node_name.as_str().to_owned(),
         ..staunch_amqp_connection::Config::default()
     }
+}
+
+fn consumers_per_channel_max(config: &Config) -> usize {
+    let limit = config.consumer_max_per_channel.most();
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(CONSUMERS_PER_CHANNEL_MAX, |limit| {
+        limit.min(CONSUMERS_PER_CHANNEL_MAX)
+    })
 }
 
 /// What hash functions, generated names and secrets start from: nobody else can know it.

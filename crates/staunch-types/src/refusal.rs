@@ -1,5 +1,7 @@
 //! Why the node refused: causes, not codes. The protocol crate maps each to its reply.
 
+use std::fmt;
+
 use crate::Name;
 
 /// The kinds of thing a refusal may speak of.
@@ -24,6 +26,8 @@ impl Resource {
 /// What was asked when the node refused; the protocol crate knows each one's method id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// `connection.start-ok`.
+    Login,
     /// `connection.open`.
     OpenVhost,
     /// `channel.open`.
@@ -78,6 +82,18 @@ pub enum ArgumentSide {
     },
 }
 
+impl fmt::Display for ArgumentSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Plain(value) => write!(f, "'{value}'"),
+            Self::Typed { value, type_name } => {
+                write!(f, "the value '{value}' of type '{type_name}'")
+            }
+        }
+    }
+}
+
 /// Why a request was refused. `resource` and `name` say of what.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -98,7 +114,11 @@ pub enum Refusal {
         vhost: Name,
     },
     /// 406: declared with other properties.
-    #[error("inequivalent arg '{argument}' for {} '{name}' in vhost '{vhost}'", resource.noun())]
+    #[error(
+        "inequivalent arg '{argument}' for {} '{name}' in vhost '{vhost}': received {received} \
+         but current is {current}",
+        resource.noun()
+    )]
     Inequivalent {
         /// Property or argument that differs.
         argument: String,

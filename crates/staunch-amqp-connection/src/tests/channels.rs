@@ -514,6 +514,42 @@ fn a_publish_that_is_refused_closes_the_channel_in_place_of_the_next_answer() {
 }
 
 #[test]
+fn a_message_that_was_got_on_a_channel_closed_meanwhile_costs_no_credit() {
+    let mut bench = Bench::open();
+    bench.publish("k", b"");
+    bench.method(
+        1,
+        BasicGet {
+            ticket: 0,
+            queue: text("q"),
+            no_ack: false,
+        },
+    );
+    bench.requests();
+    bench.event(Event::Refused {
+        channel: CHANNEL,
+        operation: Operation::Publish,
+        refusal: Refusal::AccessRefused("no".to_owned()),
+    });
+    bench.output();
+    bench.requests();
+    bench.event(Event::Reply {
+        channel: CHANNEL,
+        reply: Reply::Got {
+            delivery: delivery(0),
+            ready_count: 0,
+        },
+    });
+    bench.method(1, ChannelCloseOk {});
+    bench.event(Event::ChannelClosed { channel: CHANNEL });
+    bench.method(1, ChannelOpen::default());
+    bench.check(
+        "",
+        "OpenChannel { channel: ChannelNumber(1) }\nDrained { size_bytes: 82 }",
+    );
+}
+
+#[test]
 fn an_unknown_delivery_tag_closes_the_channel() {
     let mut bench = Bench::consuming();
     bench.deliver(0);

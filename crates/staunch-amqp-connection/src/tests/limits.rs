@@ -119,6 +119,29 @@ fn consumers_of_a_channel_are_counted() {
 }
 
 #[test]
+fn an_operator_may_allow_fewer_consumers() {
+    let config = Config {
+        consumers_per_channel_max: 1,
+        ..small_config()
+    };
+    let mut bench = Bench::open_with(config);
+    bench.open_channel(1);
+    bench.method(1, consume("one"));
+    bench.output();
+    bench.requests();
+    bench.reply(Reply::Consuming {
+        consumer: ConsumerKey(1),
+        consumer_timeout: None,
+    });
+    bench.output();
+    bench.method(1, consume("two"));
+    bench.check(
+        "0 connection.close 530 NOT_ALLOWED - reached maximum (1) of consumers per channel (60.20)",
+        "CloseConnection",
+    );
+}
+
+#[test]
 fn an_idle_connection_is_small() {
     assert!(
         size_of::<Connection>() <= 1024,

@@ -48,6 +48,18 @@ pub struct PermissionPatterns {
     pub read: String,
 }
 
+impl PermissionPatterns {
+    /// Every name.
+    pub fn everything() -> Self {
+        let all = || ".*".to_owned();
+        Self {
+            configure: all(),
+            write: all(),
+            read: all(),
+        }
+    }
+}
+
 /// Patterns of routing keys at one topic exchange; an empty one matches the empty key only.
 /// `{username}` and `{vhost}` stand for the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

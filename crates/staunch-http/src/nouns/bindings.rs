@@ -1,7 +1,7 @@
 //! `/api/bindings`.
 //!
 //! A binding has no name of its own; its *properties key* tells it from others between the same
-//! ends: `~` without routing key and arguments, the routing key as part of a URL, and with
+//! ends: `~` without routing key and arguments, the routing key as in a form of HTML, and with
 //! arguments `~` and a hash of them behind it.
 
 use axum::{
@@ -18,7 +18,7 @@ use staunch_types::{FieldTable, Name, Resource, request::Destination};
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
     nouns::{exchanges::named, queues::check_free},
@@ -39,6 +39,8 @@ pub(crate) struct BindingBody {
     #[serde(default)]
     arguments: Map<String, Value>,
 }
+
+impl Content for BindingBody {}
 
 /// The two ends in a path.
 #[derive(Clone)]
@@ -116,7 +118,8 @@ pub(crate) async fn post(
 ) -> Answer {
     let ends = Ends::new(&vhost, &source, &kind, &destination)?;
     let routing_key = name(&body.routing_key)?;
-    ends.check(&api, &caller, &routing_key).await?;
+    let may = ends.check(&api, &caller, &routing_key).await;
+    may.map_err(ApiError::of_vhost)?;
     let binding = Binding {
         source: ends.source,
         destination: ends.destination,
@@ -284,6 +287,7 @@ fn shown(vhost: &Name, binding: &Binding) -> Value {
 fn properties_key(binding: &Binding) -> String {
     let key = binding.routing_key.to_string();
     let key = utf8_percent_encode(&key, ESCAPED).to_string();
+    let key = key.replace("%20", "+");
     match (binding.arguments.is_empty(), key.is_empty()) {
         (true, true) => "~".to_owned(),
         (true, false) => key,
@@ -323,7 +327,7 @@ mod tests {
         );
         assert_eq!(key("", &none), "~");
         assert_eq!(key("a.b", &none), "a.b");
-        assert_eq!(key("a/b #", &none), "a%2Fb%20%23");
+        assert_eq!(key("a/b +#", &none), "a%2Fb+%2B%23");
         assert!(key("", &one).starts_with('~') && key("k", &one).starts_with("k~"));
         assert_ne!(key("k", &one), key("k", &two));
     }

@@ -47,7 +47,8 @@ pub(crate) async fn import_vhost(
 ) -> Answer {
     caller.administrator()?;
     let vhost = name(&vhost)?;
-    caller.enter(&api, &vhost).await?;
+    let entered = caller.enter(&api, &vhost).await;
+    entered.map_err(ApiError::of_vhost)?;
     imported(&api, request, Some(&vhost)).await
 }
 

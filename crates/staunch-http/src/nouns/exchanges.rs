@@ -9,7 +9,7 @@ use staunch_types::{ExchangeOptions, Name, QueueId, Resource};
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
 };
@@ -17,9 +17,9 @@ use crate::{
 /// The body of PUT.
 #[derive(Deserialize)]
 pub(crate) struct ExchangeBody {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default = "direct")]
     kind: String,
-    #[serde(default = "yes")]
+    #[serde(default)]
     durable: bool,
     #[serde(default)]
     auto_delete: bool,
@@ -29,15 +29,17 @@ pub(crate) struct ExchangeBody {
     arguments: Map<String, Value>,
 }
 
+impl Content for ExchangeBody {}
+
+fn direct() -> String {
+    "direct".to_owned()
+}
+
 /// Conditions of DELETE.
 #[derive(Deserialize)]
 pub(crate) struct Conditions {
     #[serde(default, rename = "if-unused")]
     if_unused: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
@@ -78,7 +80,8 @@ pub(crate) async fn put(
         wanted.push((Access::Read, Resource::Exchange, exchange.clone()));
         wanted.push((Access::Write, Resource::Exchange, name(alternate)?));
     }
-    caller.may(&api, &vhost, wanted).await?;
+    let may = caller.may(&api, &vhost, wanted).await;
+    may.map_err(ApiError::of_vhost)?;
     let command = CatalogCommand::DeclareExchange {
         vhost,
         name: exchange,
@@ -135,7 +138,7 @@ async fn all(
         found
     });
     let shown = |(vhost, name, options, policy): &(Name, Name, ExchangeOptions, Option<Name>)| {
-        json!({
+        let mut shown = json!({
             "name": name.to_string(),
             "vhost": vhost.to_string(),
             "type": options.kind.to_string(),
@@ -143,8 +146,11 @@ async fn all(
             "auto_delete": options.auto_delete,
             "internal": options.internal,
             "arguments": object(options.arguments.as_table_ref()),
-            "policy": policy.as_ref().map(Name::to_string),
-        })
+        });
+        if let Some(policy) = policy {
+            shown["policy"] = policy.to_string().into();
+        }
+        shown
     };
     Ok(found.await?.iter().map(shown).collect())
 }

@@ -3,23 +3,51 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::ApiError;
+use crate::{body::Content, json::printed};
 
 /// The body of PUT.
 #[derive(Deserialize)]
 pub(crate) struct LimitBody {
-    value: i64,
+    value: Value,
 }
 
-impl LimitBody {
-    /// A negative number is no limit.
-    fn limit(&self) -> Option<u64> {
-        u64::try_from(self.value).ok()
+impl Content for LimitBody {
+    const REQUIRED: &'static [&'static str] = &["value"];
+}
+
+/// What becomes of a limit.
+enum Change {
+    /// Set to what a request says.
+    Set(Value),
+    /// Taken away.
+    Clear,
+}
+
+impl Change {
+    /// The limit, if there shall be one: a negative number is none.
+    fn limit(&self, limit: &str) -> Result<Option<u64>, String> {
+        match self {
+            Self::Clear => Ok(None),
+            Self::Set(value) => match value.as_i64() {
+                Some(number) => Ok(u64::try_from(number).ok()),
+                None => Err(format!(
+                    "{limit} should be a number, actually was {}",
+                    printed(value)
+                )),
+            },
+        }
     }
-}
 
-fn unknown(limit: &str) -> ApiError {
-    ApiError::BadRequest(format!("Unrecognised limit: {limit}"))
+    /// Nothing becomes of a limit that there is not, if it is taken away.
+    fn unknown(&self, limit: &str, place: &str) -> Result<(), String> {
+        match self {
+            Self::Clear => Ok(()),
+            Self::Set(value) => Err(format!(
+                "Unrecognised terms [{{<<\"{limit}\">>,{}}}] in {place}",
+                printed(value)
+            )),
+        }
+    }
 }
 
 /// The limits that there are, by name.
@@ -37,7 +65,7 @@ pub(crate) mod vhost {
     use staunch_broker::{CatalogCommand, VhostCommand, VhostLimits};
     use staunch_types::Name;
 
-    use super::{LimitBody, object, unknown};
+    use super::{Change, LimitBody, object};
     use crate::{
         Api,
         auth::Caller,
@@ -47,7 +75,7 @@ pub(crate) mod vhost {
     };
 
     pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
-        let vhosts = caller.vhosts(&api).await?;
+        let vhosts = caller.vhosts_seen(&api).await?;
         body::ok(&Value::Array(all(&api, vhosts).await?))
     }
 
@@ -67,7 +95,7 @@ pub(crate) mod vhost {
         Path((vhost, limit)): Path<(String, String)>,
         Json(body): Json<LimitBody>,
     ) -> Answer {
-        set(&api, &caller, &vhost, &limit, body.limit()).await
+        set(&api, &caller, &vhost, &limit, Change::Set(body.value)).await
     }
 
     pub(crate) async fn delete(
@@ -75,28 +103,27 @@ pub(crate) mod vhost {
         caller: Caller,
         Path((vhost, limit)): Path<(String, String)>,
     ) -> Answer {
-        set(&api, &caller, &vhost, &limit, None).await
+        set(&api, &caller, &vhost, &limit, Change::Clear).await
     }
 
-    async fn set(
-        api: &Api,
-        caller: &Caller,
-        vhost: &str,
-        limit: &str,
-        value: Option<u64>,
-    ) -> Answer {
+    async fn set(api: &Api, caller: &Caller, vhost: &str, limit: &str, change: Change) -> Answer {
         caller.administrator()?;
         let vhost = name(vhost)?;
-        caller.enter(api, &vhost).await?;
+        let entered = caller.enter(api, &vhost).await;
+        entered.map_err(|error| match change {
+            Change::Set(_) => error.of_vhost(),
+            Change::Clear => error,
+        })?;
         let asked = vhost.clone();
         let mut limits = api
             .node
             .read(move |catalog| catalog.vhost_limits(&asked))
             .await?;
+        let invalid = |what| ApiError::BadRequest(format!("Validation failed\n\n{what}\n"));
         match limit {
-            "max-connections" => limits.connections_max = value,
-            "max-queues" => limits.queues_max = value,
-            other => return Err(unknown(other)),
+            "max-connections" => limits.connections_max = change.limit(limit).map_err(invalid)?,
+            "max-queues" => limits.queues_max = change.limit(limit).map_err(invalid)?,
+            other => change.unknown(other, "limits").map_err(invalid)?,
         }
         let command = VhostCommand::SetLimits { vhost, limits };
         api.node.apply(CatalogCommand::Vhost(command)).await?;
@@ -133,7 +160,7 @@ pub(crate) mod user {
     use staunch_broker::{CatalogCommand, UserCommand, UserLimits};
     use staunch_types::Name;
 
-    use super::{LimitBody, object, unknown};
+    use super::{Change, LimitBody, object};
     use crate::{
         Api,
         auth::Caller,
@@ -165,7 +192,7 @@ pub(crate) mod user {
         Path((user, limit)): Path<(String, String)>,
         Json(body): Json<LimitBody>,
     ) -> Answer {
-        set(&api, &caller, &user, &limit, body.limit()).await
+        set(&api, &caller, &user, &limit, Change::Set(body.value)).await
     }
 
     pub(crate) async fn delete(
@@ -173,7 +200,7 @@ pub(crate) mod user {
         caller: Caller,
         Path((user, limit)): Path<(String, String)>,
     ) -> Answer {
-        set(&api, &caller, &user, &limit, None).await
+        set(&api, &caller, &user, &limit, Change::Clear).await
     }
 
     /// As an object.
@@ -184,24 +211,22 @@ pub(crate) mod user {
         ])
     }
 
-    async fn set(
-        api: &Api,
-        caller: &Caller,
-        user: &str,
-        limit: &str,
-        value: Option<u64>,
-    ) -> Answer {
+    async fn set(api: &Api, caller: &Caller, user: &str, limit: &str, change: Change) -> Answer {
         caller.administrator()?;
         let user = name(user)?;
         let asked = user.clone();
         let known = api
             .node
             .read(move |catalog| catalog.user(&asked).map(|user| user.limits));
-        let mut limits = known.await?.ok_or(ApiError::NotFound)?;
+        let mut limits = known.await?.ok_or_else(|| match change {
+            Change::Set(_) => ApiError::BadRequest(format!("no_such_user: {user}")),
+            Change::Clear => ApiError::NotFound,
+        })?;
+        let invalid = ApiError::BadRequest;
         match limit {
-            "max-connections" => limits.connections_max = value,
-            "max-channels" => limits.channels_max = value,
-            other => return Err(unknown(other)),
+            "max-connections" => limits.connections_max = change.limit(limit).map_err(invalid)?,
+            "max-channels" => limits.channels_max = change.limit(limit).map_err(invalid)?,
+            other => change.unknown(other, "user-limits").map_err(invalid)?,
         }
         let command = UserCommand::SetLimits { name: user, limits };
         api.node.apply(CatalogCommand::User(command)).await?;

@@ -19,7 +19,7 @@ use super::exchanges::named;
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
     session::{CHANNEL, Session},
@@ -31,20 +31,29 @@ const GOT_SIZE_BYTES_MAX: usize = 20 << 20;
 /// The body of a publish. All of it must be there.
 #[derive(Deserialize)]
 pub(crate) struct PublishBody {
-    routing_key: Option<String>,
-    payload: Option<String>,
-    payload_encoding: Option<String>,
-    properties: Option<Value>,
+    routing_key: String,
+    payload: String,
+    payload_encoding: String,
+    properties: Value,
+}
+
+impl Content for PublishBody {
+    const REQUIRED: &'static [&'static str] =
+        &["routing_key", "properties", "payload", "payload_encoding"];
 }
 
 /// The body of a get. All but `truncate` must be there.
 #[derive(Deserialize)]
 pub(crate) struct GetBody {
-    count: Option<u64>,
-    ackmode: Option<String>,
-    encoding: Option<String>,
+    count: u64,
+    ackmode: String,
+    encoding: String,
     /// Bytes of a payload that are shown.
     truncate: Option<usize>,
+}
+
+impl Content for GetBody {
+    const REQUIRED: &'static [&'static str] = &["ackmode", "count", "encoding"];
 }
 
 pub(crate) async fn publish(
@@ -55,20 +64,18 @@ pub(crate) async fn publish(
 ) -> Answer {
     let (vhost, exchange) = (name(&vhost)?, named(&exchange)?);
     caller.enter(&api, &vhost).await?;
-    let routing_key = name(&required(body.routing_key, "routing_key")?)?;
-    let payload = required(body.payload, "payload")?;
-    let payload = match required(body.payload_encoding, "payload_encoding")?.as_str() {
-        "string" => payload.into_bytes(),
+    let routing_key = name(&body.routing_key)?;
+    let payload = match body.payload_encoding.as_str() {
+        "string" => body.payload.into_bytes(),
         "base64" => STANDARD
-            .decode(payload)
+            .decode(body.payload)
             .map_err(|error| ApiError::BadRequest(format!("payload: {error}")))?,
         other => {
             let reason = format!("unsupported_encoding: {other}");
             return Err(ApiError::BadRequest(reason));
         }
     };
-    let properties = required(body.properties, "properties")?;
-    let properties = encode_properties(&properties)?;
+    let properties = encode_properties(&body.properties)?;
     let message = Message::copied(&exchange, &routing_key, &properties, &payload);
     let mut session = Session::open(&api, &caller, vhost).await?;
     if session.is_alarmed {
@@ -83,7 +90,7 @@ pub(crate) async fn publish(
     session.say(vec![publish]).await?;
     let mut routed = true;
     loop {
-        match session.hear().await? {
+        match session.hear().await.map_err(refused)? {
             Event::Confirmed { .. } => break,
             Event::Returned { .. } => routed = false,
             Event::Nacked { .. } => {
@@ -105,18 +112,16 @@ pub(crate) async fn get(
 ) -> Answer {
     let (vhost, queue) = (name(&vhost)?, name(&queue)?);
     caller.enter(&api, &vhost).await?;
-    let ackmode = required(body.ackmode, "ackmode")?;
-    let count = required(body.count, "count")?;
-    let is_text_shown = match required(body.encoding, "encoding")?.as_str() {
+    let is_text_shown = match body.encoding.as_str() {
         "auto" => true,
         "base64" => false,
-        other => {
-            let reason = format!("unsupported_encoding: {other}");
-            return Err(ApiError::BadRequest(reason));
+        _ => {
+            let reason = "Unsupported encoding. Please use auto or base64.";
+            return Err(ApiError::BadRequest(reason.to_owned()));
         }
     };
     // What is not settled returns to its place when the session ends.
-    let (no_ack, outcome) = match ackmode.as_str() {
+    let (no_ack, outcome) = match body.ackmode.as_str() {
         "ack_requeue_true" | "reject_requeue_true" => (false, None),
         "ack_requeue_false" => (true, None),
         "reject_requeue_false" => (false, Some(Outcome::Discard)),
@@ -128,13 +133,16 @@ pub(crate) async fn get(
     let mut got = Vec::new();
     let mut got_size_bytes = 0;
     let mut settles = Vec::new();
-    for _ in 0..count {
+    for _ in 0..body.count {
         let request = Request::Get {
             channel: CHANNEL,
             queue: queue.clone(),
             no_ack,
         };
-        let reply = session.ask(request).await?;
+        let reply = session.ask(request).await.map_err(|error| match error {
+            ApiError::Missing(reason) => ApiError::Missing(format!("NOT_FOUND - {reason}")),
+            other => other,
+        })?;
         let Reply::Got {
             delivery,
             ready_count,
@@ -165,13 +173,28 @@ pub(crate) async fn purge(
     caller.enter(&api, &vhost).await?;
     let mut session = Session::open(&api, &caller, vhost).await?;
     let channel = CHANNEL;
-    session.ask(Request::PurgeQueue { channel, queue }).await?;
+    let purged = session.ask(Request::PurgeQueue { channel, queue }).await;
+    purged.map_err(|error| match error {
+        // The path names it.
+        ApiError::Missing(_) => ApiError::NotFound,
+        other => other,
+    })?;
     session.close().await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn required<T>(value: Option<T>, key: &str) -> Result<T, ApiError> {
-    value.ok_or_else(|| ApiError::BadRequest(format!("key_missing: {key}")))
+/// What a publish is refused with: RabbitMQ tells the reply that AMQP would give.
+fn refused(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Missing(reason) => ApiError::BadRequest(format!("404 NOT_FOUND - {reason}")),
+        ApiError::NotAuthorized(reason) => {
+            ApiError::BadRequest(format!("403 ACCESS_REFUSED - {reason}"))
+        }
+        ApiError::BadRequest(reason) => {
+            ApiError::BadRequest(format!("406 PRECONDITION_FAILED - {reason}"))
+        }
+        other => other,
+    }
 }
 
 fn settle(delivery: &Delivery, outcome: Outcome) -> Request {

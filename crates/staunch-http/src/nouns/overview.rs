@@ -32,7 +32,7 @@ const EXCHANGE_TYPES: [(&str, &str); 4] = [
 ];
 
 pub(crate) async fn get(State(api): State<Api>, caller: Caller) -> Answer {
-    let vhosts = caller.vhosts(&api).await?;
+    let vhosts = caller.vhosts_seen(&api).await?;
     let queues = api.node.queues(None).await?;
     let connections = api.node.connections().await?;
     let inside = vhosts.clone();

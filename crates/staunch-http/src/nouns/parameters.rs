@@ -10,7 +10,7 @@ use staunch_types::Name;
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, with_value},
 };
@@ -19,6 +19,10 @@ use crate::{
 #[derive(Deserialize)]
 pub(crate) struct ParameterBody {
     value: Value,
+}
+
+impl Content for ParameterBody {
+    const REQUIRED: &'static [&'static str] = &["value"];
 }
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
@@ -60,11 +64,10 @@ pub(crate) async fn get(
     caller.policymaker()?;
     let (component, vhost, parameter) = (name(&component)?, name(&vhost)?, name(&parameter)?);
     caller.enter(&api, &vhost).await?;
-    let found = api.node.read(move |catalog| {
-        let value = catalog.parameter(&vhost, &component, &parameter)?;
-        Some(shown(&vhost, &component, &parameter, &value_to_json(value)))
-    });
-    body::ok(&found.await?.ok_or(ApiError::NotFound)?)
+    let parameter = Value::String(parameter.to_string());
+    let found = all(&api, vec![vhost], Some(component)).await?;
+    let found = found.iter().find(|entry| entry["name"] == parameter);
+    body::ok(found.ok_or(ApiError::NotFound)?)
 }
 
 pub(crate) async fn put(
@@ -75,7 +78,8 @@ pub(crate) async fn put(
 ) -> Answer {
     caller.policymaker()?;
     let vhost = name(&vhost)?;
-    caller.enter(&api, &vhost).await?;
+    let entered = caller.enter(&api, &vhost).await;
+    entered.map_err(ApiError::of_vhost)?;
     let command = ParameterCommand::Set {
         vhost,
         component: name(&component)?,
@@ -139,7 +143,7 @@ pub(crate) mod global {
         Path(parameter): Path<String>,
         Json(body): Json<ParameterBody>,
     ) -> Answer {
-        caller.administrator()?;
+        caller.policymaker()?;
         let command = ParameterCommand::SetGlobal {
             name: name(&parameter)?,
             value: with_value(&body.value, ParameterValue::new)?,
@@ -152,13 +156,14 @@ pub(crate) mod global {
         caller: Caller,
         Path(parameter): Path<String>,
     ) -> Answer {
-        caller.administrator()?;
+        caller.policymaker()?;
         let name = name(&parameter)?;
         let command = ParameterCommand::ClearGlobal { name };
         body::delete(api.node.apply(CatalogCommand::Parameter(command)).await?)
     }
 }
 
+/// Also operator policies and limits, which RabbitMQ keeps among the parameters.
 async fn all(
     api: &Api,
     vhosts: Vec<Name>,
@@ -167,22 +172,18 @@ async fn all(
     let read = move |catalog: &Catalog| {
         let mut found = Vec::new();
         for vhost in &vhosts {
-            for (of, name, value) in catalog.parameters(vhost) {
-                if component.as_ref().is_none_or(|component| component == of) {
-                    found.push(shown(vhost, of, name, &value_to_json(value)));
-                }
-            }
+            let entries = staunch_definitions::parameters(catalog, vhost);
+            found.extend(entries.into_iter().map(|mut entry| {
+                entry.insert("vhost".to_owned(), vhost.to_string().into());
+                Value::Object(entry)
+            }));
         }
         found
     };
-    api.node.read(read).await
-}
-
-fn shown(vhost: &Name, component: &Name, name: &Name, value: &Value) -> Value {
-    json!({
-        "vhost": vhost.to_string(),
-        "component": component.to_string(),
-        "name": name.to_string(),
-        "value": value,
-    })
+    let mut found = api.node.read(read).await?;
+    if let Some(component) = component {
+        let component = Value::String(component.to_string());
+        found.retain(|entry| entry["component"] == component);
+    }
+    Ok(found)
 }

@@ -9,7 +9,7 @@ use staunch_types::Name;
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::name,
 };
@@ -20,6 +20,10 @@ pub(crate) struct PatternsBody {
     configure: String,
     write: String,
     read: String,
+}
+
+impl Content for PatternsBody {
+    const REQUIRED: &'static [&'static str] = &["configure", "write", "read"];
 }
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
@@ -83,7 +87,7 @@ pub(crate) async fn put(
             read: body.read,
         },
     };
-    body::put(api.node.apply(CatalogCommand::Permission(command)).await?)
+    set(&api, command).await
 }
 
 pub(crate) async fn delete(
@@ -97,6 +101,22 @@ pub(crate) async fn delete(
         vhost: name(&vhost)?,
     };
     body::delete(api.node.apply(CatalogCommand::Permission(command)).await?)
+}
+
+/// Grants something; what misses user or virtual host is a bad request here (RabbitMQ).
+pub(crate) async fn set(api: &Api, command: PermissionCommand) -> Answer {
+    let (PermissionCommand::Set { user, vhost, .. }
+    | PermissionCommand::SetTopic { user, vhost, .. }
+    | PermissionCommand::Clear { user, vhost }
+    | PermissionCommand::ClearTopic { user, vhost, .. }) = &command;
+    let asked = (user.clone(), vhost.clone());
+    let are_there = api.node.read(move |catalog| {
+        catalog.user(&asked.0).is_some() && catalog.check_vhost(&asked.1).is_ok()
+    });
+    if !are_there.await? {
+        return Err(ApiError::BadRequest("vhost_or_user_not_found".to_owned()));
+    }
+    body::put(api.node.apply(CatalogCommand::Permission(command)).await?)
 }
 
 /// 404 unless there is such a user.

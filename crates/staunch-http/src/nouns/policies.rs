@@ -9,19 +9,24 @@ use staunch_types::Name;
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
-    json::{name, object, table},
+    json::{name, object, printed, table},
 };
 
 /// The body of PUT.
 #[derive(Deserialize)]
 pub(crate) struct PolicyBody {
-    pattern: String,
+    pattern: Value,
     definition: Map<String, Value>,
-    priority: Option<i64>,
+    #[serde(default)]
+    priority: Value,
     #[serde(rename = "apply-to")]
     apply_to: Option<String>,
+}
+
+impl Content for PolicyBody {
+    const REQUIRED: &'static [&'static str] = &["pattern", "definition"];
 }
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
@@ -152,21 +157,61 @@ async fn set(
     body: PolicyBody,
 ) -> Answer {
     let vhost = name(vhost)?;
-    caller.enter(api, &vhost).await?;
-    let apply_to = body.apply_to.as_deref().unwrap_or("all");
+    let entered = caller.enter(api, &vhost).await;
+    entered.map_err(ApiError::of_vhost)?;
     let command = PolicyCommand::Set {
         scope,
         vhost,
         name: name(policy)?,
-        policy: Policy {
-            pattern: body.pattern,
-            apply_to: ApplyTo::from_name(apply_to)
-                .ok_or_else(|| ApiError::BadRequest(format!("unknown apply-to '{apply_to}'")))?,
-            priority: body.priority.unwrap_or(0),
-            definition: table(&body.definition)?,
-        },
+        policy: body.policy().map_err(|error| worded(scope, error))?,
     };
-    body::put(api.node.apply(CatalogCommand::Policy(command)).await?)
+    let change = api.node.apply(CatalogCommand::Policy(command)).await;
+    body::put(change.map_err(|error| worded(scope, error))?)
+}
+
+impl PolicyBody {
+    fn policy(self) -> Result<Policy, ApiError> {
+        let invalid = |what: String| ApiError::BadRequest(format!("Validation failed\n\n{what}\n"));
+        let Value::String(pattern) = &self.pattern else {
+            let pattern = printed(&self.pattern);
+            let what = format!("pattern should be a binary but was {pattern}");
+            return Err(invalid(what));
+        };
+        let priority = match &self.priority {
+            Value::Null => 0,
+            Value::Number(number) if number.is_i64() => number.as_i64().unwrap_or_default(),
+            other => {
+                let what = format!(
+                    "priority should be a number, actually was {}",
+                    printed(other)
+                );
+                return Err(invalid(what));
+            }
+        };
+        let apply_to = self.apply_to.as_deref().unwrap_or("all");
+        let apply_to = ApplyTo::from_name(apply_to).ok_or_else(|| {
+            invalid(format!(
+                "apply-to '{apply_to}' unrecognised; should be one of: 'queues', \
+                 'classic_queues', 'quorum_queues', 'streams', 'exchanges' or 'all'"
+            ))
+        })?;
+        Ok(Policy {
+            pattern: pattern.clone(),
+            apply_to,
+            priority,
+            definition: table(&self.definition)?,
+        })
+    }
+}
+
+/// RabbitMQ makes its reasons fit for HTML, but where operators' policies are refused.
+fn worded(scope: PolicyScope, error: ApiError) -> ApiError {
+    match (scope, error) {
+        (PolicyScope::User, ApiError::BadRequest(reason)) => {
+            ApiError::BadRequest(reason.replace('<', "&lt;").replace('>', "&gt;"))
+        }
+        (PolicyScope::User | PolicyScope::Operator, other) => other,
+    }
 }
 
 async fn clear(

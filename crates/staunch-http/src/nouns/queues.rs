@@ -12,7 +12,7 @@ use staunch_types::{FieldTable, Name, QueueId, QueueOptions, Resource};
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
 };
@@ -20,13 +20,15 @@ use crate::{
 /// The body of PUT.
 #[derive(Deserialize)]
 pub(crate) struct QueueBody {
-    #[serde(default = "yes")]
+    #[serde(default)]
     durable: bool,
     #[serde(default)]
     auto_delete: bool,
     #[serde(default)]
     arguments: Map<String, Value>,
 }
+
+impl Content for QueueBody {}
 
 /// Conditions of DELETE.
 #[derive(Deserialize)]
@@ -43,10 +45,6 @@ struct Declared {
     policy: Option<Name>,
     operator_policy: Option<Name>,
     effective: FieldTable,
-}
-
-fn yes() -> bool {
-    true
 }
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
@@ -93,7 +91,8 @@ pub(crate) async fn put(
         wanted.push((Access::Read, Resource::Queue, queue.clone()));
         wanted.push((Access::Write, Resource::Exchange, name(exchange)?));
     }
-    caller.may(&api, &vhost, wanted).await?;
+    let may = caller.may(&api, &vhost, wanted).await;
+    may.map_err(ApiError::of_vhost)?;
     let options = QueueOptions {
         durable: body.durable,
         exclusive: false,
@@ -126,11 +125,8 @@ pub(crate) async fn delete(
     let wanted = vec![(Access::Configure, Resource::Queue, queue.clone())];
     caller.may(&api, &vhost, wanted).await?;
     let found = find(&api, &vhost, &queue).await?;
-    let in_use = |what: &str| {
-        ApiError::BadRequest(format!(
-            "406 PRECONDITION_FAILED - queue '{queue}' in vhost '{vhost}' {what}"
-        ))
-    };
+    let in_use =
+        |what: &str| ApiError::BadRequest(format!("queue '{queue}' in vhost '{vhost}' {what}"));
     if conditions.if_empty && found.ready_count > 0 {
         return Err(in_use("not empty"));
     }
@@ -154,8 +150,7 @@ pub(crate) async fn check_free(api: &Api, vhost: &Name, queue: &Name) -> Result<
     });
     if is_owned.await? {
         return Err(ApiError::BadRequest(format!(
-            "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue}' in \
-             vhost '{vhost}'"
+            "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'"
         )));
     }
     Ok(())

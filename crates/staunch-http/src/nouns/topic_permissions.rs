@@ -9,10 +9,10 @@ use staunch_types::Name;
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::name,
-    nouns::permissions::check_user,
+    nouns::permissions::{self, check_user},
 };
 
 /// The body of PUT.
@@ -21,6 +21,10 @@ pub(crate) struct TopicBody {
     exchange: String,
     write: String,
     read: String,
+}
+
+impl Content for TopicBody {
+    const REQUIRED: &'static [&'static str] = &["exchange", "write", "read"];
 }
 
 /// Where a topic permission stands.
@@ -108,7 +112,7 @@ pub(crate) async fn put(
             read: body.read,
         },
     };
-    body::put(api.node.apply(CatalogCommand::Permission(command)).await?)
+    permissions::set(&api, command).await
 }
 
 pub(crate) async fn delete(

@@ -11,7 +11,7 @@ use staunch_types::Name;
 use crate::{
     Api, Settings,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::name,
     nouns::limits,
@@ -26,6 +26,8 @@ pub(crate) struct UserBody {
     tags: Option<Tags>,
 }
 
+impl Content for UserBody {}
+
 /// Tags as a list, or separated by commas.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -38,6 +40,10 @@ pub(crate) enum Tags {
 #[derive(Deserialize)]
 pub(crate) struct DeleteBody {
     users: Vec<String>,
+}
+
+impl Content for DeleteBody {
+    const REQUIRED: &'static [&'static str] = &["users"];
 }
 
 impl Tags {

@@ -3,14 +3,17 @@
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use staunch_broker::{CatalogCommand, Change, QueueKind, VhostCommand, VhostMetadata};
+use staunch_broker::{
+    CatalogCommand, Change, PermissionCommand, PermissionPatterns, QueueKind, VhostCommand,
+    VhostMetadata,
+};
 use staunch_node::OnRefusal;
 use staunch_types::Name;
 
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Json},
+    body::{self, Answer, Content, Json},
     error::ApiError,
     json::name,
     nouns::users::Tags,
@@ -26,8 +29,10 @@ pub(crate) struct VhostBody {
     tracing: Option<bool>,
 }
 
+impl Content for VhostBody {}
+
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
-    let names = caller.vhosts(&api).await?;
+    let names = caller.vhosts_seen(&api).await?;
     body::ok(&Value::Array(shown(&api, names).await?))
 }
 
@@ -56,27 +61,26 @@ pub(crate) async fn put(
     let known = api
         .node
         .read(move |catalog| catalog.vhost_metadata(&asked).cloned());
-    let known = known.await?.unwrap_or_default();
-    let metadata = body.over(known)?;
-    let commands = vec![
-        CatalogCommand::CreateVhost {
+    let known = known.await?;
+    let mut commands = vec![CatalogCommand::CreateVhost {
+        vhost: vhost.clone(),
+    }];
+    if known.is_none() {
+        // Who makes a virtual host may do everything in it (RabbitMQ).
+        commands.push(CatalogCommand::Permission(PermissionCommand::Set {
+            user: caller.name,
             vhost: vhost.clone(),
-        },
-        CatalogCommand::Vhost(VhostCommand::SetMetadata { vhost, metadata }),
-    ];
-    let mut made = Change::Unchanged;
-    for (i, result) in api
-        .node
-        .apply_all(commands, OnRefusal::Stop)
-        .await?
-        .into_iter()
-        .enumerate()
-    {
-        let change = result?;
-        if i == 0 {
-            made = change;
-        }
+            patterns: PermissionPatterns::everything(),
+        }));
     }
+    let metadata = body.over(known.unwrap_or_default())?;
+    commands.push(CatalogCommand::Vhost(VhostCommand::SetMetadata {
+        vhost,
+        metadata,
+    }));
+    let results = api.node.apply_all(commands, OnRefusal::Stop).await?;
+    let changes = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let made = changes.first().copied().unwrap_or(Change::Unchanged);
     body::put(made)
 }
 

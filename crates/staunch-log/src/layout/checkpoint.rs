@@ -14,7 +14,7 @@
 use crate::error::DamageCause;
 use crate::layout::header::FILE_HEADER_SIZE_BYTES;
 use crate::layout::{narrow, put_u32, put_u64, u32_at, u64_at};
-use crate::place::{ChunkId, FileId, SegmentId};
+use crate::place::{ChunkId, FileId, NUMBER_FOUND_MAX, SegmentId};
 
 const FIXED_SIZE_BYTES: usize = 64;
 const SEGMENT_SIZE_BYTES: usize = 24;
@@ -95,6 +95,17 @@ impl CheckpointImage {
             segment_next: SegmentId(u64_at(content, 40)),
             segments: segments.map(SegmentListed::read).collect(),
         };
+        let chunks = [image.covered, image.persisted, image.follows];
+        let numbers = [image.file_first.0, image.file_next.0, image.segment_next.0];
+        let listed = image.segments.iter().map(|segment| segment.id.0);
+        if chunks.iter().any(|chunk| *chunk > ChunkId::FOUND_MAX)
+            || numbers
+                .into_iter()
+                .chain(listed)
+                .any(|it| it > NUMBER_FOUND_MAX)
+        {
+            return Err(DamageCause::Identity);
+        }
         Ok((image, state_start..content_size))
     }
 

@@ -62,6 +62,9 @@ impl ChunkHeader {
         if u32_at(bytes, 40) != VERSION {
             return Err(DamageCause::Identity);
         }
+        if u64_at(bytes, 8) > ChunkId::FOUND_MAX.0 {
+            return Err(DamageCause::Identity);
+        }
         Ok(Self {
             id: ChunkId(u64_at(bytes, 8)),
             previous: ChunkId(u64_at(bytes, 16)),

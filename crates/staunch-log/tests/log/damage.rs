@@ -3,7 +3,10 @@
 
 use staunch_log::{Config, Disk, MemoryDisk, RecoverError, Recovered, StreamId, recover};
 
-use crate::node::{Key, Node};
+use crate::{
+    node::{Key, Node},
+    repair::repair,
+};
 
 /// A log with every kind of file in it, and the messages of the very last write.
 fn everything() -> (Node, Vec<Key>) {
@@ -195,4 +198,66 @@ fn random_bytes_never_panic() {
         }
     }
     assert_eq!(StreamId::CATALOG, StreamId(0));
+}
+
+/// Changes one file and makes all checksums right again; what recovery and reading say then.
+fn refused_for(node: &Node, kind: &str, change: impl Fn(&mut Vec<u8>)) -> String {
+    let disk = node.disk.fork();
+    let names = disk.list().unwrap();
+    // The first of a kind: what the end of the log says may be taken for a torn tail.
+    let name = names.iter().find(|name| name.starts_with(kind)).unwrap();
+    let mut content = disk.file(name);
+    change(&mut content);
+    disk.put_file(name, &content);
+    repair(&disk);
+    read_all(node, &disk, &[]).unwrap_err()
+}
+
+#[test]
+fn what_no_checksum_shows_is_refused_where_it_cannot_be() {
+    let (node, _) = everything();
+    let trailer = |content: &[u8], at: usize| {
+        let start = content.len() - 64 + at;
+        u64::from_le_bytes(content[start..start + 8].try_into().unwrap())
+    };
+    // A record of a segment that is said to be larger than the segment.
+    let refused = refused_for(&node, "segment-", |content| {
+        let footer = usize::try_from(trailer(content, 16)).unwrap();
+        content[footer + 16 + 12..footer + 16 + 16].fill(0xff);
+    });
+    assert!(refused.contains("segment-"), "{refused}");
+    // One that is said to lie behind all records.
+    let refused = refused_for(&node, "segment-", |content| {
+        let footer = usize::try_from(trailer(content, 16)).unwrap();
+        content[footer + 16 + 8..footer + 16 + 11].fill(0xff);
+    });
+    assert!(refused.contains("segment-"), "{refused}");
+    // Numbers after which there are none: of a chunk, of files, of segments.
+    let refused = refused_for(&node, "young-", |content| {
+        content[512 + 8..512 + 16].fill(0xff);
+    });
+    assert!(refused.contains("young-"), "{refused}");
+    for at in [64, 88, 96, 104] {
+        let refused = refused_for(&node, "checkpoint-", |content| {
+            content[at..at + 8].fill(0xff);
+        });
+        assert!(refused.contains("checkpoint-"), "{at}: {refused}");
+    }
+}
+
+#[test]
+fn a_file_whose_number_is_none_of_ours_is_left_alone() {
+    let (node, last) = everything();
+    let disk = node.disk.fork();
+    for kind in ["young", "spare", "segment"] {
+        disk.put_file(&format!("{kind}-9999999999999999"), b"");
+    }
+    read_all(&node, &disk, &last).unwrap();
+    for kind in ["young", "spare", "segment"] {
+        assert!(
+            disk.list()
+                .unwrap()
+                .contains(&format!("{kind}-9999999999999999"))
+        );
+    }
 }

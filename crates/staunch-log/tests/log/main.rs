@@ -7,4 +7,5 @@ mod faults;
 mod golden;
 mod node;
 mod real;
+mod repair;
 mod upkeep;

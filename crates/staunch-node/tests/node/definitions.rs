@@ -63,7 +63,8 @@ fn deleted_things_stay_deleted() {
          b/1 get q
          > b/1 got nothing
          b/1 queue q
-         > b/1 DeclareQueue refused: inequivalent arg 'durable' for queue 'q' in vhost '/'",
+         > b/1 DeclareQueue refused: inequivalent arg 'durable' for queue 'q' in vhost '/': \
+           received 'false' but current is 'true'",
     );
 }
 

@@ -243,6 +243,7 @@ fn events_are_published_while_somebody_listens() {
     assert_eq!(
         keys,
         [
+            "user.authentication.success",
             "connection.created",
             "channel.created",
             "queue.created",
@@ -265,7 +266,7 @@ fn events_are_published_while_somebody_listens() {
     let by_guest = r#""user_who_performed_action": "guest""#;
     let durable = r#""durable": false"#;
     expect(
-        2,
+        3,
         &[
             by_guest,
             r#""name": "q""#,
@@ -273,13 +274,29 @@ fn events_are_published_while_somebody_listens() {
             "x-queue-type\\\">>,longstr,<<",
         ],
     );
-    expect(3, &[by_guest, r#""type": "fanout""#]);
+    expect(4, &[by_guest, r#""type": "fanout""#]);
     let consumer = [by_guest, r#""consumer_tag": "c""#, r#""queue": "q""#];
-    expect(5, &consumer);
-    expect(5, &[r#""prefetch_count": 4i64"#, r#""ack_required": true"#]);
     expect(6, &consumer);
-    let properties = Properties::parse(events[2].properties()).unwrap();
+    expect(6, &[r#""prefetch_count": 4i64"#, r#""ack_required": true"#]);
+    expect(7, &consumer);
+    let properties = Properties::parse(events[3].properties()).unwrap();
     assert_eq!(properties.delivery_mode(), Some(2));
+    let login = [
+        r#""name": "guest""#,
+        r#""protocol": "{0,9,1}""#,
+        r#""ssl": false"#,
+    ];
+    expect(0, &login);
+    script.check(
+        "b arrive
+         b login guest wrong loopback
+         > b login refused",
+    );
+    let events = taken(&mut script, "seen");
+    assert_eq!(key(&events[0]), "user.authentication.failure");
+    let headers = headers(&events[0]);
+    let error = "- invalid credentials";
+    assert!(headers.contains(error), "{headers}");
     script.check(
         "o/1 unbind amq.rabbitmq.event seen #
          > o/1 unbound

@@ -4,7 +4,10 @@ use staunch_broker::{
     CatalogCommand, HashAlgorithm, PasswordHash, PermissionCommand, PermissionPatterns,
     UserCommand, UserLimits, VhostCommand, VhostLimits, password::SALT_SIZE_BYTES,
 };
-use staunch_node::{AdminAnswer, AdminId, AdminRequest, Input, NodeConfig, NodeLimits, OnRefusal};
+use staunch_node::{
+    AdminAnswer, AdminId, AdminRequest, Input, NodeConfig, NodeLimits, OnRefusal,
+    VERIFICATIONS_WAITING_MAX,
+};
 
 use crate::{
     script::{Script, check, check_with, name},
@@ -179,6 +182,33 @@ fn a_slow_hash_is_checked_elsewhere_and_its_user_may_go_meanwhile() {
     assert_eq!(
         told,
         ["a forced: user 'slow' is deleted", "e login refused"]
+    );
+}
+
+#[test]
+fn logins_beyond_a_limit_are_refused_while_passwords_wait_to_be_checked() {
+    let config = NodeConfig {
+        password_hashing: HashAlgorithm::Argon2id,
+        ..roomy()
+    };
+    let mut script = Script::new(config);
+    script.check("manual");
+    for number in 0..VERIFICATIONS_WAITING_MAX {
+        script.check(&format!(
+            "a{number} arrive
+             a{number} login nobody secret remote"
+        ));
+    }
+    script.check(
+        "b arrive
+         b login nobody secret remote
+         > b Login refused: 1024 logins wait for their passwords to be checked",
+    );
+    assert!(script.world.verify());
+    assert_eq!(script.line(""), ["a0 login refused"]);
+    script.check(
+        "c arrive
+         c login nobody secret remote",
     );
 }
 

@@ -1,8 +1,8 @@
 //! Slow password checks, on threads of their own.
 //!
 //! A check takes tens of milliseconds of a processor and some memory, so only a few run at once,
-//! and none of them while the node's lock is held. Each connection has at most one waiting: its
-//! handshake goes no further without the answer.
+//! and none of them while the node's lock is held. The node bounds how many wait
+//! ([`staunch_node::VERIFICATIONS_WAITING_MAX`]) and refuses further logins.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

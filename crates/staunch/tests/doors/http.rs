@@ -188,7 +188,7 @@ fn errors_have_rabbitmqs_shape() {
         "PUT",
         "/exchanges/%2F/amq.mine",
         &json!({"type": "topic"}),
-        400,
+        401,
     );
     guest.check("PUT", "/exchanges/%2F/x", &json!({"type": "odd"}), 400);
     guest.check("PUT", "/queues/none/q", &json!({}), 404);
@@ -425,7 +425,7 @@ fn messages_are_published_got_and_purged_as_over_amqp() {
         "properties": {}});
     let answer = guest.ask("POST", "/exchanges/%2F/amq.topic/publish", &elsewhere);
     assert_eq!(answer, (200, json!({"routed": false})));
-    guest.check("POST", "/exchanges/%2F/missing/publish", &elsewhere, 404);
+    guest.check("POST", "/exchanges/%2F/missing/publish", &elsewhere, 400);
 
     let get = |count: u64, ackmode: &str, encoding: &str| {
         let body = json!({"count": count, "ackmode": ackmode, "encoding": encoding, "truncate": 2});
@@ -481,5 +481,5 @@ fn messages_are_a_matter_of_permissions() {
     check(200, 401, 401);
     let permissions = json!({"configure": "", "write": "", "read": "q"});
     guest.check("PUT", "/permissions/%2F/alice", &permissions, 204);
-    check(401, 200, 204);
+    check(400, 200, 204);
 }
