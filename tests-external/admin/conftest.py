@@ -1,5 +1,7 @@
 """Fixtures: Staunch and a real RabbitMQ, fresh for every file of tests."""
 
+import pathlib
+
 import pytest
 from nodes import RabbitMq, Staunch
 
@@ -13,7 +15,8 @@ def binary(pytestconfig):
     path = pytestconfig.getoption("--binary")
     if not path:
         pytest.exit("give the program with --binary", returncode=64)
-    return path
+    # Nodes run in directories of their own.
+    return pathlib.Path(path).resolve()
 
 
 @pytest.fixture(scope="module")
