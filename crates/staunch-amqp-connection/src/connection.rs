@@ -66,6 +66,8 @@ pub struct Connection {
     pub(crate) now: Timestamp,
     pub(crate) channels: Channels,
     pub(crate) requests: Vec<Request>,
+    /// How many requests were taken the last time.
+    pub(crate) requests_count_last: usize,
     pub(crate) output: Output,
     /// The request on a channel whose answer reading waits for.
     pub(crate) pending: Option<Box<Pending>>,
@@ -138,6 +140,7 @@ impl Connection {
             now,
             channels: Channels::default(),
             requests: Vec::new(),
+            requests_count_last: 0,
             output: Output::default(),
             pending: None,
             channels_closing_count: 0,
@@ -169,6 +172,9 @@ impl Connection {
         self.now = now;
         if input.len() > self.unread_size_bytes {
             self.heartbeat.saw_input();
+        }
+        if self.requests.is_empty() {
+            self.requests.reserve(self.requests_count_last);
         }
         let mut taken = 0;
         while taken < input.len() && !self.is_stalled() {
@@ -242,6 +248,9 @@ impl Connection {
             && let Some(size_bytes) = self.output.take_drained(!self.requests.is_empty())
         {
             self.requests.push(Request::Drained { size_bytes });
+        }
+        if !self.requests.is_empty() {
+            self.requests_count_last = self.requests.len();
         }
         if into.is_empty() {
             std::mem::swap(&mut self.requests, into);

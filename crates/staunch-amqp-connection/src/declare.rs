@@ -57,7 +57,7 @@ impl Connection {
                 };
                 let routing_key = routing_key(&binding);
                 let binding = binding.to_binding(number, destination, routing_key);
-                self.requests.push(Request::Bind(binding));
+                self.requests.push(Request::Bind(Box::new(binding)));
                 let write = WriteReply::unless(bind.nowait);
                 self.await_reply(number, write, Awaited::ExchangeBound);
             }
@@ -70,7 +70,7 @@ impl Connection {
                 };
                 let routing_key = routing_key(&binding);
                 let binding = binding.to_binding(number, destination, routing_key);
-                self.requests.push(Request::Unbind(binding));
+                self.requests.push(Request::Unbind(Box::new(binding)));
                 let write = WriteReply::unless(unbind.nowait);
                 self.await_reply(number, write, Awaited::ExchangeUnbound);
             }
@@ -93,7 +93,7 @@ impl Connection {
                     arguments: bind.arguments,
                 };
                 let binding = self.queue_binding(number, bind.queue, &arguments)?;
-                self.requests.push(Request::Bind(binding));
+                self.requests.push(Request::Bind(Box::new(binding)));
                 self.await_reply(number, WriteReply::unless(bind.nowait), Awaited::QueueBound);
             }
             Method::QueueUnbind(unbind) => {
@@ -103,7 +103,7 @@ impl Connection {
                     arguments: unbind.arguments,
                 };
                 let binding = self.queue_binding(number, unbind.queue, &arguments)?;
-                self.requests.push(Request::Unbind(binding));
+                self.requests.push(Request::Unbind(Box::new(binding)));
                 self.await_reply(number, WriteReply::Yes, Awaited::QueueUnbound);
             }
             Method::QueuePurge(purge) => {

@@ -37,7 +37,12 @@ pub(crate) struct Output {
     /// Credit to be given back to the node.
     credit_drained: u64,
     is_taken: bool,
+    /// How much was taken the last time.
+    size_last: usize,
 }
+
+/// Bytes for which room is made at once, if as many were taken the last time.
+const ROOM_SIZE_BYTES_MAX: usize = 2 << 20;
 
 impl Output {
     #[inline]
@@ -100,6 +105,9 @@ impl Output {
         delivery: &Delivery,
         frame_max: u32,
     ) {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(self.size_last);
+        }
         let before = self.buffer.len();
         consumer.write(&mut self.buffer, tag, delivery, frame_max);
         self.delivery_size_bytes += self.buffer.len() - before;
@@ -125,6 +133,7 @@ impl Output {
             return;
         }
         self.is_taken = true;
+        self.size_last = self.buffer.len().min(ROOM_SIZE_BYTES_MAX);
         self.replies_taken_size_bytes += self.buffer.len() - self.delivery_size_bytes;
         self.credit_taken += std::mem::take(&mut self.credit_buffered);
         self.delivery_size_bytes = 0;

@@ -56,14 +56,15 @@ impl Session {
             match self.line.events.recv().await {
                 Some(Event::Alarm { memory, disk }) => self.is_alarmed = memory || disk,
                 Some(Event::LoginRefused) => return Err(ApiError::LoginFailed),
-                Some(Event::VhostRefused(Refusal::NotAllowed(reason))) => {
-                    return Err(ApiError::NotAuthorized(reason));
+                Some(Event::VhostRefused(refusal)) => {
+                    return Err(match *refusal {
+                        Refusal::NotAllowed(reason) => ApiError::NotAuthorized(reason),
+                        other => other.into(),
+                    });
                 }
-                Some(
-                    Event::VhostRefused(refusal)
-                    | Event::ConnectionRefused { refusal, .. }
-                    | Event::Refused { refusal, .. },
-                ) => return Err(refusal.into()),
+                Some(Event::ConnectionRefused { refusal, .. } | Event::Refused { refusal, .. }) => {
+                    return Err((*refusal).into());
+                }
                 Some(Event::Shutdown | Event::Forced { .. }) | None => {
                     return Err(ApiError::Unavailable);
                 }

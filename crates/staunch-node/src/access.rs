@@ -62,14 +62,6 @@ pub(crate) struct Examined {
     pub(crate) more_keys: Vec<Vec<u8>>,
 }
 
-impl Examined {
-    /// A message about which there is nothing to ask.
-    pub(crate) fn plain(message: Message) -> Self {
-        let more_keys = Vec::new();
-        Self { message, more_keys }
-    }
-}
-
 impl Node {
     /// Whether the session's user may do what is asked; if not, that is refused.
     pub(crate) fn permits(&mut self, slot: SessionSlot, request: &Request) -> bool {

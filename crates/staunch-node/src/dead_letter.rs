@@ -317,7 +317,9 @@ impl Node {
             .expect("a dying message is live until it is buried");
         let bytes = match read {
             Some(bytes) => Some(bytes),
-            None => self.resident(slot, index, body, size_bytes),
+            None => self
+                .resident(slot, index, body, size_bytes)
+                .map(|resident| self.share(resident, body)),
         };
         let Some(bytes) = bytes else {
             self.fetch_dead(slot);

@@ -34,6 +34,14 @@ const UPCOMING_COUNT_MAX: usize = 4 * FETCH_COUNT_MAX;
 /// Bytes read ahead for all queues beyond which fetches get small.
 const WINDOWS_SIZE_BYTES_CROWDED: usize = 32 * 1024 * 1024;
 
+/// Where the bytes of a message are that are in memory.
+pub(crate) enum Resident {
+    /// In a chunk of the log, or read back.
+    Bytes(Bytes),
+    /// In the table of transient bodies.
+    InTable,
+}
+
 /// What has been read back ahead of delivery.
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
@@ -125,47 +133,66 @@ impl Node {
     }
 
     fn dispatch(&mut self, slot: &mut QueueSlot) {
-        while slot.queue.can_dispatch() {
-            let Some((index, body, size)) = slot.queue.peek_next() else {
-                return;
-            };
-            let Some(bytes) = self.resident(slot, index, body, size) else {
+        while let Some(next) = slot.queue.next_delivery() {
+            let index = next.index();
+            let Some(resident) = self.resident(slot, index, next.body, next.size_bytes) else {
                 return self.fetch(slot);
             };
-            let Some(assignment) = slot.queue.assign_next() else {
-                return;
-            };
-            assert_eq!(
-                assignment.index, index,
-                "what was peeked is what is assigned"
-            );
+            let assignment = slot.queue.assign(&next);
             self.forget_window(slot, index);
-            self.deliver(slot, &assignment, bytes);
+            self.deliver(slot, &assignment, resident);
         }
         slot.queue.end_dispatch();
     }
 
     /// The message's bytes, if they are in memory.
+    #[inline]
     pub(crate) fn resident(
         &self,
         slot: &QueueSlot,
         index: MessageIndex,
         body: BodyRef,
         size_bytes: u32,
-    ) -> Option<Bytes> {
+    ) -> Option<Resident> {
         if !slot.is_durable {
-            return Some(self.bodies.get(body));
+            return Some(Resident::InTable);
         }
         if let Some(cold) = &slot.cold
             && let Some(bytes) = cold.window.get(&index)
         {
-            return Some(bytes.clone());
+            return Some(Resident::Bytes(bytes.clone()));
         }
-        self.store.body(body, size_bytes)
+        self.store.body(body, size_bytes).map(Resident::Bytes)
+    }
+
+    /// The bytes of a message that has been assigned. One that is settled by that leaves the
+    /// table of transient bodies.
+    #[inline]
+    pub(crate) fn claim(&mut self, resident: Resident, assignment: &Assignment) -> Bytes {
+        match resident {
+            Resident::InTable if assignment.settled => self.bodies.take(assignment.body),
+            resident => self.share(resident, assignment.body),
+        }
+    }
+
+    /// The bytes of a message that stays where it is.
+    #[inline]
+    pub(crate) fn share(&self, resident: Resident, body: BodyRef) -> Bytes {
+        match resident {
+            Resident::Bytes(bytes) => bytes,
+            Resident::InTable => self.bodies.get(body),
+        }
     }
 
     /// Drops the fetched bytes of a message that has been handed out; reads on ahead.
+    #[inline]
     pub(crate) fn forget_window(&mut self, slot: &mut QueueSlot, handed_out: MessageIndex) {
+        if slot.cold.is_some() {
+            self.move_window(slot, handed_out);
+        }
+    }
+
+    fn move_window(&mut self, slot: &mut QueueSlot, handed_out: MessageIndex) {
         let is_fifo = slot.is_fifo();
         let Some(cold) = &mut slot.cold else { return };
         let mut forgotten = cold.forget(handed_out);
@@ -275,7 +302,8 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    fn deliver(&mut self, slot: &mut QueueSlot, assignment: &Assignment, bytes: Bytes) {
+    fn deliver(&mut self, slot: &mut QueueSlot, assignment: &Assignment, resident: Resident) {
+        let bytes = self.claim(resident, assignment);
         let consumer = *self
             .consumers
             .get(assignment.consumer)
@@ -336,7 +364,8 @@ impl Node {
         newly
     }
 
-    /// Keeps the books: a settled message leaves, another is counted with its consumer.
+    /// Keeps the books: a settled message leaves, another is counted with its consumer. (A
+    /// transient one's body has left with [`Node::claim`].)
     pub(crate) fn note_assigned(&mut self, slot: &mut QueueSlot, assignment: &Assignment) {
         if !assignment.settled {
             let consumer = self.consumers.get_mut(assignment.consumer);
@@ -350,8 +379,6 @@ impl Node {
                 slot.has_unlogged = true;
                 self.unlogged.push(slot.id);
             }
-        } else {
-            self.bodies.release(assignment.body);
         }
     }
 

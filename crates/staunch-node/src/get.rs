@@ -9,6 +9,7 @@ use staunch_types::{ChannelNumber, ConsumerKey, Operation, QueueId, Refusal, Rep
 
 use crate::{
     consumers::{Consumer, ConsumerKind},
+    deliver::Resident,
     node::Node,
     queues::{QueueSlot, WaitingGet},
     session::SessionSlot,
@@ -75,7 +76,7 @@ impl Node {
         let Some((index, body, size)) = slot.queue.peek_next() else {
             return Some(Reply::GotNothing);
         };
-        let Some(bytes) = self.resident(slot, index, body, size) else {
+        let Some(resident) = self.resident(slot, index, body, size) else {
             self.fetch(slot);
             return None;
         };
@@ -87,7 +88,7 @@ impl Node {
             Got::Empty => Some(Reply::GotNothing),
             Got::Message(assignment) => {
                 assert_eq!(assignment.index, index, "what was peeked is what is taken");
-                Some(self.give(slot, get, &assignment, bytes))
+                Some(self.give(slot, get, &assignment, resident))
             }
         };
         self.drop_idle_getter(key);
@@ -99,8 +100,9 @@ impl Node {
         slot: &mut QueueSlot,
         get: WaitingGet,
         assignment: &Assignment,
-        bytes: bytes::Bytes,
+        resident: Resident,
     ) -> Reply {
+        let bytes = self.claim(resident, assignment);
         self.forget_window(slot, assignment.index);
         let delivery = Self::delivery(slot.id, get.channel, assignment, bytes);
         if !self.traced.is_empty() {
@@ -111,7 +113,7 @@ impl Node {
             self.apply_blocks(get.session, Some(slot));
         }
         Reply::Got {
-            delivery,
+            delivery: Box::new(delivery),
             ready_count: slot.queue.ready_count(),
         }
     }

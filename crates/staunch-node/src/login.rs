@@ -225,7 +225,8 @@ impl Node {
     /// `connection.open`.
     pub(crate) fn open_vhost(&mut self, slot: SessionSlot, vhost: Name) {
         if let Err(refusal) = self.check_entry(slot, &vhost) {
-            return self.sessions.push(slot, Event::VhostRefused(refusal));
+            let event = Event::VhostRefused(Box::new(refusal));
+            return self.sessions.push(slot, event);
         }
         if let Some(session) = self.sessions.get_mut(slot)
             && let Some(client) = &session.client

@@ -92,14 +92,20 @@ impl<'a> Arriving<'a> {
     pub(crate) fn new(message: &'a Message, now: UnixMillis) -> Self {
         let narrow = |size: usize| u32::try_from(size).expect("messages are below 4 GiB");
         let properties = Properties::from_validated(message.properties());
+        let (priority, ttl_millis) = if properties.concerns_queues() {
+            // Whether the expiration is a number was asked when it was published.
+            let ttl_millis = message_ttl(properties).unwrap_or_default();
+            (properties.priority().unwrap_or_default(), ttl_millis)
+        } else {
+            (0, None)
+        };
         Self {
             message,
             size_bytes: narrow(message.stored_size_bytes()),
             body_size_bytes: narrow(message.body().len()),
-            priority: properties.priority().unwrap_or_default(),
+            priority,
             now,
-            // Whether it is a number was asked when it was published.
-            ttl_millis: message_ttl(properties).unwrap_or_default(),
+            ttl_millis,
             in_memory: None,
             lagging: None,
             redelivered: false,
@@ -127,69 +133,93 @@ impl<'a> Arriving<'a> {
 impl Node {
     /// `basic.publish`.
     pub(crate) fn publish(&mut self, slot: SessionSlot, publish: Publish) {
-        let Publish {
-            channel,
-            seq,
-            mandatory,
-            message,
-        } = publish;
         let Some(session) = self.sessions.get(slot) else {
             return;
         };
+        let channel = publish.channel;
         let Some(open) = session.channels.get(&channel) else {
             return;
         };
         if open.is_refused {
             return;
         }
-        let (connection, is_in_tx) = (session.id, open.tx.is_some());
-        let is_free = session.free_pass == self.epoch;
-        let is_plain = Properties::from_validated(message.properties()).is_plain();
-        let examined = if is_free && is_plain {
-            Examined::plain(message)
+        let connection = session.id;
+        let properties = Properties::from_validated(publish.message.properties());
+        let is_usual =
+            session.free_pass == self.epoch && open.tx.is_none() && properties.is_plain();
+        let (seq, mandatory) = (publish.seq, publish.mandatory);
+        let kept = if is_usual {
+            self.publish_usual(slot, (channel, mandatory), &publish.message)
+                .map(Some)
         } else {
-            match self.examine(slot, channel, message) {
-                Ok(examined) => examined,
-                Err(refusal) => return self.refuse(slot, channel, Operation::Publish, refusal),
-            }
-        };
-        let Examined { message, more_keys } = examined;
-        let size_bytes = message.stored_size_bytes();
-        if size_bytes > self.store.config().payload_size_bytes_max() {
-            let text = format!("message of {size_bytes} bytes does not fit in a file of the log");
-            let refusal = Refusal::Precondition(text);
-            return self.refuse(slot, channel, Operation::Publish, refusal);
-        }
-        let routed = self.route(slot, &message, &more_keys);
-        if !is_free && routed.is_ok() {
-            self.trace_publish(slot, channel, &message, &more_keys);
-        }
-        let kept = match routed.and_then(|()| self.check_fan_out(size_bytes)) {
-            Err(refusal) => {
-                return self.refuse(slot, channel, Operation::Publish, refusal);
-            }
-            Ok(()) if is_in_tx => {
-                let Route {
-                    queues, delayed, ..
-                } = &self.routes.route;
-                let held = HeldPublish {
-                    message,
-                    mandatory,
-                    queues: queues.as_slice().into(),
-                    delayed: delayed.as_slice().into(),
-                };
-                return self.hold_publish(slot, channel, held);
-            }
-            Ok(()) => self.keep(slot, channel, mandatory, message, &more_keys),
+            self.publish_examined(slot, publish)
         };
         match (seq, kept) {
-            (None, _) => {}
-            (Some(seq), Kept::Nowhere) => self.sessions.push_confirm(slot, channel, seq, seq),
-            (Some(seq), Kept::InLog) => {
+            (_, Err(refusal)) => self.refuse(slot, channel, Operation::Publish, refusal),
+            (None, _) | (_, Ok(None)) => {}
+            (Some(seq), Ok(Some(Kept::Nowhere))) => {
+                self.sessions.push_confirm(slot, channel, seq, seq);
+            }
+            (Some(seq), Ok(Some(Kept::InLog))) => {
                 self.pending.push_confirm(slot, connection, channel, seq);
             }
-            (Some(seq), Kept::Refused) => self.sessions.push_nack(slot, channel, seq),
+            (Some(seq), Ok(Some(Kept::Refused))) => self.sessions.push_nack(slot, channel, seq),
         }
+    }
+
+    /// A publish about which there is nothing to ask.
+    #[inline]
+    fn publish_usual(
+        &mut self,
+        slot: SessionSlot,
+        to: (ChannelNumber, bool),
+        message: &Message,
+    ) -> Result<Kept, Refusal> {
+        self.check_size(message)?;
+        self.route(slot, message, &[])?;
+        self.check_fan_out(message)?;
+        Ok(self.keep(slot, to, message, &[]))
+    }
+
+    /// A publish whose sender may not do everything, that is traced or part of a transaction, or
+    /// whose properties bear on its way. None if the transaction holds it back.
+    #[inline(never)]
+    fn publish_examined(
+        &mut self,
+        slot: SessionSlot,
+        publish: Publish,
+    ) -> Result<Option<Kept>, Refusal> {
+        let Publish {
+            channel,
+            mandatory,
+            message,
+            ..
+        } = publish;
+        let Examined { message, more_keys } = self.examine(slot, channel, message)?;
+        self.check_size(&message)?;
+        self.route(slot, &message, &more_keys)?;
+        self.trace_publish(slot, channel, &message, &more_keys);
+        self.check_fan_out(&message)?;
+        let session = self.sessions.get(slot);
+        let open = session.and_then(|session| session.channels.get(&channel));
+        if open.is_none_or(|open| open.tx.is_none()) {
+            return Ok(Some(self.put_or_give_back(
+                slot,
+                (channel, mandatory),
+                &message,
+            )));
+        }
+        let Route {
+            queues, delayed, ..
+        } = &self.routes.route;
+        let held = HeldPublish {
+            message,
+            mandatory,
+            queues: queues.as_slice().into(),
+            delayed: delayed.as_slice().into(),
+        };
+        self.hold_publish(slot, channel, held);
+        Ok(None)
     }
 
     /// Puts the message where its route leads, or gives it to whom else it is for.
@@ -197,19 +227,29 @@ impl Node {
     fn keep(
         &mut self,
         slot: SessionSlot,
-        channel: ChannelNumber,
-        mandatory: bool,
-        message: Message,
+        (channel, mandatory): (ChannelNumber, bool),
+        message: &Message,
         more_keys: &[Vec<u8>],
     ) -> Kept {
-        let is_replied = !more_keys.is_empty() && self.deliver_replies(&message, more_keys);
+        let is_replied = !more_keys.is_empty() && self.deliver_replies(message, more_keys);
         if !self.routes.route.is_nowhere() {
-            return self.enqueue_routed(slot, &message);
+            return self.enqueue_routed(slot, message);
         }
         if !is_replied {
-            self.give_unroutable(slot, channel, mandatory, message);
+            self.give_unroutable(slot, channel, mandatory, message.clone());
         }
         Kept::Nowhere
+    }
+
+    /// Refuses a message that fits in no file of the log.
+    #[inline]
+    fn check_size(&self, message: &Message) -> Result<(), Refusal> {
+        let size_bytes = message.stored_size_bytes();
+        if size_bytes <= self.store.config().payload_size_bytes_max() {
+            return Ok(());
+        }
+        let text = format!("message of {size_bytes} bytes does not fit in a file of the log");
+        Err(Refusal::Precondition(text))
     }
 
     /// Finds the message's queues, which often are those of the message before.
@@ -241,10 +281,15 @@ impl Node {
 
     /// Refuses a message that would take half the memory budget at once: every durable queue it
     /// is routed to gets its own copy in the log.
-    fn check_fan_out(&self, size_bytes: usize) -> Result<(), Refusal> {
+    #[inline]
+    fn check_fan_out(&self, message: &Message) -> Result<(), Refusal> {
         let count = self.routes.route.queues.len();
+        if count < 2 {
+            return Ok(());
+        }
+        let size_bytes = message.stored_size_bytes();
         let limit = FAN_OUT_SIZE_BYTES_MIN.max(self.config.memory_limit_size_bytes / 2);
-        if count < 2 || (size_bytes as u64).saturating_mul(count as u64) <= limit {
+        if (size_bytes as u64).saturating_mul(count as u64) <= limit {
             return Ok(());
         }
         let text = format!("message of {size_bytes} bytes to {count} queues exceeds {limit} bytes");
@@ -391,8 +436,7 @@ fn session_vhost(sessions: &Sessions, slot: SessionSlot) -> &[u8] {
         .map_or(&[], |session| session.vhost.as_bytes())
 }
 
+#[inline]
 fn has_headers(message: &Message) -> bool {
-    Properties::from_validated(message.properties())
-        .headers()
-        .is_some()
+    Properties::from_validated(message.properties()).has_headers()
 }

@@ -45,8 +45,8 @@ impl Node {
             } => {
                 self.delete_exchange(slot, channel, exchange, if_unused);
             }
-            Request::Bind(binding) => self.bind(slot, binding),
-            Request::Unbind(binding) => self.unbind(slot, binding),
+            Request::Bind(binding) => self.bind(slot, *binding),
+            Request::Unbind(binding) => self.unbind(slot, *binding),
             Request::DeclareQueue(declare) => self.declare_queue(slot, declare),
             Request::PurgeQueue { channel, queue } => self.purge_queue(slot, channel, &queue),
             Request::DeleteQueue {
@@ -110,7 +110,7 @@ impl Node {
             Event::Refused {
                 channel,
                 operation,
-                refusal,
+                refusal: Box::new(refusal),
             },
         );
     }
@@ -119,7 +119,7 @@ impl Node {
         let client = self.sessions.get(slot).and_then(|it| it.client.as_deref());
         if let Some(user) = client.map(|client| client.user.clone()) {
             if let Err(refusal) = self.check_channel_count(&user) {
-                let operation = Operation::OpenChannel;
+                let (operation, refusal) = (Operation::OpenChannel, Box::new(refusal));
                 let event = Event::ConnectionRefused { operation, refusal };
                 return self.sessions.push(slot, event);
             }

@@ -19,6 +19,9 @@ use crate::{
 /// delivering to it until half has drained.
 pub const OUTBOUND_SIZE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Events for which a session makes room at once, if the last drain had as many.
+const EVENTS_RESERVED_MAX: u32 = 16 * 1024;
+
 /// Place of a session in the node's table; reused after the session is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionSlot(pub(crate) u32);
@@ -41,6 +44,8 @@ pub(crate) struct Session {
     pub(crate) exclusive_queues: BTreeSet<QueueId>,
     /// Events not yet handed to the runtime.
     pub(crate) events: Vec<Event>,
+    /// How many events there were in the last drain that had some.
+    events_count_last: u32,
     /// Whether the slot is in the node's list of sessions with events.
     pub(crate) is_touched: bool,
     /// Bytes of deliveries handed out and not yet reported drained.
@@ -92,6 +97,7 @@ impl Session {
             channels: BTreeMap::new(),
             exclusive_queues: BTreeSet::new(),
             events: Vec::new(),
+            events_count_last: 0,
             is_touched: false,
             outbound_size_bytes: 0,
             is_congested: false,
@@ -221,11 +227,12 @@ impl Sessions {
         else {
             return;
         };
-        session.events.push(event);
         if !session.is_touched {
             session.is_touched = true;
+            session.events.reserve(session.events_count_last as usize);
             self.touched.push(slot);
         }
+        session.events.push(event);
     }
 
     /// Adds a confirm, merged with the one before it where they adjoin.
@@ -283,6 +290,8 @@ impl Sessions {
             let session = self.slots[slot.0 as usize].as_deref_mut()?;
             session.is_touched = false;
             let events = std::mem::take(&mut session.events);
+            let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+            session.events_count_last = count.min(EVENTS_RESERVED_MAX);
             (!events.is_empty()).then_some((session.id, events))
         })
     }

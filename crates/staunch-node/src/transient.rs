@@ -50,12 +50,18 @@ impl TransientBodies {
         self.slots[index(body)].clone()
     }
 
-    /// Gives the slot back.
-    pub(crate) fn release(&mut self, body: BodyRef) {
+    /// Gives the slot back, and what was in it.
+    pub(crate) fn take(&mut self, body: BodyRef) -> Bytes {
         let bytes = std::mem::take(&mut self.slots[index(body)]);
         self.size_bytes -= bytes.len() as u64;
         self.free
             .push(u32::try_from(body.0).expect("transient references are slots"));
+        bytes
+    }
+
+    /// Gives the slot back.
+    pub(crate) fn release(&mut self, body: BodyRef) {
+        drop(self.take(body));
     }
 
     /// Bytes of bodies kept and of their places in the table. Free places are not counted: the

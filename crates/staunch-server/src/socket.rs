@@ -7,7 +7,7 @@
 //! moment bytes are there until the last of them is consumed, and the output buffer is dropped
 //! when it has been written.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use staunch_amqp_connection::{Connection, Tls, Transport};
@@ -56,6 +56,8 @@ struct Socket {
     /// Publishes are with the node: no more input until it says so.
     awaits_proceed: bool,
     received_size_bytes: u64,
+    /// Fires at the deadline or before it.
+    alarm: Option<Pin<Box<time::Sleep>>>,
 }
 
 /// Serves one client until its connection is over on both sides.
@@ -104,6 +106,7 @@ pub(crate) async fn serve(id: ConnectionId, arrival: Arrival, shared: Shared) {
         has_unheard: false,
         awaits_proceed: false,
         received_size_bytes: 0,
+        alarm: None,
     };
     while socket.round().await {}
     tracing::debug!(event = "connection.closed", connection = id.0, %peer, "closed");
@@ -283,9 +286,7 @@ impl Socket {
             && !self.awaits_proceed
             && !self.machine.is_stalled();
         let wants_write = !self.peer_gone && !self.output_is_empty();
-        let deadline = self
-            .deadline()
-            .map(|at| self.shared.clock.instant(at).into());
+        self.set_alarm();
         // The socket comes before the mailbox: deliveries keep the mailbox busy by themselves, and
         // an ack or a close must not wait for the last of them.
         tokio::select! {
@@ -295,7 +296,7 @@ impl Socket {
                 Err(_) => self.lose_peer(),
             },
             () = self.mailbox.arrived() => {}
-            () = sleep_until(deadline), if deadline.is_some() => {}
+            () = ring(&mut self.alarm), if self.alarm.is_some() => self.alarm = None,
         }
     }
 
@@ -309,6 +310,20 @@ impl Socket {
         self.machine.handle_timeout(now);
         // Timers run about twice a minute: whoever was busy before may be idle now.
         self.drop_empty_buffer();
+    }
+
+    /// Deadlines move on with what a connection does. One that fires too early is set anew then:
+    /// that costs less than setting it each time the connection waits.
+    fn set_alarm(&mut self) {
+        let Some(deadline) = self.deadline() else {
+            return;
+        };
+        let deadline = self.shared.clock.instant(deadline).into();
+        match &mut self.alarm {
+            Some(alarm) if alarm.deadline() <= deadline => {}
+            Some(alarm) => alarm.as_mut().reset(deadline),
+            None => self.alarm = Some(Box::pin(time::sleep_until(deadline))),
+        }
     }
 
     /// When the machine or a peer that takes no output has to be looked at.
@@ -368,8 +383,8 @@ impl Socket {
     }
 }
 
-async fn sleep_until(deadline: Option<time::Instant>) {
-    if let Some(deadline) = deadline {
-        time::sleep_until(deadline).await;
+async fn ring(alarm: &mut Option<Pin<Box<time::Sleep>>>) {
+    if let Some(alarm) = alarm {
+        alarm.as_mut().await;
     }
 }

@@ -159,13 +159,11 @@ impl Wiring {
     /// Records what an event means.
     pub fn observe(&mut self, id: ConnectionId, event: &Event, out: &mut Witness) {
         match event {
-            Event::Delivery(delivery)
-            | Event::Reply {
+            Event::Delivery(delivery) => out.emit(id, delivery),
+            Event::Reply {
                 reply: Reply::Got { delivery, .. },
                 ..
-            } => {
-                out.emit(id, delivery);
-            }
+            } => out.emit(id, delivery),
             Event::Confirmed {
                 channel,
                 first,
@@ -327,13 +325,13 @@ fn published_delay(message: &Message, out: &Witness) -> Option<i32> {
 
 /// Hides from a consumer that a planted bug has changed a delay.
 fn tell_published_delay(event: &mut Event, out: &Witness) {
-    let (Event::Delivery(delivery)
-    | Event::Reply {
-        reply: Reply::Got { delivery, .. },
-        ..
-    }) = event
-    else {
-        return;
+    let delivery = match event {
+        Event::Delivery(delivery) => delivery,
+        Event::Reply {
+            reply: Reply::Got { delivery, .. },
+            ..
+        } => &mut **delivery,
+        _ => return,
     };
     let message = &delivery.message;
     if let Some(delay) = published_delay(message, out)

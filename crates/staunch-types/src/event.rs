@@ -7,7 +7,8 @@ use crate::{
     Refusal,
 };
 
-/// What the node tells a connection, in order.
+/// What the node tells a connection, in order. Nearly all are deliveries: what is larger than one
+/// is boxed.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The credentials are good.
@@ -20,7 +21,7 @@ pub enum Event {
     /// The virtual host is open to this connection.
     VhostOpened,
     /// It is not (530, closes the connection).
-    VhostRefused(Refusal),
+    VhostRefused(Box<Refusal>),
     /// The user's secret is the new one.
     SecretUpdated,
     /// It is not (530, closes the connection).
@@ -36,7 +37,7 @@ pub enum Event {
         /// What was refused.
         operation: Operation,
         /// Why.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// Somebody ends the connection: an operator, or the going of its user or virtual host (320,
     /// closes the connection).
@@ -59,7 +60,7 @@ pub enum Event {
         /// What was refused.
         operation: Operation,
         /// Why.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// A message for a consumer.
     Delivery(Delivery),
@@ -194,7 +195,7 @@ pub enum Reply {
     /// `basic.get-ok`. `delivery.consumer` is the channel's own key for gets.
     Got {
         /// The message.
-        delivery: Delivery,
+        delivery: Box<Delivery>,
         /// Messages still ready.
         ready_count: u64,
     },
@@ -205,3 +206,6 @@ pub enum Reply {
     /// Nothing that was asked on the channel before has been refused.
     Synced,
 }
+
+// A drain makes and moves one event for each message.
+const _: () = assert!(size_of::<Event>() <= size_of::<Delivery>() && size_of::<Delivery>() <= 88);

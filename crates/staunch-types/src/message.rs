@@ -40,14 +40,19 @@ const BLIND_KEYS_SIZE_SIZE_BYTES: u32 = 4;
 #[derive(Clone, Debug)]
 pub struct Message {
     buffer: Bytes,
-    has_died: bool,
-    exchange: Span,
-    routing_key: Span,
+    exchange_start: u32,
+    routing_key_start: u32,
     properties: Span,
     body: Span,
-    /// Blind keys with the size behind them; empty if there are none.
-    blind_keys: Span,
+    /// Of the blind keys behind the body, with the size behind them; 0 if there are none.
+    blind_keys_size: u32,
+    exchange_size: u8,
+    routing_key_size: u8,
+    has_died: bool,
 }
+
+// A message is moved several times on its road: it is one line of the processor's cache.
+const _: () = assert!(size_of::<Message>() <= 64);
 
 /// A slice of the buffer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,21 +90,19 @@ impl Message {
         properties: &[u8],
         body: &[u8],
     ) -> Self {
-        assert!(
-            exchange.len() <= 255 && routing_key.len() <= 255,
-            "names are short strings"
-        );
         let span = |part: &[u8]| Span::within(&buffer, part);
         let (exchange, routing_key) = (span(exchange), span(routing_key));
-        let (properties, body) = (span(properties), span(body));
+        let short = |span: Span| u8::try_from(span.size).expect("names are short strings");
         Self {
-            buffer,
+            exchange_start: exchange.start,
+            routing_key_start: routing_key.start,
+            properties: span(properties),
+            body: span(body),
+            blind_keys_size: 0,
+            exchange_size: short(exchange),
+            routing_key_size: short(routing_key),
             has_died: false,
-            exchange,
-            routing_key,
-            properties,
-            body,
-            blind_keys: Span::default(),
+            buffer,
         }
     }
 
@@ -143,16 +146,11 @@ impl Message {
             return Err(StoredMessageError::UnknownFlags { flags });
         }
         let properties_size = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        let exchange = Span {
-            start: 8,
-            size: u32::from(header[0]),
-        };
-        let routing_key = Span {
-            start: exchange.end(),
-            size: u32::from(header[1]),
-        };
+        let (exchange_size, routing_key_size) = (header[0], header[1]);
+        let exchange_start = 8;
+        let routing_key_start = exchange_start + u32::from(exchange_size);
         let properties = Span {
-            start: routing_key.end(),
+            start: routing_key_start + u32::from(routing_key_size),
             size: properties_size,
         };
         let end = u64::from(properties.start) + u64::from(properties_size);
@@ -164,41 +162,45 @@ impl Message {
             start: properties.end(),
             size: total - properties.end(),
         };
-        let mut blind_keys = Span::default();
+        let mut blind_keys_size = 0;
         if flags & FLAG_HAS_BLIND_KEYS != 0 {
-            let size = blind_keys_size(body.of(&buffer)).ok_or(too_short)?;
-            body.size -= size;
-            let start = body.end();
-            blind_keys = Span { start, size };
+            blind_keys_size = size_of_blind_keys(body.of(&buffer)).ok_or(too_short)?;
+            body.size -= blind_keys_size;
         }
         Ok(Self {
             buffer,
-            has_died: flags & FLAG_HAS_DIED != 0,
-            exchange,
-            routing_key,
+            exchange_start,
+            routing_key_start,
             properties,
             body,
-            blind_keys,
+            blind_keys_size,
+            exchange_size,
+            routing_key_size,
+            has_died: flags & FLAG_HAS_DIED != 0,
         })
     }
 
     /// Name of the exchange it was published to.
+    #[inline]
     pub fn exchange(&self) -> &[u8] {
-        self.exchange.of(&self.buffer)
+        &self.buffer[self.exchange_start as usize..][..usize::from(self.exchange_size)]
     }
 
     /// Routing key it was published with.
+    #[inline]
     pub fn routing_key(&self) -> &[u8] {
-        self.routing_key.of(&self.buffer)
+        &self.buffer[self.routing_key_start as usize..][..usize::from(self.routing_key_size)]
     }
 
     /// Property flags and property list exactly as the publisher sent them (AMQP 0-9-1, section
     /// 4.2.6.1); read through [`crate::properties`].
+    #[inline]
     pub fn properties(&self) -> &[u8] {
         self.properties.of(&self.buffer)
     }
 
     /// The body.
+    #[inline]
     pub fn body(&self) -> &[u8] {
         self.body.of(&self.buffer)
     }
@@ -210,7 +212,7 @@ impl Message {
     #[must_use]
     pub fn with_properties(&self, properties: &[u8]) -> Self {
         let parts = [self.exchange(), self.routing_key(), properties, self.body()];
-        copied(parts, self.blind_keys.of(&self.buffer), self.flags())
+        copied(parts, self.stored_blind_keys(), self.flags())
     }
 
     /// A copy with these blind keys in place of its own: routing keys that nobody is shown.
@@ -237,7 +239,7 @@ impl Message {
 
     /// Further routing keys that nobody is shown (RabbitMQ, header `BCC`).
     pub fn blind_keys(&self) -> impl Iterator<Item = &[u8]> {
-        let bytes = self.blind_keys.of(&self.buffer);
+        let bytes = self.stored_blind_keys();
         let keys_size = bytes
             .len()
             .saturating_sub(BLIND_KEYS_SIZE_SIZE_BYTES as usize);
@@ -256,17 +258,12 @@ impl Message {
     }
 
     /// Size of the stored form, in bytes.
+    #[inline]
     pub fn stored_size_bytes(&self) -> usize {
-        let Self {
-            exchange,
-            routing_key,
-            properties,
-            body,
-            blind_keys,
-            ..
-        } = self;
-        let parts = [exchange, routing_key, properties, body, blind_keys];
-        STORED_HEADER_SIZE_BYTES + parts.iter().map(|part| part.size as usize).sum::<usize>()
+        let names_size = usize::from(self.exchange_size) + usize::from(self.routing_key_size);
+        let sizes = [self.properties.size, self.body.size, self.blind_keys_size];
+        let parts_size: usize = sizes.iter().map(|size| *size as usize).sum();
+        STORED_HEADER_SIZE_BYTES + names_size + parts_size
     }
 
     /// Appends the stored form to `out`.
@@ -274,13 +271,17 @@ impl Message {
         let parts = [self.exchange(), self.routing_key(), self.properties()];
         put_stored_header(out, parts, self.flags());
         out.put_slice(self.body());
-        if self.blind_keys.size > 0 {
-            out.put_slice(self.blind_keys.of(&self.buffer));
+        if self.blind_keys_size > 0 {
+            out.put_slice(self.stored_blind_keys());
         }
     }
 
+    fn stored_blind_keys(&self) -> &[u8] {
+        &self.buffer[self.body.end() as usize..][..self.blind_keys_size as usize]
+    }
+
     fn flags(&self) -> u16 {
-        let blind = if self.blind_keys.size > 0 {
+        let blind = if self.blind_keys_size > 0 {
             FLAG_HAS_BLIND_KEYS
         } else {
             0
@@ -318,7 +319,7 @@ impl Span {
 
 /// Bytes that the blind keys at the end of `bytes` take, with the size behind them; none if they
 /// are not there.
-fn blind_keys_size(bytes: &[u8]) -> Option<u32> {
+fn size_of_blind_keys(bytes: &[u8]) -> Option<u32> {
     let keys_size = u32::from_be_bytes(*bytes.last_chunk()?);
     let size = keys_size.checked_add(BLIND_KEYS_SIZE_SIZE_BYTES)?;
     (size as usize <= bytes.len()).then_some(size)
@@ -339,10 +340,13 @@ fn copied(parts: [&[u8]; 4], blind_keys: &[u8], flags: u16) -> Message {
 /// `parts` are exchange, routing key and properties.
 fn put_stored_header(out: &mut impl BufMut, parts: [&[u8]; 3], flags: u16) {
     let [exchange, routing_key, props] = parts;
-    out.put_u8(u8::try_from(exchange.len()).expect("an exchange name is a short string"));
-    out.put_u8(u8::try_from(routing_key.len()).expect("a routing key is a short string"));
-    out.put_u16(flags);
-    out.put_u32(u32::try_from(props.len()).expect("properties fit in a frame"));
+    let mut header = [0; STORED_HEADER_SIZE_BYTES];
+    header[0] = u8::try_from(exchange.len()).expect("an exchange name is a short string");
+    header[1] = u8::try_from(routing_key.len()).expect("a routing key is a short string");
+    header[2..4].copy_from_slice(&flags.to_be_bytes());
+    let props_size = u32::try_from(props.len()).expect("properties fit in a frame");
+    header[4..].copy_from_slice(&props_size.to_be_bytes());
+    out.put_slice(&header);
     out.put_slice(exchange);
     out.put_slice(routing_key);
     out.put_slice(props);

@@ -215,6 +215,21 @@ impl<'a> Properties<'a> {
         self.short_string(Property::ContentEncoding)
     }
 
+    /// Whether a queue has to know of it: a priority or an expiration is set.
+    #[inline]
+    #[must_use]
+    pub fn concerns_queues(self) -> bool {
+        const QUEUED: u16 = Property::Priority.flag() | Property::Expiration.flag();
+        self.flags & QUEUED != 0
+    }
+
+    /// Whether there are headers.
+    #[inline]
+    #[must_use]
+    pub fn has_headers(self) -> bool {
+        self.flags & Property::Headers.flag() != 0
+    }
+
     /// The headers; checked already, so reading them cannot fail.
     pub fn headers(self) -> Option<TableRef<'a>> {
         let (size, rest) = self.find(Property::Headers)?.split_first_chunk()?;
@@ -590,7 +605,7 @@ mod tests {
         let view = Properties::parse(list.as_bytes()).unwrap();
         assert_eq!(view.delivery_mode(), Some(2));
         assert_eq!(view.priority(), None);
-        assert!(view.is_plain());
+        assert!(view.is_plain() && !view.concerns_queues() && !view.has_headers());
     }
 
     #[test]
@@ -615,7 +630,10 @@ mod tests {
             .unwrap();
         let list = PropertyList::parse(list.as_bytes().clone()).unwrap();
         assert_eq!(list.as_bytes()[..2], [0xff, 0xfc]);
-        assert!(!list.view().is_plain());
+        assert!(!list.view().is_plain() && list.view().has_headers());
+        let priority = PropertiesBuilder::new().priority(0).build().unwrap();
+        let expiration = PropertiesBuilder::new().expiration("").build().unwrap();
+        assert!(priority.view().concerns_queues() && expiration.view().concerns_queues());
         let view = list.view();
         assert_eq!(view.expiration(), Some(&b"60000"[..]));
         assert_eq!(view.timestamp(), Some(1_700_000_000));

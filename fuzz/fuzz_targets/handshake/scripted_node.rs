@@ -44,7 +44,7 @@ impl ScriptedNode {
             }
             Request::OpenVhost { vhost } => {
                 if self.refuses() {
-                    events.push(Event::VhostRefused(Refusal::VhostNotFound { vhost }));
+                    events.push(Event::VhostRefused(Refusal::VhostNotFound { vhost }.into()));
                 } else {
                     self.is_open = true;
                     events.push(Event::VhostOpened);
@@ -134,7 +134,7 @@ impl ScriptedNode {
         if self.refuses() {
             events.push(Event::ConnectionRefused {
                 operation: Operation::OpenChannel,
-                refusal: Refusal::NotAllowed("too many channels".to_owned()),
+                refusal: Refusal::NotAllowed("too many channels".to_owned()).into(),
             });
             return;
         }
@@ -155,7 +155,7 @@ impl ScriptedNode {
             events.push(Event::Refused {
                 channel: number,
                 operation: Operation::Consume,
-                refusal: Refusal::AccessRefused("no".to_owned()),
+                refusal: Refusal::AccessRefused("no".to_owned()).into(),
             });
             return;
         }
@@ -193,7 +193,7 @@ impl ScriptedNode {
                 self.key_next += 1;
                 let key = ConsumerKey(self.key_next);
                 Reply::Got {
-                    delivery: self.delivery(channel, key, no_ack),
+                    delivery: self.delivery(channel, key, no_ack).into(),
                     ready_count: 3,
                 }
             }

@@ -126,7 +126,7 @@ fn a_message_that_was_got_counts_too() {
         },
     );
     bench.reply(Reply::Got {
-        delivery: delivery(0),
+        delivery: delivery(0).into(),
         ready_count: 0,
     });
     bench.output();

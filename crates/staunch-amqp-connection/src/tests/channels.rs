@@ -185,7 +185,7 @@ fn a_refusal_closes_the_channel_and_ends_the_wait() {
     let refused = Event::Refused {
         channel: CHANNEL,
         operation: Operation::PurgeQueue,
-        refusal,
+        refusal: refusal.into(),
     };
     bench.event(refused.clone());
     bench.event(refused);
@@ -208,7 +208,7 @@ fn texts_are_cut_to_a_short_string() {
     bench.event(Event::Refused {
         channel: CHANNEL,
         operation: Operation::Publish,
-        refusal,
+        refusal: refusal.into(),
     });
     let shown = "q".repeat(255 - "NOT_FOUND - no queue '".len());
     bench.check(
@@ -505,7 +505,7 @@ fn a_publish_that_is_refused_closes_the_channel_in_place_of_the_next_answer() {
     bench.event(Event::Refused {
         channel: CHANNEL,
         operation: Operation::Publish,
-        refusal: Refusal::AccessRefused("no".to_owned()),
+        refusal: Refusal::AccessRefused("no".to_owned()).into(),
     });
     bench.check(
         "1 channel.close 403 ACCESS_REFUSED - no (60.40)",

@@ -68,7 +68,7 @@ fn reply_to(request: &Request) -> Option<(ChannelNumber, Reply)> {
                 ..delivery(50)
             };
             let got = Reply::Got {
-                delivery,
+                delivery: delivery.into(),
                 ready_count: 0,
             };
             (channel, got)

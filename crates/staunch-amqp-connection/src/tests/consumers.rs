@@ -200,7 +200,7 @@ fn get_counts_in_the_same_tags() {
         ..delivery(4)
     };
     bench.reply(Reply::Got {
-        delivery: got,
+        delivery: got.into(),
         ready_count: 5,
     });
     bench.check("1 basic.get-ok 2 5\n1 header 4\n1 body 4", "");

@@ -222,7 +222,7 @@ fn an_unknown_vhost_is_530() {
     );
     bench.method(0, open_vhost());
     let vhost = Name::from_static("/");
-    bench.event(Event::VhostRefused(Refusal::VhostNotFound { vhost }));
+    bench.event(Event::VhostRefused(Refusal::VhostNotFound { vhost }.into()));
     bench.check(
         "0 connection.close 530 NOT_ALLOWED - vhost / not found (10.40)",
         "OpenVhost { vhost: \"/\" }\nCloseConnection",
@@ -345,7 +345,7 @@ fn a_limit_on_connections_or_channels_closes_the_connection() {
     bench.method(2, OPEN);
     bench.event(Event::ConnectionRefused {
         operation: Operation::OpenChannel,
-        refusal: Refusal::NotAllowed(reached.to_owned()),
+        refusal: Refusal::NotAllowed(reached.to_owned()).into(),
     });
     bench.check(
         &format!("0 connection.close 530 NOT_ALLOWED - {reached} (0.0)"),
@@ -355,7 +355,7 @@ fn a_limit_on_connections_or_channels_closes_the_connection() {
     let mut bench = Bench::open();
     bench.event(Event::ConnectionRefused {
         operation: Operation::OpenVhost,
-        refusal: Refusal::Precondition("so it is".to_owned()),
+        refusal: Refusal::Precondition("so it is".to_owned()).into(),
     });
     bench.check(
         "0 connection.close 406 PRECONDITION_FAILED - so it is (10.40)",

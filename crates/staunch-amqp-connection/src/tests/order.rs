@@ -38,7 +38,8 @@ fn refused() -> Event {
             resource: Resource::Exchange,
             name: Name::from_static("x"),
             vhost: Name::from_static("/"),
-        },
+        }
+        .into(),
     }
 }
 

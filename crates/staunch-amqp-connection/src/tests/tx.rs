@@ -177,7 +177,7 @@ fn a_refused_commit_closes_the_channel() {
     bench.event(Event::Refused {
         channel: CHANNEL,
         operation: Operation::Commit,
-        refusal: Refusal::Precondition("partial tx completion".to_owned()),
+        refusal: Refusal::Precondition("partial tx completion".to_owned()).into(),
     });
     bench.check(
         "1 channel.close 406 PRECONDITION_FAILED - partial tx completion (90.20)",

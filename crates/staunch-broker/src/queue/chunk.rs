@@ -1,8 +1,9 @@
 //! Sixty-four messages with consecutive indexes.
 //!
-//! What changes often is one bit each in masks; body reference, sizes and holder sit in a boxed
-//! array. What few messages have (an expiry, a priority, a death) sits in a second box that the
-//! chunks of a plain queue do not have.
+//! What changes often is one bit each in masks; body reference and sizes sit in a boxed array. Who
+//! holds them sits in a second one that comes with the first message handed out: most of a backlog
+//! has none. What few messages have (an expiry, a priority, a death) sits in a third box that the
+//! chunks of a plain queue never have.
 
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, UnixMillis};
 
@@ -27,16 +28,20 @@ pub(super) struct Chunk {
     pub(super) redelivered: u64,
     /// Absent when nothing is live, or in recovery when no body is known.
     slots: Option<Box<Slots>>,
+    /// Absent until a consumer holds one of its messages.
+    holders: Option<Box<Holders>>,
     /// Absent until one of its messages has something of this.
     rare: Option<Box<Rare>>,
 }
 
-/// The boxed part of a chunk.
+/// Who holds each message that is held.
+pub(super) type Holders = [ConsumerKey; SLOT_COUNT];
+
+/// What a chunk knows of each of its messages: 1 KiB.
 #[derive(Debug)]
 pub(super) struct Slots {
     bodies: [BodyRef; SLOT_COUNT],
     sizes: [Sizes; SLOT_COUNT],
-    holders: [ConsumerKey; SLOT_COUNT],
 }
 
 impl Slots {
@@ -44,8 +49,22 @@ impl Slots {
         Box::new(Self {
             bodies: [BodyRef(0); SLOT_COUNT],
             sizes: [Sizes::default(); SLOT_COUNT],
-            holders: [ConsumerKey(0); SLOT_COUNT],
         })
+    }
+}
+
+/// Boxes of a chunk that has emptied, for the next ones: a queue that is consumed as fast as it is
+/// filled allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    pub(super) slots: Option<Box<Slots>>,
+    pub(super) holders: Option<Box<Holders>>,
+}
+
+impl Spare {
+    pub(super) fn memory_bytes(&self) -> usize {
+        let slots = self.slots.as_ref().map_or(0, |_| size_of::<Slots>());
+        slots + self.holders.as_ref().map_or(0, |_| size_of::<Holders>())
     }
 }
 
@@ -127,6 +146,7 @@ impl Chunk {
             ready: 0,
             redelivered: 0,
             slots: None,
+            holders: None,
             rare: None,
         }
     }
@@ -226,7 +246,10 @@ impl Chunk {
             redelivered: self.redelivered & mask != 0,
         };
         match holder {
-            Holder::Consumer(key) => slots.holders[at] = key,
+            Holder::Consumer(key) => {
+                let holders = self.holders.as_deref_mut();
+                holders.expect("lent before a message is handed out")[at] = key;
+            }
             Holder::Nobody => self.clear(mask),
         }
         taken
@@ -243,8 +266,22 @@ impl Chunk {
         }
     }
 
+    /// Who holds each message; nothing if none was ever held.
+    #[inline]
     pub(super) fn holders(&self) -> &[ConsumerKey] {
-        &self.slots().holders
+        self.holders.as_ref().map_or(&[], |holders| &holders[..])
+    }
+
+    #[inline]
+    pub(super) fn has_holders(&self) -> bool {
+        self.holders.is_some()
+    }
+
+    /// Makes room for holders, of which it has none yet.
+    #[cold]
+    pub(super) fn lend_holders(&mut self, spare: Option<Box<Holders>>) {
+        debug_assert!(self.holders.is_none(), "none yet");
+        self.holders = Some(spare.unwrap_or_else(|| Box::new([ConsumerKey(0); SLOT_COUNT])));
     }
 
     /// Messages that a consumer holds; in recovery those whose body is not known.
@@ -332,10 +369,11 @@ impl Chunk {
         }
     }
 
-    /// Gives the memory of a chunk without messages back; its slots can serve another.
-    pub(super) fn free(&mut self) -> Option<Box<Slots>> {
+    /// Gives the memory of a chunk without messages back; some of it can serve another.
+    pub(super) fn free(&mut self, spare: &mut Spare) {
         self.rare = None;
-        self.slots.take()
+        spare.slots = self.slots.take().or(spare.slots.take());
+        spare.holders = self.holders.take().or(spare.holders.take());
     }
 
     /// Slots of a chunk that has none yet.
@@ -347,7 +385,8 @@ impl Chunk {
     /// Allocated beside the chunk itself, in bytes.
     pub(super) fn boxed_size_bytes(&self) -> usize {
         let slots = self.slots.as_ref().map_or(0, |_| size_of::<Slots>());
-        slots + self.rare.as_ref().map_or(0, |_| size_of::<Rare>())
+        let holders = self.holders.as_ref().map_or(0, |_| size_of::<Holders>());
+        slots + holders + self.rare.as_ref().map_or(0, |_| size_of::<Rare>())
     }
 
     pub(super) fn check_invariants(&self, recovery: bool) {
@@ -355,6 +394,10 @@ impl Chunk {
         assert!(
             recovery || self.live == 0 || self.slots.is_some(),
             "live has a body"
+        );
+        assert!(
+            recovery || self.held() == 0 || self.holders.is_some(),
+            "held has a holder"
         );
         let Some(rare) = &self.rare else { return };
         let masks = rare.dying | rare.raised | rare.expiring | rare.came_redelivered;

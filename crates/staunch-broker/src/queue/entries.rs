@@ -1,7 +1,7 @@
 //! The messages of a queue: a few bytes each, found by index.
 //!
 //! Messages are kept in chunks of 64 with consecutive indexes ([`Chunk`]): a header of masks, and a
-//! boxed array of 1.25 KiB that goes when the chunk's last message does. The headers form a deque
+//! boxed arrays of 1 KiB that go when the chunk's last message does. The headers form a deque
 //! sorted by chunk number. A chunk whose messages are gone leaves the deque at its ends at once
 //! and in its middle when half of the deque is such leftovers, so that one message stuck under
 //! a hundred million settled ones costs one chunk. A chunk is found by its distance from either
@@ -17,7 +17,7 @@ use std::num::NonZeroUsize;
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, UnixMillis};
 
 use super::chunk::{
-    CHUNK_LEN, Chunk, Holder, Sizes, Slots, Taken, Totals, bits, mask, part, split,
+    CHUNK_LEN, Chunk, Holder, Sizes, Spare, Taken, Totals, bits, mask, part, split,
 };
 use super::{Arrival, Released};
 
@@ -60,9 +60,7 @@ pub(super) struct Entries {
     /// Chunks in the middle of the deque that have nothing live.
     leftover_count: usize,
     next_index: u64,
-    /// Slots of the last chunk that emptied, for the next one: a queue that is consumed as fast
-    /// as it is filled allocates nothing.
-    spare: Option<Box<Slots>>,
+    spare: Spare,
     /// For each chunk of which a ready message expires its number, under a time that is not
     /// after the first expiry ([`expiry`](super::expiry)).
     pub(super) expiries: BTreeSet<(UnixMillis, u64)>,
@@ -100,7 +98,7 @@ impl Entries {
     #[cold]
     fn push_chunk(&mut self, number: u64) -> &mut Chunk {
         let mut chunk = Chunk::new(number);
-        chunk.lend(self.spare.take());
+        chunk.lend(self.spare.slots.take());
         self.chunks.push_back(chunk);
         self.chunks.back_mut().expect("a chunk was just pushed")
     }
@@ -161,6 +159,9 @@ impl Entries {
     #[inline]
     pub(super) fn take(&mut self, position: Position, holder: Holder) -> Taken {
         let chunk = &mut self.chunks[position.chunk()];
+        if matches!(holder, Holder::Consumer(_)) && !chunk.has_holders() {
+            chunk.lend_holders(self.spare.holders.take());
+        }
         let taken = chunk.take(position.bit(), holder);
         if chunk.live == 0 {
             self.chunk_emptied(position.chunk());
@@ -196,7 +197,7 @@ impl Entries {
         let (number, bit) = split(index);
         self.find(number).is_some_and(|at| {
             let chunk = &self.chunks[at];
-            chunk.held() >> bit & 1 == 1 && chunk.holders()[bit as usize] == key
+            chunk.held() >> bit & 1 == 1 && chunk.holders().get(bit as usize) == Some(&key)
         })
     }
 
@@ -479,15 +480,14 @@ impl Entries {
     /// As [`Entries::sweep`], and gives spare capacity back.
     pub(super) fn trim(&mut self) {
         self.sweep();
-        self.spare = None;
+        self.spare = Spare::default();
         self.chunks.shrink_to_fit();
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let boxed: usize = self.chunks.iter().map(Chunk::boxed_size_bytes).sum();
         let expiries = self.expiries.len() * size_of::<(UnixMillis, u64)>();
-        let spare = self.spare.as_ref().map_or(0, |_| size_of::<Slots>());
-        self.chunks.capacity() * size_of::<Chunk>() + boxed + spare + expiries
+        self.chunks.capacity() * size_of::<Chunk>() + boxed + self.spare.memory_bytes() + expiries
     }
 
     /// Ready messages of level 0 from `first` on, in order.
@@ -551,9 +551,7 @@ impl Entries {
             return;
         }
         self.drop_expiry(at);
-        if let Some(slots) = self.chunks[at].free() {
-            self.spare = Some(slots);
-        }
+        self.chunks[at].free(&mut self.spare);
         // Exact except in recovery, where the next index jumps; its end sweeps and counts anew.
         self.leftover_count += 1;
         while self

@@ -119,6 +119,23 @@ pub struct Assignment {
     pub settled: bool,
 }
 
+/// The message that a consumer gets next: good until the queue changes.
+#[derive(Debug)]
+pub struct NextDelivery {
+    position: Position,
+    /// Where its body is.
+    pub body: BodyRef,
+    /// Its size in bytes.
+    pub size_bytes: u32,
+}
+
+impl NextDelivery {
+    /// Its place in the queue.
+    pub fn index(&self) -> MessageIndex {
+        self.position.index
+    }
+}
+
 /// Answer to [`Queue::get`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {
@@ -298,35 +315,47 @@ impl Queue {
         })
     }
 
-    /// Whether [`Queue::assign_next`] would assign something.
-    pub fn can_dispatch(&self) -> bool {
-        self.ready.count > 0
-            && self
-                .consumers
-                .as_ref()
-                .is_some_and(|consumers| consumers.can_take())
-            && self
-                .next_ready()
-                .is_some_and(|next| self.watermark.permits(next.index.0))
-    }
-
-    /// Hands the next message to the consumer whose turn it is among those of the highest
-    /// priority that can take one. None if there is no message, nobody to take it, or it lies
-    /// above the reserved watermark.
-    pub fn assign_next(&mut self) -> Option<Assignment> {
-        if self.ready.count == 0 {
-            return None;
-        }
-        let consumers = self.consumers.as_mut()?;
-        if !consumers.can_take() {
+    /// The next message that a consumer gets. None if there is no message, nobody to take it, or
+    /// it lies above the reserved watermark.
+    #[inline]
+    pub fn next_delivery(&self) -> Option<NextDelivery> {
+        if self.ready.count == 0 || !self.consumers.as_ref()?.can_take() {
             return None;
         }
         let position = self.next_ready()?;
         if !self.watermark.permits(position.index.0) {
             return None;
         }
-        let (consumer, no_ack) = self.consumers.as_mut()?.serve(position.index.0)?;
-        Some(self.hand_out(position, consumer, no_ack))
+        let (_, body, size_bytes) = self.entries.at(position);
+        Some(NextDelivery {
+            position,
+            body,
+            size_bytes,
+        })
+    }
+
+    /// Hands what [`Queue::next_delivery`] has just found to the consumer whose turn it is among
+    /// those of the highest priority that can take one.
+    ///
+    /// # Panics
+    /// If the queue has changed since.
+    #[inline]
+    pub fn assign(&mut self, next: &NextDelivery) -> Assignment {
+        let position = next.position;
+        debug_assert_eq!(
+            self.next_ready().map(|position| position.index),
+            Some(position.index),
+            "nothing has changed"
+        );
+        let consumers = self.consumers.as_mut();
+        let served = consumers.and_then(|consumers| consumers.serve(position.index.0));
+        let (consumer, no_ack) = served.expect("somebody could take one");
+        self.hand_out(position, consumer, no_ack)
+    }
+
+    /// Hands out the next message, if [`Queue::next_delivery`] finds one.
+    pub fn assign_next(&mut self) -> Option<Assignment> {
+        self.next_delivery().map(|next| self.assign(&next))
     }
 
     /// To be called when as much as can be has been handed out. What waits for somebody to take

@@ -61,10 +61,10 @@ fn turns_go_round_within_prefetch_and_highest_priority_first() {
         ..consumer(ConsumerKey(3), 1)
     };
     queue.add_consumer(high).unwrap();
-    assert!(queue.can_dispatch());
+    assert!(queue.next_delivery().is_some());
     let expected = [(3, 0, false), (1, 1, false), (2, 2, false), (1, 3, false)];
     assert_eq!(assigned(&mut queue), expected);
-    assert!(!queue.can_dispatch());
+    assert!(queue.next_delivery().is_none());
     let mut departed = Departed::default();
     queue
         .settle(

@@ -114,13 +114,11 @@ impl Journal {
                 let body = body_of(message);
                 self.messages.get_mut(&body).unwrap().is_returned = true;
             }
-            Event::Delivery(delivery)
-            | Event::Reply {
+            Event::Delivery(delivery) => self.take(delivery),
+            Event::Reply {
                 reply: Reply::Got { delivery, .. },
                 ..
-            } => {
-                self.take(delivery);
-            }
+            } => self.take(delivery),
             Event::ChannelClosed { channel } => {
                 let settled = self.settling.remove(&(id, channel.0)).unwrap_or_default();
                 self.bury(&settled);

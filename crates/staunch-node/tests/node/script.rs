@@ -667,10 +667,10 @@ fn definitions(channel: ChannelNumber, words: &[&str]) -> Vec<Request> {
             }]
         }
         ["bind", source, queue, key @ ..] => {
-            vec![Request::Bind(binding(channel, source, queue, key))]
+            vec![Request::Bind(binding(channel, source, queue, key).into())]
         }
         ["unbind", source, queue, key @ ..] => {
-            vec![Request::Unbind(binding(channel, source, queue, key))]
+            vec![Request::Unbind(binding(channel, source, queue, key).into())]
         }
         ["queue", queue, ..] => vec![Request::DeclareQueue(DeclareQueue {
             channel,

@@ -344,7 +344,7 @@ impl World {
         let (takers, _) = self.takers();
         let next = self.first_in_order();
         let expected = !takers.is_empty() && next.is_some_and(|next| next < self.reserved);
-        assert_eq!(self.queue.can_dispatch(), expected);
+        assert_eq!(self.queue.next_delivery().is_some(), expected);
         let assignment = self.queue.assign_next();
         assert_eq!(assignment.is_some(), expected);
         let Some(assignment) = assignment else { return };
