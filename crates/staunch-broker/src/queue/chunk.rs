@@ -35,7 +35,7 @@ pub(super) struct Chunk {
 }
 
 /// Who holds each message that is held.
-pub(super) type Holders = [ConsumerKey; SLOT_COUNT];
+type Holders = [ConsumerKey; SLOT_COUNT];
 
 /// What a chunk knows of each of its messages: 1 KiB.
 #[derive(Debug)]
@@ -50,21 +50,6 @@ impl Slots {
             bodies: [BodyRef(0); SLOT_COUNT],
             sizes: [Sizes::default(); SLOT_COUNT],
         })
-    }
-}
-
-/// Boxes of a chunk that has emptied, for the next ones: a queue that is consumed as fast as it is
-/// filled allocates nothing.
-#[derive(Debug, Default)]
-pub(super) struct Spare {
-    pub(super) slots: Option<Box<Slots>>,
-    pub(super) holders: Option<Box<Holders>>,
-}
-
-impl Spare {
-    pub(super) fn memory_bytes(&self) -> usize {
-        let slots = self.slots.as_ref().map_or(0, |_| size_of::<Slots>());
-        slots + self.holders.as_ref().map_or(0, |_| size_of::<Holders>())
     }
 }
 
@@ -247,8 +232,8 @@ impl Chunk {
         };
         match holder {
             Holder::Consumer(key) => {
-                let holders = self.holders.as_deref_mut();
-                holders.expect("lent before a message is handed out")[at] = key;
+                let holders = &mut self.holders;
+                holders.get_or_insert_with(|| Box::new([ConsumerKey(0); SLOT_COUNT]))[at] = key;
             }
             Holder::Nobody => self.clear(mask),
         }
@@ -270,18 +255,6 @@ impl Chunk {
     #[inline]
     pub(super) fn holders(&self) -> &[ConsumerKey] {
         self.holders.as_ref().map_or(&[], |holders| &holders[..])
-    }
-
-    #[inline]
-    pub(super) fn has_holders(&self) -> bool {
-        self.holders.is_some()
-    }
-
-    /// Makes room for holders, of which it has none yet.
-    #[cold]
-    pub(super) fn lend_holders(&mut self, spare: Option<Box<Holders>>) {
-        debug_assert!(self.holders.is_none(), "none yet");
-        self.holders = Some(spare.unwrap_or_else(|| Box::new([ConsumerKey(0); SLOT_COUNT])));
     }
 
     /// Messages that a consumer holds; in recovery those whose body is not known.
@@ -369,11 +342,10 @@ impl Chunk {
         }
     }
 
-    /// Gives the memory of a chunk without messages back; some of it can serve another.
-    pub(super) fn free(&mut self, spare: &mut Spare) {
-        self.rare = None;
-        spare.slots = self.slots.take().or(spare.slots.take());
-        spare.holders = self.holders.take().or(spare.holders.take());
+    /// Gives the memory of a chunk without messages back; its slots can serve another.
+    pub(super) fn free(&mut self) -> Option<Box<Slots>> {
+        (self.rare, self.holders) = (None, None);
+        self.slots.take()
     }
 
     /// Slots of a chunk that has none yet.

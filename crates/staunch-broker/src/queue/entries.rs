@@ -17,7 +17,7 @@ use std::num::NonZeroUsize;
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, UnixMillis};
 
 use super::chunk::{
-    CHUNK_LEN, Chunk, Holder, Sizes, Spare, Taken, Totals, bits, mask, part, split,
+    CHUNK_LEN, Chunk, Holder, Sizes, Slots, Taken, Totals, bits, mask, part, split,
 };
 use super::{Arrival, Released};
 
@@ -60,7 +60,9 @@ pub(super) struct Entries {
     /// Chunks in the middle of the deque that have nothing live.
     leftover_count: usize,
     next_index: u64,
-    spare: Spare,
+    /// Slots of the last chunk that emptied, for the next one: a queue that is consumed as fast
+    /// as it is filled allocates next to nothing.
+    spare: Option<Box<Slots>>,
     /// For each chunk of which a ready message expires its number, under a time that is not
     /// after the first expiry ([`expiry`](super::expiry)).
     pub(super) expiries: BTreeSet<(UnixMillis, u64)>,
@@ -98,7 +100,7 @@ impl Entries {
     #[cold]
     fn push_chunk(&mut self, number: u64) -> &mut Chunk {
         let mut chunk = Chunk::new(number);
-        chunk.lend(self.spare.slots.take());
+        chunk.lend(self.spare.take());
         self.chunks.push_back(chunk);
         self.chunks.back_mut().expect("a chunk was just pushed")
     }
@@ -159,9 +161,6 @@ impl Entries {
     #[inline]
     pub(super) fn take(&mut self, position: Position, holder: Holder) -> Taken {
         let chunk = &mut self.chunks[position.chunk()];
-        if matches!(holder, Holder::Consumer(_)) && !chunk.has_holders() {
-            chunk.lend_holders(self.spare.holders.take());
-        }
         let taken = chunk.take(position.bit(), holder);
         if chunk.live == 0 {
             self.chunk_emptied(position.chunk());
@@ -480,14 +479,15 @@ impl Entries {
     /// As [`Entries::sweep`], and gives spare capacity back.
     pub(super) fn trim(&mut self) {
         self.sweep();
-        self.spare = Spare::default();
+        self.spare = None;
         self.chunks.shrink_to_fit();
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let boxed: usize = self.chunks.iter().map(Chunk::boxed_size_bytes).sum();
         let expiries = self.expiries.len() * size_of::<(UnixMillis, u64)>();
-        self.chunks.capacity() * size_of::<Chunk>() + boxed + self.spare.memory_bytes() + expiries
+        let spare = self.spare.as_ref().map_or(0, |_| size_of::<Slots>());
+        self.chunks.capacity() * size_of::<Chunk>() + boxed + spare + expiries
     }
 
     /// Ready messages of level 0 from `first` on, in order.
@@ -551,7 +551,9 @@ impl Entries {
             return;
         }
         self.drop_expiry(at);
-        self.chunks[at].free(&mut self.spare);
+        if let Some(slots) = self.chunks[at].free() {
+            self.spare = Some(slots);
+        }
         // Exact except in recovery, where the next index jumps; its end sweeps and counts anew.
         self.leftover_count += 1;
         while self
