@@ -160,7 +160,10 @@ impl Node {
                     "{VERIFICATIONS_WAITING_MAX} logins wait for their passwords to be checked"
                 ));
                 let operation = Operation::Login;
-                let refused = Event::ConnectionRefused { operation, refusal };
+                let refused = Event::ConnectionRefused {
+                    operation,
+                    refusal: refusal.into(),
+                };
                 return self.sessions.push(slot, refused);
             }
             let hash = hash.clone();

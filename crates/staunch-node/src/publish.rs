@@ -203,11 +203,8 @@ impl Node {
         let session = self.sessions.get(slot);
         let open = session.and_then(|session| session.channels.get(&channel));
         if open.is_none_or(|open| open.tx.is_none()) {
-            return Ok(Some(self.put_or_give_back(
-                slot,
-                (channel, mandatory),
-                &message,
-            )));
+            let to = (channel, mandatory);
+            return Ok(Some(self.keep(slot, to, &message, &more_keys)));
         }
         let Route {
             queues, delayed, ..

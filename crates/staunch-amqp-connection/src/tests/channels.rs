@@ -529,14 +529,14 @@ fn a_message_that_was_got_on_a_channel_closed_meanwhile_costs_no_credit() {
     bench.event(Event::Refused {
         channel: CHANNEL,
         operation: Operation::Publish,
-        refusal: Refusal::AccessRefused("no".to_owned()),
+        refusal: Refusal::AccessRefused("no".to_owned()).into(),
     });
     bench.output();
     bench.requests();
     bench.event(Event::Reply {
         channel: CHANNEL,
         reply: Reply::Got {
-            delivery: delivery(0),
+            delivery: delivery(0).into(),
             ready_count: 0,
         },
     });
