@@ -305,7 +305,8 @@ fn properties_are_compared_in_order() {
     let text = refused(&[declare_queue("q")], &declare_queue_as("q", different));
     assert_eq!(
         text,
-        "inequivalent arg 'durable' for queue 'q' in vhost '/'"
+        "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is \
+         'true'"
     );
     let text = refused(
         &[declare_exchange("x", "topic")],
@@ -313,7 +314,8 @@ fn properties_are_compared_in_order() {
     );
     assert_eq!(
         text,
-        "inequivalent arg 'type' for exchange 'x' in vhost '/'"
+        "inequivalent arg 'type' for exchange 'x' in vhost '/': received 'direct' but current is \
+         'topic'"
     );
     let internal = ExchangeOptions {
         internal: true,
@@ -325,7 +327,8 @@ fn properties_are_compared_in_order() {
     );
     assert_eq!(
         text,
-        "inequivalent arg 'internal' for exchange 'x' in vhost '/'"
+        "inequivalent arg 'internal' for exchange 'x' in vhost '/': received 'true' but current is \
+         'false'"
     );
 }
 

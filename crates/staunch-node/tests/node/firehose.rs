@@ -288,6 +288,18 @@ fn events_are_published_while_somebody_listens() {
     ];
     expect(0, &login);
     script.check(
+        "o/1 unbind amq.rabbitmq.event seen #
+         > o/1 unbound
+         a connect",
+    );
+    assert!(taken(&mut script, "seen").is_empty());
+}
+
+#[test]
+fn a_failed_login_is_an_event() {
+    let mut script = observed("amq.rabbitmq.event");
+    taken(&mut script, "seen");
+    script.check(
         "b arrive
          b login guest wrong loopback
          > b login refused",
@@ -297,10 +309,4 @@ fn events_are_published_while_somebody_listens() {
     let headers = headers(&events[0]);
     let error = "- invalid credentials";
     assert!(headers.contains(error), "{headers}");
-    script.check(
-        "o/1 unbind amq.rabbitmq.event seen #
-         > o/1 unbound
-         a connect",
-    );
-    assert!(taken(&mut script, "seen").is_empty());
 }
