@@ -113,7 +113,8 @@ fn what_is_there_already_is_fine_and_a_conflict_is_told_as_rabbitmq_tells_it() {
         "vhost": "/", "name": "plain", "durable": false, "auto_delete": false, "arguments": {},
     }]});
     let plan = read(other.to_string().as_bytes(), None).plan;
-    let text = "queues[0] 'plain': inequivalent arg 'durable' for queue 'plain' in vhost '/'";
+    let text = "queues[0] 'plain': inequivalent arg 'durable' for queue 'plain' in vhost '/': \
+        received 'false' but current is 'true'";
     let expected = [Verdict::Failed(text.to_owned())];
     assert_eq!(apply(&mut catalog, &plan), expected);
 }
