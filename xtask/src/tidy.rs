@@ -27,6 +27,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("staunch-log", &["staunch-types"]),
     ("staunch-raft", &["staunch-types"]),
     (
+        "staunch-replica",
+        &[
+            "staunch-types",
+            "staunch-broker",
+            "staunch-log",
+            "staunch-raft",
+        ],
+    ),
+    (
         "staunch-node",
         &[
             "staunch-types",

@@ -151,6 +151,12 @@ impl<D: Disk> Recovery<D> {
         Ok(next)
     }
 
+    /// The stored form of the message that [`Recovery::next`] has just returned, if it is in a
+    /// young file.
+    pub fn payload(&self) -> Option<&[u8]> {
+        self.scan.payload()
+    }
+
     /// A message of this recovery is dead, as [`Store::release`].
     pub fn release(&mut self, body: BodyRef, size_bytes: u32) {
         self.store.release(body, size_bytes);

@@ -182,14 +182,40 @@ impl Store {
         meta: RecordMeta,
         message: &Message,
     ) -> BodyRef {
+        let size = message.stored_size_bytes();
+        self.append_message_with(stream, index, meta, (size, |out| message.put_stored(out)))
+    }
+
+    /// As [`Store::append_message`] of a message that is already in its stored form.
+    ///
+    /// # Panics
+    /// If it exceeds [`Config::payload_size_bytes_max`].
+    pub fn append_stored(
+        &mut self,
+        stream: StreamId,
+        index: u64,
+        meta: RecordMeta,
+        stored: &[u8],
+    ) -> BodyRef {
+        let put = |out: &mut Vec<u8>| out.extend_from_slice(stored);
+        self.append_message_with(stream, index, meta, (stored.len(), put))
+    }
+
+    #[inline]
+    fn append_message_with(
+        &mut self,
+        stream: StreamId,
+        index: u64,
+        meta: RecordMeta,
+        (size, put): (usize, impl FnOnce(&mut Vec<u8>)),
+    ) -> BodyRef {
         let head = RecordHead {
             kind: RecordKind::Message,
             stream,
             index,
             meta,
         };
-        let size = message.stored_size_bytes();
-        let body = self.append(&head, size, |out| message.put_stored(out));
+        let body = self.append(&head, size, put);
         let open = self.open.as_mut().expect("append opened it");
         open.live_count += 1;
         open.live_size_bytes += record::size_bytes(size) as u64;

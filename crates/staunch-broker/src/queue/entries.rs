@@ -431,6 +431,21 @@ impl Entries {
         self.advance_next_index(index + 1);
     }
 
+    /// In recovery: the body of the live message at `index` is not known any more; which it was.
+    pub(super) fn forget_body(&mut self, index: u64) -> Option<Released> {
+        let (live, has_body) = self.state(index);
+        if !live || !has_body {
+            return None;
+        }
+        let (number, bit) = split(index);
+        let at = self.find(number)?;
+        let chunk = &mut self.chunks[at];
+        let released = chunk.released(bit);
+        chunk.clear(1 << bit);
+        chunk.live |= 1 << bit;
+        Some(released)
+    }
+
     /// Ends recovery: what has no body goes, what lies below `watermark` may have been handed
     /// out. Returns what is ready now, and how many had no body.
     pub(super) fn finish_recovery(&mut self, watermark: u64) -> (Totals, u64) {

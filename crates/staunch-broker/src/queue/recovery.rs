@@ -231,6 +231,20 @@ impl Queue {
         Restored::Live
     }
 
+    /// As [`Queue::restore_message`], but what is found last is right: the log of a replicated
+    /// queue may hold, under the same index and before the message, one that was never committed.
+    /// The body that is garbage now, if there is one.
+    ///
+    /// # Panics
+    /// If the queue is not in recovery.
+    pub fn restore_over(&mut self, index: MessageIndex, arrival: Arrival) -> Option<Released> {
+        let replaced = self.entries.forget_body(index.0);
+        match self.restore_message(index, arrival) {
+            Restored::Live => replaced,
+            Restored::Gone | Restored::Duplicate => Some((index, arrival.body, arrival.size_bytes)),
+        }
+    }
+
     /// The log holds this command of the queue. Bodies that are garbage by it go to `released`.
     ///
     /// # Panics

@@ -24,6 +24,8 @@ pub(crate) struct Scan<D: Disk> {
     buffer: Vec<u8>,
     /// Records of the current chunk still to be handed out: offsets in the file.
     records: std::vec::IntoIter<u32>,
+    /// Where the record is that was handed out last.
+    handed_out: Option<u32>,
     in_state: bool,
     covered: ChunkId,
     /// Last good chunk.
@@ -84,6 +86,7 @@ impl<D: Disk> Scan<D> {
             loaded: None,
             buffer: Vec::new(),
             records: Vec::new().into_iter(),
+            handed_out: None,
             in_state: false,
             covered: image.covered,
             last: image.follows,
@@ -102,7 +105,8 @@ impl<D: Disk> Scan<D> {
     /// The next record, verified.
     pub(crate) fn next(&mut self, store: &mut Store) -> Result<Option<Recovered>, RecoverError> {
         loop {
-            if let Some(offset) = self.records.next() {
+            self.handed_out = self.records.next();
+            if let Some(offset) = self.handed_out {
                 return Ok(Some(self.record(offset)));
             }
             if !self.next_chunk(store)? {
@@ -137,6 +141,13 @@ impl<D: Disk> Scan<D> {
             last_file,
             unused,
         }
+    }
+
+    /// Payload of the record that was handed out last.
+    pub(crate) fn payload(&self) -> Option<&[u8]> {
+        let offset = self.handed_out?;
+        let record = record::parse(&self.buffer[offset as usize..]).expect("it was verified");
+        Some(record.payload)
     }
 
     fn record(&self, offset: u32) -> Recovered {

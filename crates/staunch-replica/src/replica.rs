@@ -1,0 +1,499 @@
+//! Drives one group: entries to the log and, committed, to the queue.
+//!
+//! The queue and the node's store are the caller's and lent for each call. A call of
+//! [`Replica::advance`] follows every input; what it appended to the store is on disk when the
+//! chunk is that the caller names in [`Replica::sealed`].
+//!
+//! # What is written, in which order
+//! A torn write may keep the first records of what was handed out and lose the rest. So a hard
+//! state that knows of commits is written behind the entries that it speaks of, and one that
+//! knows of all before a change of members is written in front of that ([`HardState`]).
+
+use std::collections::VecDeque;
+
+use staunch_broker::{Arrival, EntryHead, Origin, Queue};
+use staunch_log::{ChunkId, RecordMeta, Retiring, Store, StreamId};
+use staunch_raft::{
+    Body, Change, ChangeError, Entry, Group, HardState, LogPosition, Message, Payload, Persist,
+    ProposeError, ReadyNumber, Role, RoleChange, SnapshotMeta, StepError,
+};
+use staunch_types::{BodyRef, LogIndex, MessageIndex, NodeId, Term};
+
+use crate::data::{DataError, EntryData};
+use crate::record::{Content, Record};
+use crate::state::ReplicaState;
+use crate::transfer::Staging;
+
+/// A queue's group on this node. See the module's description.
+pub struct Replica {
+    pub(crate) group: Group,
+    pub(crate) stream: StreamId,
+    /// Entries that are in the log and not applied, without a gap.
+    logged: VecDeque<Logged>,
+    /// Index of the first message of the next entry.
+    pub(crate) next_message: MessageIndex,
+    /// The hard state that was written last.
+    pub(crate) persisted_state: HardState,
+    /// The queue as it comes from another member.
+    pub(crate) staging: Option<Box<Staging>>,
+    /// A snapshot was adopted, and is durable with the next checkpoint.
+    pub(crate) adopting: Option<Adopting>,
+    /// What waits for the disk.
+    writing: VecDeque<(ChunkId, ReadyNumber)>,
+    /// The last that was appended and is not sealed.
+    unsealed: Option<ReadyNumber>,
+    /// The term in which the queue leads.
+    led_term: Option<Term>,
+}
+
+/// A snapshot that is not durable.
+#[derive(Debug)]
+pub(crate) struct Adopting {
+    number: ReadyNumber,
+    /// What the queue's state is, which the group does not call applied yet.
+    pub(crate) meta: SnapshotMeta,
+    /// A checkpoint under way contains it.
+    is_covered: bool,
+}
+
+/// An entry in the log.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(crate) position: LogPosition,
+    pub(crate) payload: Payload,
+    /// Of data.
+    pub(crate) head: Option<EntryHead>,
+    /// Its messages, where the log has them.
+    pub(crate) messages: Vec<Arrival>,
+}
+
+/// What came of driving a replica, for the caller to take.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "events that may come together, in any combination"
+)]
+pub struct Effects {
+    /// To be sent; may be lost.
+    pub send: Vec<Message>,
+    /// Role, term or leader have changed: the last change.
+    pub role: Option<RoleChange>,
+    /// The queue began to lead: its consumers may be told so.
+    pub began_to_lead: bool,
+    /// The queue led and follows from now on: consumers and what they held are forgotten.
+    pub ceased_to_lead: bool,
+    /// Committed and applied: messages of these origins up to these numbers.
+    pub heard: Vec<(Origin, u64)>,
+    /// Entries were applied.
+    pub applied: bool,
+    /// The members have changed.
+    pub members_changed: bool,
+    /// A member that needs the queue's whole state.
+    pub needs_snapshot: Option<NodeId>,
+    /// The queue was replaced by what another member had sent: a checkpoint is due, and until it
+    /// is on disk the group is deaf.
+    pub adopted: bool,
+}
+
+/// Why a message of a peer was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TakeError {
+    /// The group refuses it.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// An entry makes no sense.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A snapshot is offered that this member has not got, or has lost: the leader is to
+    /// [withdraw](Group::withdraw_snapshot) it.
+    #[error("the state that is offered is not here")]
+    NotStaged,
+}
+
+impl Replica {
+    pub(crate) fn with_parts(
+        group: Group,
+        stream: StreamId,
+        logged: VecDeque<Logged>,
+        next_message: MessageIndex,
+    ) -> Self {
+        Self {
+            persisted_state: group.hard_state(),
+            group,
+            stream,
+            logged,
+            next_message,
+            staging: None,
+            adopting: None,
+            writing: VecDeque::new(),
+            unsealed: None,
+            led_term: None,
+        }
+    }
+
+    /// The group: roles, members, progress.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The group, for what needs no queue: ticks, suspicions, sleep, handing over. Call
+    /// [`Replica::advance`] afterwards.
+    pub fn group_mut(&mut self) -> &mut Group {
+        &mut self.group
+    }
+
+    /// Takes a message of a peer.
+    ///
+    /// # Errors
+    /// [`TakeError`]; the message has had no effect, or the group is out of service.
+    pub fn take(&mut self, message: Message) -> Result<(), TakeError> {
+        // A snapshot is offered to whoever has it; it may have been lost since.
+        if let Body::Snapshot(meta) = &message.body
+            && !self.has_staged(meta)
+        {
+            return Err(TakeError::NotStaged);
+        }
+        if let Body::Append(append) = &message.body {
+            for entry in &append.entries {
+                if let Payload::Data(data) = &entry.payload {
+                    check(&EntryData::decode(data)?)?;
+                }
+            }
+        }
+        Ok(self.group.step(message)?)
+    }
+
+    /// Proposes what happened to the queue.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; it has had no effect.
+    pub fn propose(&mut self, data: &EntryData) -> Result<(), ProposeError> {
+        self.group.propose(data.encode())
+    }
+
+    /// Proposes other members.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; it has had no effect.
+    pub fn propose_change(&mut self, change: &Change) -> Result<(), ChangeError> {
+        self.group.propose_change(change)
+    }
+
+    /// Does what is due, until nothing is.
+    ///
+    /// # Panics
+    /// On a bug.
+    pub fn advance(&mut self, store: &mut Store, queue: &mut Queue, effects: &mut Effects) {
+        while let Some(ready) = self.group.poll() {
+            if let Some(role) = ready.role {
+                effects.role = Some(role);
+                self.cease_if_deposed(role, queue, effects);
+            }
+            if let Some(persist) = ready.persist {
+                self.persist(persist, store, queue, effects);
+            }
+            effects.send.extend(ready.send);
+            for entry in ready.committed {
+                self.apply(&entry, store, queue, effects);
+            }
+            if let Some(fetch) = ready.fetch {
+                // What is not in memory any more is not read back: the member gets the state.
+                self.group.compact(fetch.last);
+            }
+            effects.needs_snapshot = ready.needs_snapshot.or(effects.needs_snapshot);
+            self.lead_if_due(queue, effects);
+        }
+        self.lead_if_due(queue, effects);
+    }
+
+    /// What was appended to the store is in this chunk and those before it.
+    pub fn sealed(&mut self, chunk: ChunkId) {
+        if let Some(number) = self.unsealed.take() {
+            self.writing.push_back((chunk, number));
+        }
+    }
+
+    /// Whether something was appended that is not sealed.
+    #[must_use]
+    pub fn has_unsealed(&self) -> bool {
+        self.unsealed.is_some()
+    }
+
+    /// The store's chunks up to `chunk` are on disk. [`Replica::advance`] follows.
+    pub fn persisted(&mut self, chunk: ChunkId) {
+        let mut reached = None;
+        while let Some((_, number)) = self.writing.pop_front_if(|(of, _)| *of <= chunk) {
+            reached = Some(number);
+        }
+        if let Some(number) = reached {
+            self.group.persisted(number);
+        }
+    }
+
+    /// Whether a call of [`Replica::persisted`] is waited for, and of which chunk.
+    #[must_use]
+    pub fn awaits(&self) -> Option<ChunkId> {
+        self.writing.front().map(|(chunk, _)| *chunk)
+    }
+
+    /// What a checkpoint says of it. Entries that are not applied are appended once more before,
+    /// for the files that hold them may go; the caller seals afterwards.
+    pub fn checkpoint(&mut self, store: &mut Store, queue: &Queue) -> ReplicaState {
+        self.append_unapplied(store);
+        if let Some(adopting) = &mut self.adopting {
+            adopting.is_covered = true;
+        }
+        self.state_now(queue)
+    }
+
+    /// Files of the log are about to go. The caller moves the queue's own live messages; they do
+    /// not lie there in the order of their indexes, for some may have come from another member.
+    /// Entries that are not applied and have messages there are appended once more, and a queue that is on its way to this member is given up: a file is
+    /// old when it goes.
+    pub fn vacate(&mut self, retiring: &Retiring, store: &mut Store) {
+        let mut bodies = self.logged.iter().flat_map(|entry| &entry.messages);
+        if bodies.any(|arrival| retiring.contains(arrival.body)) {
+            self.append_unapplied(store);
+        }
+        if self.staging.as_ref().is_some_and(|it| it.lies_in(retiring)) {
+            self.drop_staging(store);
+        }
+    }
+
+    /// The checkpoint is on disk: entries up to `applied` will not be found by a restart.
+    pub fn compact(&mut self, applied: LogIndex) {
+        self.group.compact(applied);
+    }
+
+    /// The checkpoint is on disk for which [`Replica::checkpoint`] was called last, or one from
+    /// before it. One is under way at a time.
+    pub fn checkpointed(&mut self) {
+        if let Some(adopting) = self.adopting.take_if(|it| it.is_covered) {
+            self.group.persisted(adopting.number);
+        }
+    }
+
+    /// Whether a checkpoint is waited for.
+    #[must_use]
+    pub fn awaits_checkpoint(&self) -> bool {
+        self.adopting.is_some()
+    }
+
+    /// The queue is deleted, and its log with it: bodies of entries that were not applied.
+    pub fn bury(mut self, store: &mut Store) {
+        self.drop_staging(store);
+        self.bury_logged(store);
+    }
+
+    pub(crate) fn bury_logged(&mut self, store: &mut Store) {
+        for logged in std::mem::take(&mut self.logged) {
+            release(store, &logged.messages);
+        }
+    }
+
+    fn persist(
+        &mut self,
+        persist: Persist,
+        store: &mut Store,
+        queue: &mut Queue,
+        effects: &mut Effects,
+    ) {
+        let Persist {
+            number,
+            hard_state,
+            install,
+            append,
+        } = persist;
+        self.persisted_state = hard_state.unwrap_or(self.persisted_state);
+        if let Some(meta) = install {
+            assert!(append.is_empty(), "a group that adopts a state is deaf");
+            assert!(self.led_term.is_none(), "a leader is offered nothing");
+            self.adopt(&meta, store, queue);
+            let is_covered = false;
+            self.adopting = Some(Adopting {
+                number,
+                meta,
+                is_covered,
+            });
+            effects.adopted = true;
+            return;
+        }
+        let up_to = |state: &HardState, index: LogIndex| HardState {
+            commit: state.commit.min(index),
+            ..*state
+        };
+        let mut written = None;
+        for entry in append {
+            let before = LogIndex(entry.index.0 - 1);
+            let is_change = matches!(entry.payload, Payload::Change(_));
+            if let Some(state) = &hard_state
+                && (written.is_none() || is_change)
+            {
+                let state = up_to(state, before);
+                self.append_record(store, &Record::HardState(state));
+                written = Some(state);
+            }
+            self.truncate(entry.index, store);
+            self.append_entry(entry, store);
+        }
+        if let Some(state) = hard_state
+            && written != Some(state)
+        {
+            self.append_record(store, &Record::HardState(state));
+        }
+        self.unsealed = Some(number);
+    }
+
+    /// Entries from `index` on are not the group's.
+    fn truncate(&mut self, index: LogIndex, store: &mut Store) {
+        while let Some(logged) = self.logged.pop_back_if(|it| it.position.index >= index) {
+            let count = logged.messages.len() as u64;
+            self.next_message = MessageIndex(self.next_message.0 - count);
+            release(store, &logged.messages);
+        }
+    }
+
+    fn append_entry(&mut self, entry: Entry, store: &mut Store) {
+        if let Some(last) = self.logged.back() {
+            assert_eq!(last.position.index.next(), entry.index, "no gaps");
+        }
+        let data = match &entry.payload {
+            Payload::Data(data) => Some(EntryData::decode(data).expect("it was checked")),
+            Payload::Blank | Payload::Change(_) => None,
+        };
+        let content = Content::of(&entry.payload, data.as_ref().map(|data| &data.head));
+        let position = entry.position();
+        self.append_record(store, &Record::Entry { position, content });
+        let (head, messages) = match data {
+            None => (None, Vec::new()),
+            Some(data) => {
+                let messages = append_messages(self.stream, self.next_message, &data, store);
+                (Some(data.head), messages)
+            }
+        };
+        self.next_message = MessageIndex(self.next_message.0 + messages.len() as u64);
+        self.logged.push_back(Logged {
+            position,
+            payload: entry.payload,
+            head,
+            messages,
+        });
+    }
+
+    fn append_unapplied(&mut self, store: &mut Store) {
+        let mut next = self.next_message.0;
+        next -= self
+            .logged
+            .iter()
+            .map(|it| it.messages.len() as u64)
+            .sum::<u64>();
+        let mut logged = std::mem::take(&mut self.logged);
+        for entry in &mut logged {
+            let content = Content::of(&entry.payload, entry.head.as_ref());
+            let position = entry.position;
+            self.append_record(store, &Record::Entry { position, content });
+            if let Payload::Data(data) = &entry.payload {
+                let data = EntryData::decode(data).expect("it was checked");
+                let again = append_messages(self.stream, MessageIndex(next), &data, store);
+                next += again.len() as u64;
+                release(store, &std::mem::replace(&mut entry.messages, again));
+            }
+        }
+        self.logged = logged;
+    }
+
+    pub(crate) fn append_record(&self, store: &mut Store, record: &Record) {
+        store.append_control(self.stream, &record.encode());
+    }
+
+    fn apply(
+        &mut self,
+        entry: &Entry,
+        store: &mut Store,
+        queue: &mut Queue,
+        effects: &mut Effects,
+    ) {
+        let logged = self
+            .logged
+            .pop_front()
+            .expect("what is committed is in the log");
+        assert_eq!(
+            logged.position,
+            entry.position(),
+            "entries are applied in order"
+        );
+        effects.applied = true;
+        match &logged.payload {
+            Payload::Change(change) => {
+                self.group.apply_change(entry.index, change);
+                effects.members_changed = true;
+            }
+            Payload::Blank => self.group.applied(entry.index),
+            Payload::Data(_) => {
+                let head = logged.head.as_ref().expect("data has a head");
+                let mut released = Vec::new();
+                queue.apply_entry(head, &logged.messages, &mut released);
+                for (_, body, size_bytes) in released {
+                    store.release(body, size_bytes);
+                }
+                effects.heard.extend_from_slice(&head.origins);
+                self.group.applied(entry.index);
+            }
+        }
+    }
+
+    /// A queue leads within one term only.
+    fn cease_if_deposed(&mut self, role: RoleChange, queue: &mut Queue, effects: &mut Effects) {
+        let leads_still = role.role == Role::Leader && Some(role.term) == self.led_term;
+        if self.led_term.is_some() && !leads_still {
+            self.led_term = None;
+            queue.follow();
+            effects.ceased_to_lead = true;
+            effects.began_to_lead = false;
+        }
+    }
+
+    fn lead_if_due(&mut self, queue: &mut Queue, effects: &mut Effects) {
+        if self.led_term.is_none() && self.group.is_serving() {
+            self.led_term = Some(self.group.role_now().term);
+            let lost = queue.lead();
+            assert_eq!(
+                lost, 0,
+                "a member that lacks bodies does not stand for election"
+            );
+            effects.began_to_lead = true;
+        }
+    }
+}
+
+/// Whether every message's meta can be read.
+fn check(data: &EntryData) -> Result<(), DataError> {
+    for message in &data.messages {
+        Arrival::from_meta(BodyRef(0), 0, message.meta)?;
+    }
+    Ok(())
+}
+
+fn append_messages(
+    stream: StreamId,
+    first: MessageIndex,
+    data: &EntryData,
+    store: &mut Store,
+) -> Vec<Arrival> {
+    let messages = data.messages.iter().zip(first.0..);
+    messages
+        .map(|(message, index)| {
+            let meta = RecordMeta(message.meta);
+            let body = store.append_stored(stream, index, meta, &message.stored);
+            let size = u32::try_from(message.stored.len()).expect("messages are below 4 GiB");
+            Arrival::from_meta(body, size, message.meta).expect("it was checked")
+        })
+        .collect()
+}
+
+fn release(store: &mut Store, messages: &[Arrival]) {
+    for arrival in messages {
+        store.release(arrival.body, arrival.size_bytes);
+    }
+}

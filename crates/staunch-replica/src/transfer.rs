@@ -1,0 +1,183 @@
+//! The queue itself, for a member that needs entries which are gone.
+//!
+//! Bodies go first, in the order of their indexes, a few at a time ([`Replica::bodies_from`]).
+//! When there are none left the leader's state is taken ([`Replica::state_now`]): what it says is
+//! live has been sent by then, and what has died meanwhile it does not list. So nothing is held
+//! fast on the leader, and a transfer that breaks off goes on where it was.
+//!
+//! The receiver puts bodies into its log as they come ([`Replica::stage`]). When the state has
+//! come too ([`Replica::stage_state`]) it tells the leader, who offers the snapshot to the group;
+//! when the group takes it the queue is replaced, and the next checkpoint of the node makes that
+//! durable ([`Effects::adopted`](crate::Effects), [`Replica::checkpointed`]).
+
+use staunch_broker::{Arrival, DecodeError, META_SIZE_BYTES, Queue, QueueSettings, Released};
+use staunch_log::{RecordMeta, Retiring, Store};
+use staunch_raft::SnapshotMeta;
+use staunch_types::MessageIndex;
+
+use crate::record::Record;
+use crate::replica::Replica;
+use crate::state::{ReplicaState, StateError};
+
+/// What a member has got of the queue so far.
+#[derive(Debug, Default)]
+pub(crate) struct Staging {
+    messages: Vec<(MessageIndex, Arrival)>,
+    /// The whole of it, when the state has come.
+    pub(crate) whole: Option<(SnapshotMeta, Box<Queue>)>,
+}
+
+impl Staging {
+    pub(crate) fn lies_in(&self, retiring: &Retiring) -> bool {
+        let mut staged = self.messages.iter();
+        let mut whole = self
+            .whole
+            .iter()
+            .flat_map(|(_, queue)| queue.live_from(MessageIndex(0)));
+        staged.any(|(_, arrival)| retiring.contains(arrival.body))
+            || whole.any(|(_, body, _)| retiring.contains(body))
+    }
+}
+
+/// Why a state that was sent is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StageError {
+    /// It cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Bodies that should have come before it did not.
+    #[error("{count} messages from index {first} were not sent")]
+    Missing {
+        /// The first.
+        first: MessageIndex,
+        /// How many in a row.
+        count: u64,
+    },
+}
+
+impl Replica {
+    /// Live messages from `first` on, for a member that gets the whole queue.
+    pub fn bodies_from(
+        queue: &Queue,
+        first: MessageIndex,
+    ) -> impl Iterator<Item = (Released, [u8; META_SIZE_BYTES])> {
+        let live = queue.live_from(first);
+        live.map(|message| (message, queue.meta_of(message.0)))
+    }
+
+    /// The state as it is now; to be sent when all live bodies have been.
+    #[must_use]
+    pub fn state_now(&self, queue: &Queue) -> ReplicaState {
+        let mut snapshot = Vec::new();
+        queue.encode_snapshot(&mut snapshot);
+        let adopting = self.adopting.as_ref().map(|it| it.meta.clone());
+        let meta = adopting.unwrap_or_else(|| self.group.snapshot_meta());
+        let mut hard_state = self.group.hard_state();
+        hard_state.commit = hard_state.commit.max(meta.last.index);
+        ReplicaState {
+            meta,
+            hard_state,
+            queue: snapshot.into(),
+        }
+    }
+
+    /// Begins to take the queue from another member; what was staged before is forgotten.
+    pub fn begin_staging(&mut self, store: &mut Store) {
+        self.drop_staging(store);
+        // So that no torn entry before it takes the messages that follow for its own.
+        self.append_record(store, &Record::HardState(self.persisted_state));
+        self.staging = Some(Box::default());
+    }
+
+    /// A body has come; the index after it, from which to go on. None if nothing is staged.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if what is kept beside it cannot be read.
+    ///
+    /// # Panics
+    /// If it has 4 GiB or more.
+    pub fn stage(
+        &mut self,
+        store: &mut Store,
+        index: MessageIndex,
+        meta: [u8; META_SIZE_BYTES],
+        stored: &[u8],
+    ) -> Result<Option<MessageIndex>, DecodeError> {
+        let size = u32::try_from(stored.len()).expect("messages are below 4 GiB");
+        Arrival::from_meta(staunch_types::BodyRef(0), size, meta)?;
+        let Some(staging) = &mut self.staging else {
+            return Ok(None);
+        };
+        let is_new = (staging.messages.last()).is_none_or(|(last, _)| *last < index);
+        if is_new {
+            let body = store.append_stored(self.stream, index.0, RecordMeta(meta), stored);
+            let arrival = Arrival::from_meta(body, size, meta)?;
+            staging.messages.push((index, arrival));
+        }
+        let next = staging.messages.last().map(|(last, _)| last.next());
+        Ok(next)
+    }
+
+    /// The state has come, after the bodies.
+    ///
+    /// # Errors
+    /// [`StageError`]; the transfer must begin anew.
+    pub fn stage_state(
+        &mut self,
+        store: &mut Store,
+        state: &ReplicaState,
+        settings: &QueueSettings,
+    ) -> Result<SnapshotMeta, StageError> {
+        let mut queue = state.queue(settings)?;
+        let mut staging = self.staging.take().unwrap_or_default();
+        for (index, arrival) in std::mem::take(&mut staging.messages) {
+            if let Some((_, body, size_bytes)) = queue.restore_over(index, arrival) {
+                store.release(body, size_bytes);
+            }
+        }
+        if let Some((first, count)) = queue.missing().first() {
+            let (first, count) = (*first, *count);
+            release_all(&queue, store);
+            return Err(StageError::Missing { first, count });
+        }
+        staging.whole = Some((state.meta.clone(), Box::new(queue)));
+        self.staging = Some(staging);
+        Ok(state.meta.clone())
+    }
+
+    /// Whether everything of this snapshot has come, and is waiting to be adopted.
+    #[must_use]
+    pub fn has_staged(&self, meta: &SnapshotMeta) -> bool {
+        let whole = self.staging.as_ref().and_then(|it| it.whole.as_ref());
+        whole.is_some_and(|(staged, _)| staged == meta)
+    }
+
+    /// The queue is replaced by the one that was staged.
+    pub(crate) fn adopt(&mut self, meta: &SnapshotMeta, store: &mut Store, queue: &mut Queue) {
+        let staging = self.staging.take();
+        let (staged, whole) = staging.and_then(|it| it.whole).expect("it was staged");
+        assert_eq!(&staged, meta, "what was offered is what was staged");
+        release_all(queue, store);
+        *queue = *whole;
+        self.bury_logged(store);
+        self.next_message = queue.next_index();
+    }
+
+    pub(crate) fn drop_staging(&mut self, store: &mut Store) {
+        let Some(staging) = self.staging.take() else {
+            return;
+        };
+        for (_, arrival) in staging.messages {
+            store.release(arrival.body, arrival.size_bytes);
+        }
+        if let Some((_, queue)) = staging.whole {
+            release_all(&queue, store);
+        }
+    }
+}
+
+fn release_all(queue: &Queue, store: &mut Store) {
+    for (_, body, size_bytes) in queue.live_from(MessageIndex(0)) {
+        store.release(body, size_bytes);
+    }
+}
