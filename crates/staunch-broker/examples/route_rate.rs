@@ -36,6 +36,7 @@ fn declare(catalog: &mut Catalog) {
             server_named: false,
             options: options.clone(),
             owner: None::<ConnectionId>,
+            placement: staunch_broker::Placement::HERE,
         };
         catalog.apply(&command).expect("a new queue");
     }

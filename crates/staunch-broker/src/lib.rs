@@ -17,10 +17,10 @@ pub mod queue;
 mod settings;
 
 pub use catalog::{
-    Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change,
-    ParameterCommand, ParameterValue, PermissionCommand, PermissionPatterns, Policy, PolicyCommand,
-    PolicyScope, QueueEntry, QueueKind, Route, TopicPatterns, User, UserCommand, UserLimits,
-    VhostCommand, VhostLimits, VhostMetadata,
+    Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change, MEMBERS_MAX,
+    ParameterCommand, ParameterValue, PermissionCommand, PermissionPatterns, Placement, Policy,
+    PolicyCommand, PolicyScope, QueueEntry, QueueKind, Route, TopicPatterns, User, UserCommand,
+    UserLimits, VhostCommand, VhostLimits, VhostMetadata,
 };
 pub use encoding::DecodeError;
 pub use exchange::{DELAY_MILLIS_MAX, Envelope, properties_after_delay};

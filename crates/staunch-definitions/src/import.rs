@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json};
 use staunch_broker::password::{HashAlgorithm, PasswordHash, SALT_SIZE_BYTES};
 use staunch_broker::{
     ApplyTo, Binding, CatalogCommand, ParameterCommand, ParameterValue, PermissionCommand,
-    PermissionPatterns, Policy, PolicyCommand, PolicyScope, QueueKind, TopicPatterns, UserCommand,
-    UserLimits, VhostCommand, VhostLimits, VhostMetadata,
+    PermissionPatterns, Placement, Policy, PolicyCommand, PolicyScope, QueueKind, TopicPatterns,
+    UserCommand, UserLimits, VhostCommand, VhostLimits, VhostMetadata,
 };
 use staunch_types::request::Destination;
 use staunch_types::{ExchangeOptions, FieldTable, Name, QueueId, QueueOptions, Refusal};
@@ -431,6 +431,7 @@ fn exchange(planner: &mut Planner<'_>, entry: &ExchangeEntry) -> Outcome {
         },
         // As with the id of a queue.
         delay_queue: QueueId(0),
+        placement: Placement::HERE,
     });
     Ok(())
 }
@@ -529,6 +530,7 @@ fn queue(planner: &mut Planner<'_>, mut entry: QueueEntry) -> Outcome {
             arguments: table(&entry.arguments)?,
         },
         owner: None,
+        placement: Placement::HERE,
     });
     Ok(())
 }

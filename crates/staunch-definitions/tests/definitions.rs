@@ -180,6 +180,7 @@ fn what_lives_shorter_than_the_node_is_not_exported() {
             arguments: staunch_types::FieldTable::default(),
         },
         owner: exclusive.then_some(staunch_types::ConnectionId(1)),
+        placement: staunch_broker::Placement::HERE,
     };
     for (queue, exclusive) in [("kept", false), ("mine", true), ("amq.gen-1", false)] {
         catalog.apply(&declare(queue, exclusive)).unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use staunch_broker::{CatalogLimits, HashAlgorithm, PermissionPatterns};
+use staunch_raft::LivenessConfig;
 use staunch_types::{Name, Secret, UnixMillis};
 
 use crate::limits::NodeLimits;
@@ -37,6 +38,21 @@ pub struct NodeConfig {
     pub started_at: UnixMillis,
     /// Sizes of the log.
     pub log: staunch_log::Config,
+    /// The other nodes; none: this one stands alone.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// What a node is told of its cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// This node's name, which is among `seeds` if it helps to found the cluster.
+    pub me: Name,
+    /// The nodes that found the cluster: the same on each of them.
+    pub seeds: Vec<Name>,
+    /// A random number, new with every start of the process and the one that peers are told.
+    pub incarnation: u64,
+    /// When a silent peer is suspected.
+    pub liveness: LivenessConfig,
 }
 
 /// The user of a new node.

@@ -2,8 +2,8 @@
 //! (contract C5).
 
 use staunch_broker::{
-    Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, Queue, QueueEntry,
-    QueueKind,
+    Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, Placement, Queue,
+    QueueEntry, QueueKind,
 };
 use staunch_log::StreamId;
 use staunch_types::{
@@ -53,6 +53,7 @@ impl Node {
             name: exchange,
             options,
             delay_queue: self.catalog.next_queue_id(),
+            placement: Placement::HERE,
         };
         self.define(
             session,
@@ -196,6 +197,7 @@ impl Node {
             server_named,
             options,
             owner,
+            placement: Placement::HERE,
         };
         if let Err(refusal) = self.apply_definition(&command) {
             return self.refuse(session, channel, operation, refusal);

@@ -7,6 +7,7 @@ use staunch_types::{ConnectionId, Event, QueueId, Request};
 
 use crate::{
     admin::{AdminAnswer, AdminId, AdminRequest},
+    cluster::{PeerInput, PeerOutput},
     login::VerifyJob,
 };
 
@@ -32,6 +33,8 @@ pub enum Input {
         /// Bytes the file system of the data directory has left.
         disk_free_size_bytes: u64,
     },
+    /// Something happened on the link with another node.
+    Peer(PeerInput),
     /// Time passes; at least every 200 ms.
     Tick,
     /// Stop cleanly: tell the clients, write what is there, then [`Output::Stopped`].
@@ -51,6 +54,8 @@ pub enum Output {
     Background(BackgroundJob),
     /// Read, then answer [`Input::Fetched`].
     Fetch(QueueId, FetchJob),
+    /// Something is to be sent to another node.
+    Peer(PeerOutput),
     /// The answer to an operator's request.
     Admin(AdminId, AdminAnswer),
     /// Check a password off the hot path, few at a time, then answer [`Input::Verified`].

@@ -12,13 +12,14 @@
 //! road of a message, `definitions` and `consume` for what is declared, `pending` for what waits
 //! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end,
 //! `expiry`, `length` and `dead_letter` for messages that die, `delay` for those that come later,
-//! `login` for who is there, `admin` for what operators ask, `notices` and `changes` for events that
+//! `cluster` for what several nodes do together, `login` for who is there, `admin` for what operators ask, `notices` and `changes` for events that
 //! the broker publishes about itself.
 
 mod access;
 mod admin;
 mod alarm;
 mod changes;
+mod cluster;
 mod config;
 mod consume;
 mod consumers;
@@ -53,7 +54,8 @@ mod tx;
 pub use admin::{
     AdminAnswer, AdminId, AdminRequest, CatalogRead, ConnectionInfo, Found, OnRefusal, QueueInfo,
 };
-pub use config::{FirstUser, NodeConfig};
+pub use cluster::{PeerInput, PeerOutput, PeerPayload, SendClass};
+pub use config::{ClusterConfig, FirstUser, NodeConfig};
 pub use input::{Input, Output};
 pub use limits::NodeLimits;
 pub use login::{VERIFICATIONS_WAITING_MAX, VerifyJob};

@@ -9,6 +9,7 @@ use staunch_types::{ConnectionId, Event, Name, QueueId, Request, Timestamp};
 use crate::{
     access::Epoch,
     alarm::Alarms,
+    cluster::Cluster,
     config::NodeConfig,
     consumers::Consumers,
     dead_letter::DeadLetters,
@@ -95,6 +96,8 @@ pub struct Node {
     pub(crate) secret_count: u64,
     pub(crate) outputs: std::collections::VecDeque<Output>,
     pub(crate) stopping: Option<Stopping>,
+    /// The other nodes; none: this one stands alone.
+    pub(crate) cluster: Option<Box<Cluster>>,
 }
 
 /// How far a clean stop has come.
@@ -149,6 +152,7 @@ impl Node {
             secret_count: 0,
             outputs: std::collections::VecDeque::new(),
             stopping: None,
+            cluster: None,
         }
     }
 
@@ -162,6 +166,7 @@ impl Node {
             Input::Background(done) => self.handle_background(done),
             Input::Fetched(queue, Ok(done)) => self.handle_fetched(queue, done),
             Input::Fetched(_, Err(failed)) => self.outputs.push_back(Output::Unreadable(failed)),
+            Input::Peer(input) => self.handle_peer(input),
             Input::Verified(id, is_good) => self.handle_verified(id, is_good),
             Input::Admin(id, request) => self.handle_admin(id, request),
             Input::Resources {
@@ -178,6 +183,7 @@ impl Node {
     /// persisted, and asks for the work that is due.
     pub fn finish_drain(&mut self, now: Timestamp) {
         self.now = now;
+        self.advance_cluster(now);
         self.release_persisted();
         if self.takes_requests() {
             self.begin_dead_letters();
@@ -192,7 +198,9 @@ impl Node {
         self.advance_housekeeping();
         self.advance_stop(now);
         self.let_proceed(now);
+        self.propose_all();
         self.emit(now);
+        self.flush_peers();
     }
 
     /// Hands out what can be handed out. Dead letters of one queue may be what another waits for,
@@ -272,7 +280,7 @@ impl Node {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let write = self.unwritten_since.map(|since| since + GATHER_MAX);
         let leftover = (!self.dirty.is_empty()).then_some(self.now);
-        let timeouts = [write, leftover, self.pace_timeout()];
+        let timeouts = [write, leftover, self.pace_timeout(), self.cluster_timeout()];
         let mut first = timeouts.into_iter().flatten().min();
         if self.takes_requests() {
             let others = [self.expiry_timeout(), self.dead_letter_timeout()];

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use staunch_broker::{DeadLettering, Priorities, Queue, QueueEntry, QueueKind, QueueSettings};
 use staunch_types::{ChannelNumber, MessageIndex, Name, QueueId, UnixMillis};
 
-use crate::{dead_letter::Dead, session::SessionSlot, transient::Arena};
+use crate::{cluster::Place, dead_letter::Dead, session::SessionSlot, transient::Arena};
 
 /// A queue and its surroundings. Rare parts are boxed: a node may hold 100,000 idle queues.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct QueueSlot {
     pub(crate) is_auto_delete: bool,
     /// It holds the messages that an exchange delays; no client knows it.
     pub(crate) holds_delayed: bool,
+    /// Which nodes keep it.
+    pub(crate) place: Place,
     pub(crate) queue: Queue,
     /// Messages below this were there before the node was started: recovery restored them.
     pub(crate) restored_below: MessageIndex,
@@ -109,6 +111,7 @@ impl QueueSlot {
             is_durable: is_logged(entry),
             is_auto_delete: entry.options.auto_delete,
             holds_delayed: entry.holds_delayed,
+            place: Place::Here,
             queue,
             restored_below: MessageIndex::default(),
             tenured_below: MessageIndex::default(),

@@ -251,6 +251,7 @@ fn node_config(config: &Config, clock: Clock) -> NodeConfig {
         seed: seed(),
         started_at: clock.started_at(),
         log,
+        cluster: None,
     }
 }
 

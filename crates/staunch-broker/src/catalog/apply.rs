@@ -8,7 +8,9 @@ use staunch_types::{ConnectionId, Name, QueueId, QueueOptions, Refusal, Resource
 use super::arguments::{self, Subject};
 use super::exchange::is_reserved;
 use super::parameters::check_table;
-use super::{Applied, Binding, Catalog, CatalogCommand, Change, QueueEntry, Vhost, locked};
+use super::{
+    Applied, Binding, Catalog, CatalogCommand, Change, Placement, QueueEntry, Vhost, locked,
+};
 use crate::exchange::Target;
 
 /// Whether a command is new or was accepted before.
@@ -28,6 +30,7 @@ struct NewQueue<'a> {
     server_named: bool,
     options: &'a QueueOptions,
     owner: Option<ConnectionId>,
+    placement: &'a Placement,
 }
 
 impl Applied {
@@ -76,7 +79,11 @@ impl Catalog {
                 name,
                 options,
                 delay_queue,
-            } => self.declare_exchange((vhost, name), options, *delay_queue, mode),
+                placement,
+            } => {
+                let holder = (*delay_queue, placement);
+                self.declare_exchange((vhost, name), options, holder, mode)
+            }
             CatalogCommand::DeleteExchange {
                 vhost,
                 name,
@@ -91,6 +98,7 @@ impl Catalog {
                 server_named,
                 options,
                 owner,
+                placement,
             } => {
                 let (id, server_named, owner) = (*id, *server_named, *owner);
                 self.declare_queue(
@@ -101,6 +109,7 @@ impl Catalog {
                         server_named,
                         options,
                         owner,
+                        placement,
                     },
                     mode,
                 )
@@ -313,6 +322,7 @@ impl Catalog {
             owner: new.owner.filter(|_| new.options.exclusive),
             settings: Arc::default(),
             holds_delayed: false,
+            placement: new.placement.clone(),
         };
         entry.settings = self.settings.share(self.settings_of(&entry));
         let durable = entry.is_durable();

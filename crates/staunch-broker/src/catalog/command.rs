@@ -1,6 +1,6 @@
 //! Changes of the catalog, and their bytes: the one owner of this layout.
 //!
-//! Version 2. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
+//! Version 3. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
 //! their size (u32) and an AMQP field table. Commands of a noun of their own have a second kind byte.
 //!
 //! ```text
@@ -14,11 +14,12 @@ use staunch_types::request::Destination;
 use staunch_types::{ConnectionId, ExchangeOptions, Name, QueueId, QueueOptions};
 
 use super::binding::Binding;
+use super::placement::Placement;
 use super::{ParameterCommand, PermissionCommand, PolicyCommand, UserCommand, VhostCommand};
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`CatalogCommand::encode`] writes.
-const COMMAND_VERSION: u8 = 2;
+const COMMAND_VERSION: u8 = 3;
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub enum CatalogCommand {
         /// The id that the queue of its delayed messages gets if it delays:
         /// [`Catalog::next_queue_id`](super::Catalog::next_queue_id).
         delay_queue: QueueId,
+        /// Where that queue is kept.
+        placement: Placement,
     },
     /// `exchange.delete`; a missing one is no error.
     DeleteExchange {
@@ -82,6 +85,8 @@ pub enum CatalogCommand {
         options: QueueOptions,
         /// The declaring connection if `options.exclusive`, else none.
         owner: Option<ConnectionId>,
+        /// Where it is kept.
+        placement: Placement,
     },
     /// `queue.delete`; a missing one is no error. Who may delete it, and whether it is unused
     /// or empty, is checked before.
@@ -154,12 +159,14 @@ impl CatalogCommand {
                 name,
                 options,
                 delay_queue,
+                placement,
             } => {
                 out.put_u8(3);
                 out.put_name(vhost);
                 out.put_name(name);
                 put_exchange_options(options, out);
                 out.put_u64(delay_queue.0);
+                placement.encode(out);
             }
             Self::DeleteExchange {
                 vhost,
@@ -188,6 +195,7 @@ impl CatalogCommand {
                 server_named,
                 options,
                 owner,
+                placement,
             } => {
                 out.put_u8(7);
                 out.put_name(vhost);
@@ -197,6 +205,7 @@ impl CatalogCommand {
                 put_queue_options(options, out);
                 out.put_bool(owner.is_some());
                 out.put_u64(owner.map_or(0, |owner| owner.0));
+                placement.encode(out);
             }
             Self::DeleteQueue { vhost, name } => {
                 out.put_u8(8);
@@ -245,6 +254,7 @@ impl CatalogCommand {
                 name: reader.name()?,
                 options: read_exchange_options(reader)?,
                 delay_queue: QueueId(reader.u64()?),
+                placement: Placement::read(reader)?,
             },
             4 => Self::DeleteExchange {
                 vhost,
@@ -267,6 +277,7 @@ impl CatalogCommand {
                 let is_owned = reader.bool()?;
                 let connection = ConnectionId(reader.u64()?);
                 let owner = is_owned.then_some(connection);
+                let placement = Placement::read(reader)?;
                 Self::DeclareQueue {
                     vhost,
                     name,
@@ -274,6 +285,7 @@ impl CatalogCommand {
                     server_named,
                     options,
                     owner,
+                    placement,
                 }
             }
             8 => Self::DeleteQueue {

@@ -9,7 +9,7 @@ use staunch_types::{
 
 use super::arguments::{self, Subject};
 use super::parameters::check_table;
-use super::{Applied, Catalog, Change, Mode, QueueEntry};
+use super::{Applied, Catalog, Change, Mode, Placement, QueueEntry};
 use crate::exchange::{ConsistentHash, Router, Seeded};
 
 /// Argument that names where unroutable messages go.
@@ -147,7 +147,7 @@ impl Catalog {
         &mut self,
         (vhost, name): (&Name, &Name),
         options: &ExchangeOptions,
-        delay_queue: QueueId,
+        holder: (QueueId, &Placement),
         mode: Mode,
     ) -> Result<Applied, Refusal> {
         let inside = self.vhost(vhost)?;
@@ -174,7 +174,7 @@ impl Catalog {
             self.check_exchange_limit(vhost, name)?;
         }
         let delay_queue = (behaviour == Behaviour::Delays)
-            .then(|| self.add_delay_queue(vhost, name, options.durable, delay_queue));
+            .then(|| self.add_delay_queue(vhost, name, options.durable, holder));
         let exchange = Exchange::new(kind, options, delay_queue, self.hasher);
         let inside = self.vhost_mut(vhost)?;
         inside.add_exchange(name.clone(), exchange);
@@ -203,7 +203,7 @@ impl Catalog {
         vhost: &Name,
         exchange: &Name,
         durable: bool,
-        proposed: QueueId,
+        (proposed, placement): (QueueId, &Placement),
     ) -> QueueId {
         let id = self.take_queue_id(proposed);
         self.queues.insert(QueueEntry {
@@ -219,6 +219,7 @@ impl Catalog {
             owner: None,
             settings: Arc::default(),
             holds_delayed: true,
+            placement: placement.clone(),
         });
         id
     }

@@ -22,6 +22,7 @@ mod effective;
 mod exchange;
 mod parameters;
 mod permissions;
+mod placement;
 mod policies;
 mod policy_keys;
 mod queues;
@@ -45,6 +46,7 @@ pub use binding::Binding;
 pub use command::CatalogCommand;
 pub use parameters::{ParameterCommand, ParameterValue, TABLE_SIZE_BYTES_MAX};
 pub use permissions::{Access, PermissionCommand, PermissionPatterns, TopicPatterns};
+pub use placement::{MEMBERS_MAX, Placement};
 pub use policies::{ApplyTo, Policy, PolicyCommand, PolicyScope};
 pub use route::Route;
 pub use users::{TAGS_MAX, User, UserCommand, UserLimits};
@@ -208,6 +210,8 @@ pub struct QueueEntry {
     /// It holds the messages that the exchange called `name` delays. Such a queue comes and goes
     /// with its exchange, and no client can name it.
     pub holds_delayed: bool,
+    /// Where it is kept.
+    pub placement: Placement,
 }
 
 impl QueueEntry {

@@ -14,7 +14,7 @@ use staunch_types::request::Destination;
 use staunch_types::{Name, QueueId};
 
 use super::exchange::is_reserved;
-use super::{Catalog, CatalogCommand, ParameterCommand, Vhost};
+use super::{Catalog, CatalogCommand, ParameterCommand, Placement, Vhost};
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`Catalog::encode_snapshot`] writes.
@@ -47,12 +47,20 @@ impl Catalog {
                             name: name.clone(),
                             options: options.clone(),
                             delay_queue: exchange.delay_queue.unwrap_or_default(),
+                            placement: self.placement_of(exchange.delay_queue),
                         },
                         out,
                     );
                 }
             }
         }
+    }
+
+    fn placement_of(&self, queue: Option<QueueId>) -> Placement {
+        let entry = queue.and_then(|queue| self.queues.by_id(queue));
+        entry
+            .map(|entry| entry.placement.clone())
+            .unwrap_or_default()
     }
 
     fn encode_queues(&self, out: &mut Vec<u8>) {
@@ -65,6 +73,7 @@ impl Catalog {
                     server_named: is_reserved(&queue.name),
                     options: queue.options.clone(),
                     owner: None,
+                    placement: queue.placement.clone(),
                 },
                 out,
             );

@@ -51,6 +51,7 @@ fn declare_queue_as(queue: &str, options: QueueOptions) -> CatalogCommand {
         server_named: false,
         options,
         owner,
+        placement: Placement::HERE,
     }
 }
 
@@ -76,6 +77,7 @@ fn declare_exchange_as(exchange: &str, options: ExchangeOptions) -> CatalogComma
         name: name(exchange),
         options,
         delay_queue: QueueId(0),
+        placement: Placement::HERE,
     }
 }
 

@@ -94,6 +94,7 @@ pub(crate) async fn put(
         },
         // The node chooses it.
         delay_queue: QueueId(0),
+        placement: staunch_broker::Placement::HERE,
     };
     body::put(api.node.apply(command).await?)
 }

@@ -111,6 +111,7 @@ pub(crate) async fn put(
         server_named: false,
         options: options.await?,
         owner: None,
+        placement: staunch_broker::Placement::HERE,
     };
     body::put(api.node.apply(command).await?)
 }

@@ -21,6 +21,7 @@ fn exchange(called: &str, kind: &str) -> CatalogCommand {
             arguments: FieldTable::default(),
         },
         delay_queue: QueueId(0),
+        placement: staunch_broker::Placement::HERE,
     }
 }
 

@@ -52,6 +52,7 @@ struct Workers {
 pub(crate) fn tiny() -> NodeConfig {
     NodeConfig {
         log: Config::tiny(),
+        cluster: None,
         ..roomy()
     }
 }
@@ -86,6 +87,7 @@ pub(crate) fn roomy() -> NodeConfig {
             ballast_size_bytes: 0,
             ..Config::default()
         },
+        cluster: None,
     }
 }
 
@@ -165,6 +167,7 @@ impl World {
                 Output::Fetch(queue, job) => self.fetches.push_back((queue, job)),
                 Output::Verify(id, job) => self.verifications.push_back((id, job)),
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
+                Output::Peer(sent) => panic!("it stands alone: {sent:?}"),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
             }

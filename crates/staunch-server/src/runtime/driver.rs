@@ -323,6 +323,7 @@ impl Driver {
                 let sent = self.workers.verifiers.send((id, job));
                 assert!(sent.is_ok(), "verifiers live as long as the node");
             }
+            Output::Peer(_) => unreachable!("no node is told of others yet"),
             Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()

@@ -212,6 +212,7 @@ impl World {
                 let verified = Input::Verified(id, job.run());
                 process.inbox.push_back(verified);
             }
+            Output::Peer(sent) => panic!("it stands alone: {sent:?}"),
             Output::Admin(_, answer) => self.operator_answered(answer),
             Output::Stopped => {
                 self.witness.line(format_args!("node has stopped"));
@@ -361,6 +362,7 @@ impl World {
             seed: self.node_random.next_u64(),
             started_at: STARTED_AT,
             log,
+            cluster: None,
         }
     }
 }

@@ -439,6 +439,7 @@ fn the_queue_of_a_delaying_exchange_survives_as_its_exchange_does() {
             other => panic!("{other:?}"),
         },
         delay_queue: *kept,
+        placement: Placement::HERE,
     };
     let applied = after.replay(&declare).unwrap();
     assert_eq!(

@@ -183,6 +183,7 @@ fn any_topology() -> impl Strategy<Value = CatalogCommand> {
                 server_named: false,
                 options: queue_options(FieldTable::default()),
                 owner: None,
+                placement: Placement::HERE,
             },
             1 => CatalogCommand::DeleteQueue { vhost, name },
             2 => CatalogCommand::DeclareExchange {
@@ -190,6 +191,7 @@ fn any_topology() -> impl Strategy<Value = CatalogCommand> {
                 name,
                 options: exchange_options("topic"),
                 delay_queue: QueueId(0),
+                placement: Placement::HERE,
             },
             3 => CatalogCommand::DeleteExchange {
                 vhost,

@@ -1,0 +1,73 @@
+//! Where a queue is kept.
+
+use staunch_types::NodeId;
+
+use crate::encoding::{DecodeError, Reader, Writer};
+
+/// Most nodes that keep one queue.
+pub const MEMBERS_MAX: usize = 9;
+
+/// The nodes that keep a queue, as it was decided when the queue was declared.
+///
+/// A node that stands alone has no id: its queues are kept [`Placement::HERE`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// The queue is a Raft group of these nodes; the first is to lead it, if it can. Otherwise
+    /// there is one node, the queue's home, or none.
+    pub is_replicated: bool,
+    /// The nodes, at most [`MEMBERS_MAX`].
+    pub members: Vec<NodeId>,
+}
+
+impl Placement {
+    /// On the node that knows of it, which stands alone.
+    pub const HERE: Self = Self {
+        is_replicated: false,
+        members: Vec::new(),
+    };
+
+    /// On one node.
+    pub fn at(home: NodeId) -> Self {
+        Self {
+            is_replicated: false,
+            members: vec![home],
+        }
+    }
+
+    /// On several.
+    pub fn replicated(members: Vec<NodeId>) -> Self {
+        Self {
+            is_replicated: true,
+            members,
+        }
+    }
+
+    /// The node that keeps it, if that is one; none for a node that stands alone.
+    pub fn home(&self) -> Option<NodeId> {
+        self.members
+            .first()
+            .copied()
+            .filter(|_| !self.is_replicated)
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_bool(self.is_replicated);
+        out.put_u8(u8::try_from(self.members.len()).expect("members are few"));
+        for member in &self.members {
+            out.put_u64(member.0);
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let is_replicated = reader.bool()?;
+        let count = usize::from(reader.u8()?);
+        if count > MEMBERS_MAX {
+            return Err(DecodeError::OutOfRange);
+        }
+        let members = (0..count).map(|_| reader.u64().map(NodeId));
+        Ok(Self {
+            is_replicated,
+            members: members.collect::<Result<_, _>>()?,
+        })
+    }
+}

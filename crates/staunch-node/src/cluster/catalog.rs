@@ -1,0 +1,28 @@
+//! The catalog as a group: definitions are proposed, and answered when they are committed.
+
+use bytes::Bytes;
+use staunch_types::NodeId;
+
+use crate::node::Node;
+
+/// The group that keeps the catalog, on this node.
+pub(crate) struct CatalogGroup {}
+
+impl CatalogGroup {
+    pub(crate) fn new(_me: NodeId, _seed: u64) -> Self {
+        Self {}
+    }
+}
+
+impl Node {
+    /// A peer is connected: what it had not answered is asked again.
+    pub(crate) fn catalog_peer_up(&mut self, _node: NodeId) {}
+
+    pub(crate) fn catalog_peer_down(&mut self, _node: NodeId) {}
+
+    /// [`super::PeerPayload::Catalog`] has come.
+    pub(crate) fn catalog_received(&mut self, _from: NodeId, _payload: Bytes) {}
+
+    /// Does what is due for the catalog's group; part of every drain.
+    pub(crate) fn advance_catalog(&mut self) {}
+}

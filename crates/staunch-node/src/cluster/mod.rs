@@ -1,0 +1,275 @@
+//! What several nodes do together.
+//!
+//! * `groups`: the Raft groups of this node's replicated queues, and who leads them.
+//! * `catalog`: the catalog as a group; definitions are proposed and answered when committed.
+//! * `edge`: what clients of this node ask of queues that are served elsewhere, and `outbox` what
+//!   they publish to replicated queues and to those of other nodes.
+//! * `transfer`: whole queues for members that lag too far.
+//!
+//! Peers speak in frames of four kinds ([`PeerPayload`]); each of these modules owns one and its
+//! layout. `docs/replication.md` tells how they play together.
+
+#![allow(dead_code)]
+
+mod catalog;
+mod edge;
+mod groups;
+mod nodes;
+mod outbox;
+mod transfer;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use staunch_broker::Origin;
+use staunch_raft::{Liveness, LivenessEvent};
+use staunch_types::{Name, NodeId, Timestamp};
+
+use crate::{config::ClusterConfig, input::Output, node::Node};
+
+pub(crate) use groups::Place;
+use nodes::Nodes;
+
+/// How often the failure detector looks at its watch.
+const LIVENESS_TICK: Duration = Duration::from_millis(10);
+
+/// What the runtime tells of links with other nodes.
+#[derive(Debug)]
+pub enum PeerInput {
+    /// A peer is connected. What was sent to it before may not have arrived.
+    Up {
+        /// Its name.
+        peer: Name,
+        /// Its process.
+        incarnation: u64,
+    },
+    /// The connection is gone.
+    Down {
+        /// Its name.
+        peer: Name,
+        /// It has said that it stops.
+        goodbye: bool,
+    },
+    /// A peer has sent something.
+    Received {
+        /// Its name.
+        peer: Name,
+        /// What it is.
+        kind: PeerPayload,
+        /// Its bytes.
+        payload: Bytes,
+    },
+}
+
+/// A frame for a peer.
+#[derive(Debug)]
+pub struct PeerOutput {
+    /// Its name.
+    pub peer: Name,
+    /// What it is.
+    pub kind: PeerPayload,
+    /// Its bytes, one after the other.
+    pub payload: Vec<Bytes>,
+}
+
+/// What a frame between nodes is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerPayload {
+    /// "I live": empty.
+    Heartbeat,
+    /// Messages of Raft groups (`staunch_raft::wire`).
+    Raft,
+    /// Of the catalog: definitions for its leader.
+    Catalog,
+    /// Between clients' nodes and queues' leaders.
+    Queue,
+    /// Whole queues.
+    Transfer,
+}
+
+/// How a frame travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendClass {
+    /// It may get lost, and is repeated where it matters.
+    Lossy,
+    /// It arrives, after all sent so before it, or the connection ends.
+    Reliable,
+}
+
+impl PeerPayload {
+    /// How it travels.
+    #[must_use]
+    pub fn class(self) -> SendClass {
+        match self {
+            Self::Heartbeat | Self::Raft => SendClass::Lossy,
+            Self::Catalog | Self::Queue | Self::Transfer => SendClass::Reliable,
+        }
+    }
+}
+
+/// What a node knows of the others, and does with them.
+pub(crate) struct Cluster {
+    /// This node.
+    pub(crate) me: NodeId,
+    /// What comes from clients of this node, in this life of it.
+    pub(crate) origin: Origin,
+    pub(crate) nodes: Nodes,
+    pub(crate) liveness: Liveness,
+    next_liveness_tick: Timestamp,
+    pub(crate) groups: groups::Groups,
+    pub(crate) catalog: catalog::CatalogGroup,
+    pub(crate) edge: edge::Edge,
+    pub(crate) outboxes: outbox::Outboxes,
+    /// Raft messages that wait for the end of the drain.
+    raft: BTreeMap<NodeId, Vec<staunch_raft::Message>>,
+}
+
+impl Cluster {
+    /// A node of a cluster, at its start.
+    pub(crate) fn new(config: &ClusterConfig, seed: u64, now: Timestamp) -> Self {
+        let nodes = Nodes::founding(config);
+        let me = nodes.me();
+        let others = nodes.others();
+        Self {
+            me,
+            origin: Origin(config.incarnation),
+            liveness: Liveness::new(others, config.liveness, now),
+            nodes,
+            next_liveness_tick: now,
+            groups: groups::Groups::new(now),
+            catalog: catalog::CatalogGroup::new(me, seed),
+            edge: edge::Edge::default(),
+            outboxes: outbox::Outboxes::default(),
+            raft: BTreeMap::new(),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn handle_peer(&mut self, input: PeerInput) {
+        let now = self.now;
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        match input {
+            PeerInput::Up { peer, incarnation } => {
+                let Some(node) = cluster.nodes.find(&peer) else {
+                    return;
+                };
+                cluster.nodes.set_up(node, incarnation);
+                cluster.liveness.link_up(node, now);
+                self.report_liveness();
+                self.catalog_peer_up(node);
+                self.groups_peer_up(node);
+                self.edge_peer_up(node, incarnation);
+            }
+            PeerInput::Down { peer, goodbye } => {
+                let Some(node) = cluster.nodes.find(&peer) else {
+                    return;
+                };
+                cluster.nodes.set_down(node);
+                if goodbye {
+                    cluster.liveness.said_goodbye(node);
+                } else {
+                    cluster.liveness.link_broken(node);
+                }
+                self.report_liveness();
+                self.catalog_peer_down(node);
+                self.edge_peer_down(node);
+            }
+            PeerInput::Received {
+                peer,
+                kind,
+                payload,
+            } => {
+                let Some(node) = cluster.nodes.find(&peer) else {
+                    return;
+                };
+                cluster.liveness.heard(node, now);
+                match kind {
+                    PeerPayload::Heartbeat => {}
+                    PeerPayload::Raft => self.take_raft(node, &payload),
+                    PeerPayload::Catalog => self.catalog_received(node, payload),
+                    PeerPayload::Queue => self.queue_received(node, payload),
+                    PeerPayload::Transfer => self.transfer_received(node, payload),
+                }
+            }
+        }
+    }
+
+    /// Lets time pass for detector and groups, and does what is due; the first thing in a drain.
+    pub(crate) fn advance_cluster(&mut self, now: Timestamp) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        if now >= cluster.next_liveness_tick {
+            cluster.next_liveness_tick = now + LIVENESS_TICK;
+            self.report_liveness();
+        }
+        self.tick_groups(now);
+        self.advance_groups();
+        self.advance_catalog();
+    }
+
+    /// When [`Node::advance_cluster`] has something to do although nothing happens.
+    pub(crate) fn cluster_timeout(&self) -> Option<Timestamp> {
+        let cluster = self.cluster.as_ref()?;
+        Some(cluster.next_liveness_tick.min(cluster.groups.next_tick()))
+    }
+
+    /// Asks the detector who is alive, and tells the groups what has changed.
+    fn report_liveness(&mut self) {
+        let now = self.now;
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for event in cluster.liveness.tick(now) {
+            match event {
+                LivenessEvent::SendHeartbeat(node) => {
+                    self.send(node, PeerPayload::Heartbeat, Vec::new());
+                }
+                LivenessEvent::Suspected(node) => self.suspect(node),
+                LivenessEvent::Alive(node) => self.trust(node),
+            }
+        }
+    }
+
+    /// Sends a frame, if the peer is connected.
+    pub(crate) fn send(&mut self, to: NodeId, kind: PeerPayload, payload: Vec<Bytes>) {
+        let now = self.now;
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let Some(peer) = cluster.nodes.connected_name(to) else {
+            return;
+        };
+        cluster.liveness.sent(to, now);
+        self.outputs.push_back(Output::Peer(PeerOutput {
+            peer,
+            kind,
+            payload,
+        }));
+    }
+
+    /// Keeps a message of a group until the drain ends.
+    pub(crate) fn send_raft(&mut self, messages: Vec<staunch_raft::Message>) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for message in messages {
+            cluster.raft.entry(message.to).or_default().push(message);
+        }
+    }
+
+    /// Sends what the groups had to say in this drain, one batch for each peer.
+    pub(crate) fn flush_peers(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for (to, messages) in std::mem::take(&mut cluster.raft) {
+            for batch in staunch_raft::wire::encode(&messages) {
+                self.send(to, PeerPayload::Raft, batch);
+            }
+        }
+    }
+}
