@@ -178,7 +178,7 @@ impl Node {
             self.outputs.push_back(Output::Admin(id, answer));
         } else {
             let answer = Box::new(answer);
-            self.pending.push(Pending::Admin { id, answer });
+            self.push_pending(Pending::Admin { id, answer });
         }
     }
 

@@ -12,6 +12,7 @@ use staunch_types::{
 };
 
 use crate::{
+    cluster::Place,
     node::Node,
     pending::{CountsDue, Pending},
     queues::{QueueSlot, settings_of},
@@ -217,7 +218,7 @@ impl Node {
         if self.is_all_persisted() {
             self.counts_due.push(counts);
         } else {
-            self.pending.push(Pending::Counts(counts));
+            self.push_pending(Pending::Counts(counts));
         }
     }
 
@@ -388,25 +389,37 @@ impl Node {
         let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else {
             return;
         };
-        let entry = self
-            .catalog
-            .queue_by_id(id)
-            .expect("a declared queue is in the catalog");
-        let owner = entry.owner;
-        let durability = if crate::queues::is_logged(entry) {
-            Durability::Durable
-        } else {
-            Durability::Transient
-        };
-        let queue = Queue::new(durability, &settings_of(entry));
-        let slot = QueueSlot::new(entry, queue, self.wall_now());
-        self.queues.insert(Box::new(slot));
-        self.watch_use(id);
+        let owner = self.open_queue(id);
         if let Some(session) = owner.and_then(|owner| self.sessions.find(owner))
             && let Some(session) = self.sessions.get_mut(session)
         {
             session.exclusive_queues.insert(id);
         }
+    }
+
+    /// Makes a place in the table for a queue of the catalog; whose queue it is.
+    pub(crate) fn open_queue(&mut self, id: QueueId) -> Option<ConnectionId> {
+        let entry = self.catalog.queue_by_id(id).cloned();
+        let entry = entry.expect("a declared queue is in the catalog");
+        let durability = if crate::queues::is_logged(&entry) {
+            Durability::Durable
+        } else {
+            Durability::Transient
+        };
+        let (place, queue) = self.open_place(&entry).unwrap_or_else(|| {
+            let queue = Queue::new(durability, &settings_of(&entry));
+            (Place::Here, queue)
+        });
+        let mut slot = QueueSlot::new(&entry, queue, self.wall_now());
+        slot.is_durable &= !matches!(place, Place::Elsewhere);
+        slot.place = place;
+        let is_here = matches!(slot.place, Place::Here);
+        self.queues.insert(Box::new(slot));
+        if is_here {
+            self.watch_use(id);
+        }
+        self.begin_group(id, true);
+        entry.owner
     }
 
     /// A queue's settings have changed with a policy.
@@ -437,6 +450,9 @@ impl Node {
         self.fetches.forget(&mut slot);
         self.forget_expiry(&slot);
         self.forget_dead(&mut slot);
+        if let Place::Replicated(member) = std::mem::take(&mut slot.place) {
+            member.replica.bury(&mut self.store);
+        }
         for (_, body, size_bytes) in slot.queue.live_from(staunch_types::MessageIndex(0)) {
             if slot.is_durable {
                 self.store.release(body, size_bytes);

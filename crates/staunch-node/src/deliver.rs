@@ -113,7 +113,9 @@ impl Node {
             slot.is_active = true;
             self.active.push(id);
         }
-        self.serve(&mut slot);
+        if slot.is_served_here() {
+            self.serve(&mut slot);
+        }
         self.queues.put(slot);
     }
 
@@ -374,7 +376,9 @@ impl Node {
         }
         if slot.is_durable {
             slot.note_settled(assignment.index);
-            self.store.release(assignment.body, assignment.size_bytes);
+            if !slot.is_replicated() {
+                self.store.release(assignment.body, assignment.size_bytes);
+            }
             if !slot.has_unlogged {
                 slot.has_unlogged = true;
                 self.unlogged.push(slot.id);

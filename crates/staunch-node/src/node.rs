@@ -191,6 +191,7 @@ impl Node {
         }
         self.serve_queues();
         self.log_settlements();
+        self.propose_all();
         self.seal_for_use();
         self.release_persisted();
         self.give_counts();
@@ -198,7 +199,6 @@ impl Node {
         self.advance_housekeeping();
         self.advance_stop(now);
         self.let_proceed(now);
-        self.propose_all();
         self.emit(now);
         self.flush_peers();
     }
@@ -266,7 +266,12 @@ impl Node {
             return false;
         }
         let since = *self.unwritten_since.get_or_insert(now);
+        let has_groups = self
+            .cluster
+            .as_ref()
+            .is_some_and(|it| it.groups.is_writing());
         let is_due = !self.pending.is_empty()
+            || has_groups
             || self.stopping.is_some()
             || size_bytes >= GATHER_SIZE_BYTES_MAX
             || now.since(since) >= GATHER_MAX;
@@ -291,7 +296,11 @@ impl Node {
 
     /// Seals what the drain has appended if somebody waits for it or needs its bodies.
     pub(crate) fn seal_for_use(&mut self) {
-        if self.has_open_messages || self.pending.has_open() {
+        let has_groups = self
+            .cluster
+            .as_ref()
+            .is_some_and(|it| it.groups.has_unsealed());
+        if self.has_open_messages || self.pending.has_open() || has_groups {
             self.seal();
         }
     }
@@ -303,6 +312,7 @@ impl Node {
             self.last_sealed = chunk;
         }
         self.pending.tie(self.last_sealed);
+        self.seal_groups(self.last_sealed);
     }
 
     /// Lets out what waited for chunks that are now persisted.
@@ -391,7 +401,7 @@ impl Node {
             self.sessions.push(session, event);
         } else {
             let event = Box::new(event);
-            self.pending.push(Pending::Answer {
+            self.push_pending(Pending::Answer {
                 session,
                 connection,
                 event,
@@ -405,6 +415,7 @@ impl Node {
             && self.unlogged.is_empty()
             && self.store.open_size_bytes() == 0
             && self.store.persisted() >= self.last_sealed
+            && self.is_all_committed()
     }
 
     fn emit(&mut self, now: Timestamp) {

@@ -8,19 +8,23 @@
 use std::collections::BTreeMap;
 
 use staunch_broker::{
-    Arrival, Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, Released, Restored,
+    Arrival, Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, QueueEntry, Released,
+    Restored,
 };
 use staunch_log::{
     Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer,
 };
-use staunch_types::{BodyRef, ConsumerKey, MessageIndex, QueueId};
+use staunch_raft::Members;
+use staunch_replica::{Rebuild, RebuildError};
+use staunch_types::{BodyRef, ConsumerKey, MessageIndex, NodeId, QueueId, Timestamp};
 
 use crate::{
+    cluster::{Cluster, Member, Place},
     config::NodeConfig,
     consumers::ConsumerKind,
     node::Node,
     queues::{QueueSlot, is_logged, settings_of},
-    state::{self, StateError},
+    state::{self, KeptQueue, StateError},
 };
 
 /// A node ready to run, with the workers that do its disk work.
@@ -64,6 +68,14 @@ pub enum StartError {
         /// How many in a row.
         count: u64,
     },
+    /// A replica does not hold what it had promised.
+    #[error("replica of queue {queue}: {source}")]
+    Replica {
+        /// The queue's id.
+        queue: QueueId,
+        /// What is wrong.
+        source: RebuildError,
+    },
 }
 
 /// Opens what `disk` holds, or begins there.
@@ -75,11 +87,16 @@ pub enum StartError {
 /// On a bug.
 pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
     let mut recovery = staunch_log::recover(disk, config.log.clone())?;
-    let mut replay = Replay::new(config.seed);
+    let cluster = config.cluster.as_ref();
+    let cluster = cluster.map(|cluster| {
+        let cluster = Cluster::new(cluster, config.seed, Timestamp::default());
+        Box::new(cluster)
+    });
+    let mut replay = Replay::new(config.seed, cluster.as_ref().map(|cluster| cluster.me));
     let mut is_new = true;
     while let Some(item) = recovery.next()? {
         is_new = false;
-        replay.take(item)?;
+        replay.take(item, recovery.payload())?;
     }
     let opened = recovery.finish()?;
     let mut store = opened.store;
@@ -88,6 +105,10 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
         store.release(*body, *size_bytes);
     }
     let mut node = Node::with_parts(config, replay.catalog, store);
+    node.cluster = cluster;
+    for (id, rebuild) in replay.groups {
+        node.restore_group(id, rebuild)?;
+    }
     for (id, mut queue) in replay.queues {
         if let Some((first, count)) = queue.missing().first() {
             return Err(StartError::Missing {
@@ -113,6 +134,9 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
         // What has died of its limit is back if its end was not on disk.
         node.mark_dirty(id);
     }
+    if node.cluster.is_some() {
+        node.open_queues_elsewhere();
+    }
     node.catalog.set_limits(node.config.catalog_limits);
     node.refresh_epoch();
     if is_new {
@@ -129,7 +153,12 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
 
 struct Replay {
     seed: u64,
+    /// This node, if it is one of several.
+    me: Option<NodeId>,
     catalog: Catalog,
+    /// Replicated queues.
+    groups: BTreeMap<QueueId, Rebuild>,
+    /// Queues that this node alone keeps.
     queues: BTreeMap<QueueId, Queue>,
     /// Records of messages that no longer live: the store counts every record as live at first.
     dead: Vec<(BodyRef, u32)>,
@@ -138,9 +167,11 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, me: Option<NodeId>) -> Self {
         Self {
             seed,
+            me,
+            groups: BTreeMap::new(),
             catalog: Catalog::new(seed),
             queues: BTreeMap::new(),
             dead: Vec::new(),
@@ -148,12 +179,15 @@ impl Replay {
         }
     }
 
-    fn take(&mut self, item: Item) -> Result<(), StartError> {
+    /// `stored` is the stored form of a message that has just been read with the log.
+    fn take(&mut self, item: Item, stored: Option<&[u8]>) -> Result<(), StartError> {
         match item {
             Item::State(bytes) => {
                 let (catalog, queues) = state::decode(bytes, self.seed)?;
                 self.catalog = catalog;
-                self.queues = queues.into_iter().collect();
+                for (id, kept) in queues {
+                    self.restore(id, kept)?;
+                }
                 self.follow_catalog();
             }
             Item::Message {
@@ -164,12 +198,29 @@ impl Replay {
                 meta,
                 ..
             } => {
+                let id = QueueId(stream.0);
+                if let Some(rebuild) = self.groups.get_mut(&id) {
+                    let place = (body, size_bytes);
+                    return rebuild
+                        .message(MessageIndex(index), place, meta.0, stored)
+                        .map_err(|source| StartError::Replica { queue: id, source });
+                }
                 let arrival = Arrival::from_meta(body, size_bytes, meta.0);
                 let arrival = arrival.map_err(|source| StartError::Record {
                     stream: stream.0,
                     source,
                 })?;
                 self.message(QueueId(stream.0), MessageIndex(index), arrival);
+            }
+            Item::Control {
+                stream,
+                payload,
+                in_state,
+            } if self.groups.contains_key(&QueueId(stream.0)) => {
+                let queue = QueueId(stream.0);
+                let rebuild = self.groups.get_mut(&queue).expect("it is there");
+                let taken = rebuild.control(payload, in_state);
+                return taken.map_err(|source| StartError::Replica { queue, source });
             }
             Item::Control { in_state: true, .. } => {}
             Item::Control {
@@ -227,7 +278,42 @@ impl Replay {
             self.remove(entry.id);
         }
         let declared = applied.queue.and_then(|id| self.catalog.queue_by_id(id));
-        if let Some(entry) = declared.filter(|entry| is_logged(entry)) {
+        if let Some(entry) = declared.cloned() {
+            self.begin(&entry);
+        }
+    }
+
+    fn restore(&mut self, id: QueueId, kept: KeptQueue) -> Result<(), StartError> {
+        match kept {
+            KeptQueue::Own(queue) => {
+                self.queues.insert(id, queue);
+            }
+            KeptQueue::Replica(state) => {
+                let entry = self.catalog.queue_by_id(id);
+                let settings = entry.map(settings_of).unwrap_or_default();
+                let rebuild = Rebuild::from_state(StreamId(id.0), state, &settings);
+                let failed = |source| StartError::Replica { queue: id, source };
+                self.groups.insert(id, rebuild.map_err(failed)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A queue is in the catalog: if this node keeps it, what the log has of it is to be found.
+    fn begin(&mut self, entry: &QueueEntry) {
+        let placement = &entry.placement;
+        let is_here = self.me.is_none_or(|me| placement.members.contains(&me));
+        if !is_here {
+            return;
+        }
+        if placement.is_replicated {
+            let members = Members::of(placement.members.iter().copied());
+            let members = members.expect("a placement names its members once");
+            let stream = StreamId(entry.id.0);
+            self.groups
+                .entry(entry.id)
+                .or_insert_with(|| Rebuild::founding(stream, members, &settings_of(entry)));
+        } else if is_logged(entry) {
             self.queues
                 .entry(entry.id)
                 .or_insert_with(|| Queue::recovering(&settings_of(entry)));
@@ -235,11 +321,14 @@ impl Replay {
     }
 
     fn follow_catalog(&mut self) {
-        let all = self.catalog.queues_and_holders();
-        for entry in all.filter(|entry| is_logged(entry)) {
-            self.queues
-                .entry(entry.id)
-                .or_insert_with(|| Queue::recovering(&settings_of(entry)));
+        let all: Vec<_> = self.catalog.queues_and_holders().cloned().collect();
+        for entry in all {
+            self.begin(&entry);
+        }
+        let groups = self.groups.keys();
+        let gone = groups.filter(|id| self.catalog.queue_by_id(**id).is_none());
+        for id in gone.copied().collect::<Vec<_>>() {
+            self.remove(id);
         }
         let stale: Vec<_> = self
             .queues
@@ -253,6 +342,9 @@ impl Replay {
     }
 
     fn remove(&mut self, id: QueueId) {
+        if let Some(rebuild) = self.groups.remove(&id) {
+            self.dead.extend(rebuild.bury());
+        }
         if let Some(queue) = self.queues.remove(&id) {
             let released: Vec<_> = queue.live_from(MessageIndex(0)).collect();
             self.bury(released);
@@ -269,6 +361,33 @@ impl Replay {
 }
 
 impl Node {
+    /// Makes places in the table for queues of the catalog of which the log holds nothing.
+    fn open_queues_elsewhere(&mut self) {
+        let all = self.catalog.queues_and_holders();
+        let unknown = all.map(|entry| entry.id);
+        let unknown = unknown.filter(|id| self.queues.get(*id).is_none());
+        for id in unknown.collect::<Vec<_>>() {
+            self.open_queue(id);
+        }
+    }
+
+    /// A replica goes on from what its disk holds.
+    fn restore_group(&mut self, id: QueueId, rebuild: Rebuild) -> Result<(), StartError> {
+        let rebuilt = rebuild.finish(self.group_config(id));
+        let rebuilt = rebuilt.map_err(|source| StartError::Replica { queue: id, source })?;
+        for (body, size_bytes) in rebuilt.dead {
+            self.store.release(body, size_bytes);
+        }
+        let entry = self.catalog.queue_by_id(id);
+        let entry = entry.expect("replay follows the catalog");
+        let mut slot = QueueSlot::new(entry, rebuilt.queue, self.wall_now());
+        slot.place = Place::Replicated(Box::new(Member::new(rebuilt.replica)));
+        slot.queue.configure(&slot.settings);
+        self.queues.insert(Box::new(slot));
+        self.begin_group(id, false);
+        Ok(())
+    }
+
     /// Queues there are.
     pub fn queue_count(&self) -> usize {
         self.catalog.queue_count()
@@ -295,7 +414,7 @@ impl Node {
                 self.catalog.queue_by_id(slot.id).is_some(),
                 "table and catalog agree"
             );
-            if !slot.is_durable {
+            if !slot.is_durable && matches!(slot.place, Place::Here) {
                 transient_count += slot.queue.message_count();
             }
         }

@@ -175,7 +175,7 @@ impl Node {
         if self.is_all_persisted() {
             self.end_session(slot);
         } else {
-            self.pending.push(Pending::EndSession {
+            self.push_pending(Pending::EndSession {
                 session: slot,
                 connection,
             });

@@ -33,11 +33,13 @@ impl Node {
     /// Starts whatever upkeep is due.
     pub(crate) fn advance_housekeeping(&mut self) {
         if let Some(retiring) = self.store.retire_due() {
+            self.vacate_groups(&retiring);
             let live = self.live_in_young(&retiring);
             let job = self.store.tenure(retiring, live);
             self.outputs.push_back(Output::Background(job));
         }
-        if self.store.needs_checkpoint() {
+        let is_wanted = self.groups_want_checkpoint() && !self.store.is_checkpoint_under_way();
+        if self.store.needs_checkpoint() || is_wanted {
             self.start_checkpoint();
         }
         while let Some(job) = self.store.poll_background() {
@@ -47,6 +49,7 @@ impl Node {
 
     /// Writes down the state as it is now, once everything it speaks of is on disk.
     pub(crate) fn start_checkpoint(&mut self) {
+        self.checkpoint_groups();
         self.seal();
         let job = self
             .store
@@ -59,6 +62,9 @@ impl Node {
     pub(crate) fn handle_background(&mut self, done: BackgroundDone) {
         if done.is_no_space() {
             self.housekeeping.until_retry = NO_SPACE_RETRY_TICKS;
+        }
+        if done.is_checkpoint() {
+            self.groups_checkpointed();
         }
         for moved in self.store.handle_background(done) {
             let index = MessageIndex(moved.index);
@@ -95,6 +101,7 @@ impl Node {
         }
         *ticks = 0;
         if let Some(retiring) = self.store.compact_due() {
+            self.vacate_groups(&retiring);
             let live = self.live_in_segments(&retiring);
             let job = self.store.tenure(retiring, live);
             self.outputs.push_back(Output::Background(job));
@@ -116,6 +123,9 @@ impl Node {
     /// been tenured yet, so the walk stops at the first message of a younger file.
     fn live_in_young(&self, retiring: &Retiring) -> Vec<(StreamId, Vec<Live>)> {
         self.live_in(|slot| {
+            if slot.is_replicated() {
+                return all_live_in(slot, retiring);
+            }
             slot.queue
                 .live_from(slot.tenured_below)
                 .take_while(|(_, body, _)| retiring.contains(*body))
@@ -126,6 +136,9 @@ impl Node {
 
     fn live_in_segments(&self, retiring: &Retiring) -> Vec<(StreamId, Vec<Live>)> {
         self.live_in(|slot| {
+            if slot.is_replicated() {
+                return all_live_in(slot, retiring);
+            }
             slot.queue
                 .live_from(MessageIndex(0))
                 .take_while(|(index, _, _)| *index < slot.tenured_below)
@@ -142,6 +155,15 @@ impl Node {
             .filter(|(_, live)| !live.is_empty())
             .collect()
     }
+}
+
+/// Bodies of a replicated queue do not lie in the order of their indexes: some may have come from
+/// another member.
+fn all_live_in(slot: &QueueSlot, retiring: &Retiring) -> Vec<Live> {
+    let all = slot.queue.live_from(MessageIndex(0));
+    all.filter(|(_, body, _)| retiring.contains(*body))
+        .map(|message| live(slot, message))
+        .collect()
 }
 
 fn live(slot: &QueueSlot, (index, body, size_bytes): Released) -> Live {

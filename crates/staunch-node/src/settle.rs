@@ -5,8 +5,8 @@ use staunch_log::{Store, StreamId};
 use staunch_types::{ChannelNumber, ConsumerKey, Outcome, QueueId, request::Settle};
 
 use crate::{
-    consumers::ConsumerKind, node::Node, pending::Pending, queues::QueueSlot, session::SessionSlot,
-    transient::TransientBodies,
+    cluster::Place, consumers::ConsumerKind, node::Node, pending::Pending, queues::QueueSlot,
+    session::SessionSlot, transient::TransientBodies,
 };
 
 /// Runs of settled messages in one record of the log.
@@ -134,11 +134,13 @@ impl Node {
             slot.has_unlogged = false;
             let counts = slot.queue.take_returned();
             if !counts.is_empty() {
-                payload.clear();
-                QueueCommand::Returned { counts }.encode(&mut payload);
-                self.store.append_control(StreamId(id.0), &payload);
+                let command = QueueCommand::Returned { counts };
+                persist(slot, &mut self.store, command, &mut payload);
             }
             if slot.settled.is_empty() {
+                if slot.is_replicated() {
+                    self.mark_proposing(id);
+                }
                 continue;
             }
             let mut ranges = std::mem::take(&mut slot.settled);
@@ -152,12 +154,12 @@ impl Node {
                 joined.is_some()
             });
             for part in ranges.chunks(RANGES_PER_RECORD_MAX) {
-                payload.clear();
-                QueueCommand::Settled {
-                    ranges: part.to_vec(),
-                }
-                .encode(&mut payload);
-                self.store.append_control(StreamId(id.0), &payload);
+                let ranges = part.to_vec();
+                let command = QueueCommand::Settled { ranges };
+                persist(slot, &mut self.store, command, &mut payload);
+            }
+            if slot.is_replicated() {
+                self.mark_proposing(id);
             }
         }
     }
@@ -167,15 +169,31 @@ impl Node {
     /// reason to be looked at again.
     pub(crate) fn reserve_ahead(&mut self, slot: &mut QueueSlot) {
         if let Some(upto) = slot.queue.needs_reservation() {
-            let mut payload = Vec::new();
-            QueueCommand::Reserved { upto }.encode(&mut payload);
-            self.store.append_control(StreamId(slot.id.0), &payload);
+            let command = QueueCommand::Reserved { upto };
+            persist(slot, &mut self.store, command, &mut Vec::new());
+            if let Place::Replicated(member) = &mut slot.place {
+                // Done when it is committed.
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.groups.mark_proposing(slot.id, member);
+                }
+                return;
+            }
             self.pending.push(Pending::Reserve {
                 queue: slot.id,
                 upto,
             });
         }
     }
+}
+
+/// Writes what the queue has decided to its stream, or has it proposed.
+fn persist(slot: &mut QueueSlot, store: &mut Store, command: QueueCommand, payload: &mut Vec<u8>) {
+    if let Place::Replicated(member) = &mut slot.place {
+        return member.proposal.command(command);
+    }
+    payload.clear();
+    command.encode(payload);
+    store.append_control(StreamId(slot.id.0), payload);
 }
 
 fn release(
@@ -187,7 +205,10 @@ fn release(
     for (index, body, size_bytes) in released {
         if slot.is_durable {
             slot.note_settled(index);
-            store.release(body, size_bytes);
+            // What several nodes keep is let go when that is committed.
+            if !slot.is_replicated() {
+                store.release(body, size_bytes);
+            }
         } else {
             bodies.release(body);
         }

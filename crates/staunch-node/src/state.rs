@@ -1,21 +1,31 @@
-//! What a checkpoint says of the node: the catalog and every durable queue.
+//! What a checkpoint says of the node: the catalog and every queue that the node's log keeps.
 //!
-//! Version 1, big-endian:
+//! Version 2, big-endian:
 //!
 //! ```text
 //! 0            2            10         10+c        14+c
-//! ┌────────────┬────────────┬──────────┬───────────┬─────────────────────────────────────────┐
-//! │ version u16│ c u64      │ catalog  │ count u32 │ count × { id u64, size u32, queue }     │
-//! └────────────┴────────────┴──────────┴───────────┴─────────────────────────────────────────┘
+//! ┌────────────┬────────────┬──────────┬───────────┬──────────────────────────────────────────┐
+//! │ version u16│ c u64      │ catalog  │ count u32 │ count × { id u64, kind u8, size u32, … } │
+//! └────────────┴────────────┴──────────┴───────────┴──────────────────────────────────────────┘
 //! ```
+//!
+//! Kind 0 is followed by the snapshot of a queue that this node alone keeps, kind 1 by the state
+//! of a replica (`staunch_replica::ReplicaState`).
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_broker::{Catalog, DecodeError, Queue};
+use staunch_replica::{ReplicaState, StateError as ReplicaStateError};
 use staunch_types::QueueId;
 
-use crate::queues::{Queues, settings_of};
+use crate::{
+    cluster::Place,
+    queues::{Queues, settings_of},
+};
 
-const STATE_VERSION: u16 = 1;
+const STATE_VERSION: u16 = 2;
+
+const KIND_OWN: u8 = 0;
+const KIND_REPLICA: u8 = 1;
 
 /// What is wrong with a checkpoint's state.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +39,25 @@ pub enum StateError {
     /// Catalog or queue cannot be read.
     #[error("state cannot be read: {0}")]
     Decode(#[from] DecodeError),
+    /// A replica cannot be read.
+    #[error("state of queue {queue}: {source}")]
+    Replica {
+        /// Its queue.
+        queue: QueueId,
+        /// What is wrong.
+        source: ReplicaStateError,
+    },
+    /// A queue is of no known kind.
+    #[error("state names a queue of unknown kind {0}")]
+    Kind(u8),
+}
+
+/// A queue as a checkpoint has it.
+pub(crate) enum KeptQueue {
+    /// This node alone keeps it.
+    Own(Queue),
+    /// Several do.
+    Replica(ReplicaState),
 }
 
 /// The state as it is now.
@@ -39,15 +68,24 @@ pub(crate) fn encode(catalog: &Catalog, queues: &Queues) -> Vec<u8> {
     catalog.encode_snapshot(&mut out);
     let catalog_size = (out.len() - 10) as u64;
     out[2..10].copy_from_slice(&catalog_size.to_be_bytes());
-    let durable = queues.iter().filter(|slot| slot.is_durable);
+    let kept = queues.iter().filter(|slot| match &slot.place {
+        Place::Here => slot.is_durable,
+        Place::Replicated(_) => true,
+        Place::Elsewhere => false,
+    });
     let count_at = out.len();
     out.put_u32(0);
     let mut count = 0_u32;
-    for slot in durable {
+    for slot in kept {
         out.put_u64(slot.id.0);
+        let member = slot.member();
+        out.put_u8(member.map_or(KIND_OWN, |_| KIND_REPLICA));
         let size_at = out.len();
         out.put_u32(0);
-        slot.queue.encode_snapshot(&mut out);
+        match member {
+            Some(member) => member.replica.state_now(&slot.queue).encode(&mut out),
+            None => slot.queue.encode_snapshot(&mut out),
+        }
         let size = u32::try_from(out.len() - size_at - 4).expect("a queue's runs fit in 4 GiB");
         out[size_at..size_at + 4].copy_from_slice(&size.to_be_bytes());
         count += 1;
@@ -60,7 +98,7 @@ pub(crate) fn encode(catalog: &Catalog, queues: &Queues) -> Vec<u8> {
 pub(crate) fn decode(
     mut bytes: Bytes,
     seed: u64,
-) -> Result<(Catalog, Vec<(QueueId, Queue)>), StateError> {
+) -> Result<(Catalog, Vec<(QueueId, KeptQueue)>), StateError> {
     let version = bytes.try_get_u16().map_err(|_| StateError::Short)?;
     if version != STATE_VERSION {
         return Err(StateError::Version(version));
@@ -70,12 +108,24 @@ pub(crate) fn decode(
     let count = bytes.try_get_u32().map_err(|_| StateError::Short)?;
     let mut queues = Vec::new();
     for _ in 0..count {
-        let id = bytes.try_get_u64().map_err(|_| StateError::Short)?;
+        let id = QueueId(bytes.try_get_u64().map_err(|_| StateError::Short)?);
+        let kind = bytes.try_get_u8().map_err(|_| StateError::Short)?;
         let size = bytes.try_get_u32().map_err(|_| StateError::Short)?;
         let snapshot = take(&mut bytes, u64::from(size))?;
-        let entry = catalog.queue_by_id(QueueId(id));
-        let settings = entry.map(settings_of).unwrap_or_default();
-        queues.push((QueueId(id), Queue::decode_snapshot(&snapshot, &settings)?));
+        let kept = match kind {
+            KIND_OWN => {
+                let entry = catalog.queue_by_id(id);
+                let settings = entry.map(settings_of).unwrap_or_default();
+                KeptQueue::Own(Queue::decode_snapshot(&snapshot, &settings)?)
+            }
+            KIND_REPLICA => {
+                let state = ReplicaState::decode(snapshot);
+                let state = state.map_err(|source| StateError::Replica { queue: id, source });
+                KeptQueue::Replica(state?)
+            }
+            kind => return Err(StateError::Kind(kind)),
+        };
+        queues.push((id, kept));
     }
     Ok((catalog, queues))
 }

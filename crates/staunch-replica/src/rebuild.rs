@@ -334,6 +334,18 @@ impl Rebuild {
         })
     }
 
+    /// The queue is gone: all that was found of it.
+    pub fn bury(mut self) -> Vec<(BodyRef, u32)> {
+        self.drop_copy();
+        for found in std::mem::take(&mut self.found) {
+            self.discard(found);
+        }
+        let live = self.queue.live_from(MessageIndex(0));
+        self.dead
+            .extend(live.map(|(_, body, size_bytes)| (body, size_bytes)));
+        self.dead
+    }
+
     /// The last entry that was applied so far.
     #[must_use]
     pub fn applied(&self) -> LogIndex {

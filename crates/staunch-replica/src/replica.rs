@@ -207,6 +207,15 @@ impl Replica {
         self.lead_if_due(queue, effects);
     }
 
+    /// Whether the queue leads and the group has found another leader, or none: the next
+    /// [`Replica::advance`] makes it follow.
+    #[must_use]
+    pub fn is_deposed(&self) -> bool {
+        let role = self.group.role_now();
+        let leads_still = role.role == Role::Leader && Some(role.term) == self.led_term;
+        self.led_term.is_some() && !leads_still
+    }
+
     /// What was appended to the store is in this chunk and those before it.
     pub fn sealed(&mut self, chunk: ChunkId) {
         if let Some(number) = self.unsealed.take() {

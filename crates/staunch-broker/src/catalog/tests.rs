@@ -14,6 +14,8 @@ use staunch_types::field_table::{TableBuilder, Value};
 use staunch_types::properties::{NO_PROPERTIES, PropertiesBuilder};
 use staunch_types::refusal::ArgumentSide;
 
+use staunch_types::NodeId;
+
 use super::*;
 use crate::exchange::Envelope;
 
@@ -644,7 +646,7 @@ fn a_snapshot_holds_what_is_durable() {
 }
 
 #[test]
-fn layouts_are_those_of_version_2() {
+fn layouts_are_those_of_version_3() {
     let check = |command: CatalogCommand, expected: &[u8]| {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
@@ -659,24 +661,24 @@ fn layouts_are_those_of_version_2() {
     };
     check(
         CatalogCommand::CreateVhost { vhost: vhost() },
-        b"\x02\x01\x01/",
+        b"\x03\x01\x01/",
     );
     check(
         CatalogCommand::DeleteVhost { vhost: vhost() },
-        b"\x02\x02\x01/",
+        b"\x03\x02\x01/",
     );
     check(
         declare_exchange("x", "topic"),
-        b"\x02\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"\x03\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     );
-    check(delete_exchange("x", true), b"\x02\x04\x01/\x01x\x01");
+    check(delete_exchange("x", true), b"\x03\x04\x01/\x01x\x01");
     let to = Destination::Exchange(name("y"));
     let arguments = TableBuilder::new().bool("a", true).build();
     let binding = Binding {
         arguments,
         ..binding("x", to, "k")
     };
-    let bytes = b"\x02\x05\x01/\x01x\x01\x01y\x01k\0\0\0\x04\x01at\x01";
+    let bytes = b"\x03\x05\x01/\x01x\x01\x01y\x01k\0\0\0\x04\x01at\x01";
     check(bind(binding.clone()), bytes);
     let mut bytes = *bytes;
     bytes[1] = 6;
@@ -691,11 +693,16 @@ fn layouts_are_those_of_version_2() {
         exclusive: true,
         ..queue_options_default()
     };
+    let mut declare = declare_queue_as("q", exclusive);
+    let CatalogCommand::DeclareQueue { placement, .. } = &mut declare else {
+        unreachable!("it declares a queue")
+    };
+    *placement = Placement::replicated(vec![NodeId(1), NodeId(2)]);
     check(
-        declare_queue_as("q", exclusive),
-        b"\x02\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07",
+        declare,
+        b"\x03\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07\x01\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02",
     );
-    check(delete_queue("q"), b"\x02\x08\x01/\x01q");
+    check(delete_queue("q"), b"\x03\x08\x01/\x01q");
 }
 
 #[test]

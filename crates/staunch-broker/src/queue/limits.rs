@@ -58,14 +58,19 @@ impl Queue {
     /// # Panics
     /// On a bug in this module only.
     pub fn is_full_for(&self, body_size_bytes: u32) -> bool {
+        self.is_full_with((0, 0), body_size_bytes)
+    }
+
+    /// As [`Queue::is_full_for`], with so many messages and bytes of bodies on their way into it.
+    pub fn is_full_with(&self, coming: (u64, u64), body_size_bytes: u32) -> bool {
         let Some(limits) = &self.limits else {
             return false;
         };
         if limits.overflow == Overflow::DropHead {
             return false;
         }
-        let mut count = self.ready.count + 1;
-        let mut body_bytes = self.ready.body_bytes + u64::from(body_size_bytes);
+        let mut count = self.ready.count + coming.0 + 1;
+        let mut body_bytes = self.ready.body_bytes + coming.1 + u64::from(body_size_bytes);
         if limits.counts_dying {
             count += self.dying_count;
             body_bytes += self.dying_body_bytes;

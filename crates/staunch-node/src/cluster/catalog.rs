@@ -23,6 +23,18 @@ impl Node {
     /// [`super::PeerPayload::Catalog`] has come.
     pub(crate) fn catalog_received(&mut self, _from: NodeId, _payload: Bytes) {}
 
+    /// A message of the catalog's group has come.
+    pub(crate) fn take_catalog_raft(&mut self, _message: staunch_raft::Message) {}
+
+    /// Time passes for the catalog's group ([`staunch_raft::config::TICK`]).
+    pub(crate) fn tick_catalog(&mut self) {}
+
+    /// The failure detector suspects a node.
+    pub(crate) fn suspect_for_catalog(&mut self, _node: NodeId) {}
+
+    /// It takes that back.
+    pub(crate) fn trust_for_catalog(&mut self, _node: NodeId) {}
+
     /// Does what is due for the catalog's group; part of every drain.
     pub(crate) fn advance_catalog(&mut self) {}
 }

@@ -3,14 +3,26 @@
 //! A queue that is served here, replicated or not, works as it does on a node that stands alone.
 //! What is different for a replicated one: messages come by way of a [`Proposal`], not from
 //! `enqueue`, and what the queue has decided goes there too, instead of to the log. At the end of a
-//! drain each proposal becomes one entry.
+//! drain each proposal becomes one entry, or several if it is large.
+//!
+//! What the groups append in a drain is sealed and written with everything else; when its chunk is
+//! on disk they are told and may go on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use staunch_broker::Origin;
-use staunch_replica::{EntryMessage, Replica};
-use staunch_types::{NodeId, QueueId, Timestamp};
+use staunch_broker::{Arrival, Origin, Overflow, Queue, QueueEntry};
+use staunch_log::{ChunkId, StreamId};
+use staunch_raft::{Config, Members, config::TICK};
+use staunch_replica::{Effects, EntryMessage, Rebuild, Replica, TakeError};
+use staunch_types::{BodyRef, GroupId, LogIndex, Message, NodeId, QueueId, Timestamp};
 
-use crate::{node::Node, queues::QueueSlot};
+use super::proposal::Proposal;
+use crate::{
+    node::Node,
+    pending::Pending,
+    queues::{QueueSlot, settings_of},
+};
 
 /// Where a queue is.
 #[derive(Default)]
@@ -25,29 +37,66 @@ pub(crate) enum Place {
 }
 
 /// This node's part in a replicated queue.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "membership of four lists of the node"
+)]
 pub(crate) struct Member {
     pub(crate) replica: Replica,
+    pub(crate) proposal: Proposal,
+    /// The highest number of each origin that was offered to this leader.
+    offered: BTreeMap<Origin, u64>,
+    /// Entries that were proposed and are not applied, with their numbers on this node.
+    outstanding: VecDeque<(LogIndex, u64)>,
+    /// Up to where the checkpoint under way contains it.
+    checkpointing: Option<LogIndex>,
+    /// In the list of groups to be advanced.
+    is_due: bool,
+    /// In the list of groups that hear of time.
+    is_ticking: bool,
+    /// In the list of groups with something to propose.
+    is_proposing: bool,
+    /// In the list of groups that appended something.
+    is_unsealed: bool,
 }
 
 /// What drives the groups.
 pub(crate) struct Groups {
     next_tick: Timestamp,
+    due: Vec<QueueId>,
+    ticking: Vec<QueueId>,
+    proposing: Vec<QueueId>,
+    unsealed: Vec<QueueId>,
+    /// Whom to tell when a chunk is on disk.
+    writing: VecDeque<(ChunkId, QueueId)>,
+    suspected: BTreeSet<NodeId>,
+    /// Number of the last proposal on this node.
+    last_proposal: u64,
+    /// Proposals that are not applied.
+    outstanding: BTreeSet<u64>,
+    /// What waits for proposals up to a number: none until those of its drain are made.
+    waiting: VecDeque<(Option<u64>, Pending)>,
+    /// A group has adopted a state that a checkpoint must make durable.
+    pub(super) wants_checkpoint: bool,
 }
 
 /// Messages of one origin for a queue, in order.
+#[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) origin: Origin,
     /// Everything below it has been answered.
     pub(crate) base: u64,
-    /// Number of the first of `messages`.
-    pub(crate) first: u64,
-    pub(crate) messages: Vec<EntryMessage>,
+    /// The number offered before the first of these since this node began to serve the queue, or
+    /// since the link was made; `base - 1` if they are the first.
+    pub(crate) follows: u64,
+    /// Numbers ascend; those between that are missing were answered.
+    pub(crate) messages: Vec<(u64, EntryMessage)>,
 }
 
 /// What became of an [`Offer`].
 #[derive(Debug, Default)]
 pub(crate) struct Offered {
-    /// Numbers that a full queue refuses: they were heard and did not enter.
+    /// Numbers that a full queue refuses: they will be heard and have not entered.
     pub(crate) refused: Vec<u64>,
     /// Everything up to here was committed before.
     pub(crate) heard: u64,
@@ -65,11 +114,59 @@ impl std::fmt::Debug for Place {
 
 impl Groups {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { next_tick: now }
+        Self {
+            next_tick: now,
+            due: Vec::new(),
+            ticking: Vec::new(),
+            proposing: Vec::new(),
+            unsealed: Vec::new(),
+            writing: VecDeque::new(),
+            suspected: BTreeSet::new(),
+            last_proposal: 0,
+            outstanding: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            wants_checkpoint: false,
+        }
     }
 
     pub(crate) fn next_tick(&self) -> Timestamp {
         self.next_tick
+    }
+
+    /// Whether groups have appended something that is not sealed.
+    pub(crate) fn has_unsealed(&self) -> bool {
+        !self.unsealed.is_empty()
+    }
+
+    /// Whether groups wait for the disk.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
+    pub(crate) fn mark_proposing(&mut self, id: QueueId, member: &mut Member) {
+        if !std::mem::replace(&mut member.is_proposing, true) {
+            self.proposing.push(id);
+        }
+    }
+
+    fn is_all_applied(&self) -> bool {
+        self.proposing.is_empty() && self.outstanding.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Member {
+    pub(crate) fn new(replica: Replica) -> Self {
+        Self {
+            replica,
+            proposal: Proposal::default(),
+            offered: BTreeMap::new(),
+            outstanding: VecDeque::new(),
+            checkpointing: None,
+            is_due: false,
+            is_ticking: false,
+            is_proposing: false,
+            is_unsealed: false,
+        }
     }
 }
 
@@ -82,27 +179,564 @@ impl QueueSlot {
             Place::Elsewhere => false,
         }
     }
+
+    pub(crate) fn is_replicated(&self) -> bool {
+        matches!(self.place, Place::Replicated(_))
+    }
+
+    pub(crate) fn member_mut(&mut self) -> Option<&mut Member> {
+        match &mut self.place {
+            Place::Replicated(member) => Some(member),
+            Place::Here | Place::Elsewhere => None,
+        }
+    }
+
+    pub(crate) fn member(&self) -> Option<&Member> {
+        match &self.place {
+            Place::Replicated(member) => Some(member),
+            Place::Here | Place::Elsewhere => None,
+        }
+    }
 }
 
 impl Node {
-    /// Takes messages for a replicated queue that is served here. They are safe when
-    /// [`Node::heard`] says so.
-    pub(crate) fn offer(&mut self, _queue: QueueId, _offer: Offer) -> Offered {
-        Offered::default()
+    /// Where a queue of the catalog is on this node, and the queue as it is at first: a new one.
+    pub(crate) fn open_place(&mut self, entry: &QueueEntry) -> Option<(Place, Queue)> {
+        let me = self.cluster.as_ref()?.me;
+        let placement = &entry.placement;
+        if !placement.members.contains(&me) {
+            let queue = Queue::new(staunch_broker::Durability::Transient, &settings_of(entry));
+            return Some((Place::Elsewhere, queue));
+        }
+        if !placement.is_replicated {
+            return None;
+        }
+        let members = Members::of(placement.members.iter().copied());
+        let members = members.expect("a placement names its members once");
+        let settings = settings_of(entry);
+        let rebuild = Rebuild::founding(StreamId(entry.id.0), members, &settings);
+        let rebuilt = rebuild
+            .finish(self.group_config(entry.id))
+            .expect("a new group is sound");
+        let member = Box::new(Member::new(rebuilt.replica));
+        Some((Place::Replicated(member), rebuilt.queue))
     }
 
-    pub(crate) fn groups_peer_up(&mut self, _node: NodeId) {}
+    pub(crate) fn group_config(&self, id: QueueId) -> Config {
+        let cluster = self.cluster.as_ref().expect("only clusters have groups");
+        Config::new(GroupId::from(id), cluster.me, self.config.seed)
+    }
 
-    pub(crate) fn take_raft(&mut self, _from: NodeId, _batch: &Bytes) {}
+    /// A group has come to be on this node: it hears of time from now on, and of who is suspected.
+    pub(crate) fn begin_group(&mut self, id: QueueId, is_new: bool) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let suspected = cluster.groups.suspected.clone();
+        let me = cluster.me;
+        let entry = self.catalog.queue_by_id(id);
+        let is_first = entry.is_some_and(|entry| entry.placement.members.first() == Some(&me));
+        let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) else {
+            return;
+        };
+        let group = member.replica.group_mut();
+        for node in suspected {
+            group.suspect(node);
+        }
+        if is_new && is_first {
+            group.campaign();
+        }
+        self.rouse(id);
+    }
 
-    pub(crate) fn tick_groups(&mut self, _now: Timestamp) {}
+    /// Has the group advanced in this drain, and told of time.
+    fn rouse(&mut self, id: QueueId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) else {
+            return;
+        };
+        if !std::mem::replace(&mut member.is_due, true) {
+            cluster.groups.due.push(id);
+        }
+        if !member.replica.group().is_asleep() && !std::mem::replace(&mut member.is_ticking, true) {
+            cluster.groups.ticking.push(id);
+        }
+    }
 
-    pub(crate) fn advance_groups(&mut self) {}
+    /// Takes messages for a replicated queue that is served here. They are safe when
+    /// [`Node::heard`] says so. What does not follow on what was offered before is passed over:
+    /// it will be offered again.
+    pub(crate) fn offer(&mut self, id: QueueId, offer: Offer) -> Offered {
+        let mut offered = Offered::default();
+        let Some(slot) = self.queues.get_mut(id).filter(|slot| slot.is_served_here()) else {
+            return offered;
+        };
+        let QueueSlot {
+            place,
+            queue,
+            settings,
+            ..
+        } = slot;
+        let Place::Replicated(member) = place else {
+            return offered;
+        };
+        offered.heard = queue.number_of(offer.origin);
+        let known = member.offered.get(&offer.origin).copied();
+        let mut seen = known.unwrap_or(0).max(offered.heard).max(offer.base - 1);
+        if offer.follows > seen {
+            return offered;
+        }
+        let mut refused = None;
+        for (number, message) in offer.messages {
+            if number <= seen {
+                continue;
+            }
+            seen = number;
+            let arrival = Arrival::from_meta(BodyRef(0), 0, message.meta);
+            let body_size_bytes = arrival.map_or(0, |arrival| arrival.body_size_bytes);
+            let is_full = settings.overflow != Overflow::DropHead
+                && queue.is_full_with(member.proposal.coming(), body_size_bytes);
+            if is_full {
+                offered.refused.push(number);
+                refused = Some(message);
+                member.proposal.push_refused(offer.origin, number);
+            } else {
+                member
+                    .proposal
+                    .push(offer.origin, number, message, body_size_bytes);
+            }
+            if let Some(message) = refused.take()
+                && settings.overflow == Overflow::RejectPublishDlx
+            {
+                let message = Message::from_stored(message.stored).ok();
+                if let Some(message) = message {
+                    self.dead_letters.refuse(id, &message, false);
+                }
+            }
+        }
+        member.offered.insert(offer.origin, seen);
+        self.mark_proposing(id);
+        if self.dead_letters.has_refused() {
+            self.publish_refused();
+        }
+        offered
+    }
 
-    /// Makes entries of what this drain has gathered.
-    pub(crate) fn propose_all(&mut self) {}
+    /// Has something of the queue proposed when the drain ends.
+    pub(crate) fn mark_proposing(&mut self, id: QueueId) {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        if let Place::Replicated(member) = &mut slot.place
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.groups.mark_proposing(id, member);
+        }
+    }
 
-    pub(crate) fn suspect(&mut self, _node: NodeId) {}
+    /// Messages of groups have come.
+    pub(crate) fn take_raft(&mut self, from: NodeId, batch: &Bytes) {
+        let Ok(messages) = staunch_raft::wire::decode(batch) else {
+            // Of another version, or damaged: it is repeated, or its sender gives up.
+            return;
+        };
+        for message in messages {
+            if message.from != from {
+                continue;
+            }
+            if message.group == GroupId::CATALOG {
+                self.take_catalog_raft(message);
+                continue;
+            }
+            let id = QueueId(message.group.0);
+            let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) else {
+                // Its queue is not here yet, or not any more.
+                continue;
+            };
+            match member.replica.take(message) {
+                Ok(()) => {}
+                Err(TakeError::NotStaged) => self.ask_for_transfer(id, from),
+                // A stranger's, or nonsense: as if it had been lost.
+                Err(TakeError::Step(_) | TakeError::Data(_)) => {}
+            }
+            self.rouse(id);
+        }
+    }
 
-    pub(crate) fn trust(&mut self, _node: NodeId) {}
+    /// Lets time pass for the groups that are awake.
+    pub(crate) fn tick_groups(&mut self, now: Timestamp) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let groups = &mut cluster.groups;
+        if now < groups.next_tick {
+            return;
+        }
+        groups.next_tick = now + TICK;
+        for id in std::mem::take(&mut groups.ticking) {
+            if let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) {
+                member.is_ticking = false;
+                member.replica.group_mut().tick();
+                self.rouse(id);
+            }
+        }
+        self.tick_catalog();
+    }
+
+    /// Does what is due for the groups.
+    pub(crate) fn advance_groups(&mut self) {
+        self.tell_persisted();
+        loop {
+            let Some(cluster) = &mut self.cluster else {
+                return;
+            };
+            let due = std::mem::take(&mut cluster.groups.due);
+            if due.is_empty() {
+                break;
+            }
+            for id in due {
+                self.advance_group(id);
+            }
+        }
+        self.release_committed();
+    }
+
+    /// Tells the groups whose chunks are on disk.
+    fn tell_persisted(&mut self) {
+        let persisted = self.store.persisted();
+        while let Some(cluster) = &mut self.cluster
+            && let Some((_, id)) = cluster
+                .groups
+                .writing
+                .pop_front_if(|(chunk, _)| *chunk <= persisted)
+        {
+            if let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) {
+                member.replica.persisted(persisted);
+                self.rouse(id);
+            }
+        }
+    }
+
+    fn advance_group(&mut self, id: QueueId) {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        let Some(member) = slot.member_mut() else {
+            return;
+        };
+        member.is_due = false;
+        if member.replica.is_deposed() {
+            self.ceases_to_serve(id);
+        }
+        let Some(mut slot) = self.queues.take(id) else {
+            return;
+        };
+        let mut effects = Effects::default();
+        if let Place::Replicated(member) = &mut slot.place {
+            member
+                .replica
+                .advance(&mut self.store, &mut slot.queue, &mut effects);
+            if member.replica.has_unsealed()
+                && let Some(cluster) = &mut self.cluster
+                && !std::mem::replace(&mut member.is_unsealed, true)
+            {
+                cluster.groups.unsealed.push(id);
+            }
+        }
+        if effects.ceased_to_lead {
+            self.retire_leader(&mut slot);
+        }
+        self.queues.put(slot);
+        self.follow_effects(id, effects);
+        self.rouse_if_awake(id);
+    }
+
+    fn rouse_if_awake(&mut self, id: QueueId) {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        if let Place::Replicated(member) = &mut slot.place
+            && !member.replica.group().is_asleep()
+            && let Some(cluster) = &mut self.cluster
+            && !std::mem::replace(&mut member.is_ticking, true)
+        {
+            cluster.groups.ticking.push(id);
+        }
+    }
+
+    fn follow_effects(&mut self, id: QueueId, effects: Effects) {
+        self.send_raft(effects.send);
+        if effects.applied {
+            self.note_applied(id);
+        }
+        for (origin, number) in effects.heard {
+            if self.queues.get(id).is_some_and(QueueSlot::is_served_here) {
+                self.heard(id, origin, number);
+            }
+        }
+        if effects.began_to_lead {
+            self.begin_to_serve(id);
+        }
+        if let Some(node) = effects.needs_snapshot {
+            self.transfer_to(id, node);
+        }
+        if effects.adopted
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.groups.wants_checkpoint = true;
+        }
+    }
+
+    fn note_applied(&mut self, id: QueueId) {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let serves = slot.is_served_here();
+        if let Place::Replicated(member) = &mut slot.place {
+            let applied = member.replica.group().applied_index();
+            while let Some((_, number)) = member
+                .outstanding
+                .pop_front_if(|(index, _)| *index <= applied)
+            {
+                cluster.groups.outstanding.remove(&number);
+            }
+            if member.outstanding.is_empty() {
+                member.proposal.nothing_is_coming();
+            }
+        }
+        if serves {
+            self.mark_dirty(id);
+        }
+    }
+
+    /// This node leads the queue from now on.
+    fn begin_to_serve(&mut self, id: QueueId) {
+        let Some(cluster) = &self.cluster else { return };
+        let me = cluster.me;
+        let now = self.wall_now();
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        slot.restored_below = slot.queue.next_index();
+        slot.used_at = now;
+        let Place::Replicated(member) = &slot.place else {
+            return;
+        };
+        let term = member.replica.group().role_now().term;
+        self.watch_use(id);
+        self.served_by(id, me, term);
+        self.mark_dirty(id);
+    }
+
+    /// This node led the queue in `slot`, which is at hand, and does not any more: the queue has
+    /// forgotten already what it had not committed.
+    fn retire_leader(&mut self, slot: &mut QueueSlot) {
+        self.fetches.forget(slot);
+        self.forget_expiry(slot);
+        slot.expires_next = None;
+        slot.watched_at = None;
+        self.forget_dead(slot);
+        slot.settled.clear();
+        if let Place::Replicated(member) = &mut slot.place
+            && let Some(cluster) = &mut self.cluster
+        {
+            member.proposal = Proposal::default();
+            member.offered.clear();
+            for (_, number) in member.outstanding.drain(..) {
+                cluster.groups.outstanding.remove(&number);
+            }
+        }
+    }
+
+    /// Makes entries of what this drain has gathered, and lets the groups have them.
+    pub(crate) fn propose_all(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for id in std::mem::take(&mut cluster.groups.proposing) {
+            self.propose(id);
+        }
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let groups = &mut cluster.groups;
+        for (upto, _) in groups.waiting.iter_mut().filter(|(upto, _)| upto.is_none()) {
+            *upto = Some(groups.last_proposal);
+        }
+        self.advance_groups();
+    }
+
+    fn propose(&mut self, id: QueueId) {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        let leads = slot.queue.leads();
+        let Some(member) = slot.member_mut() else {
+            return;
+        };
+        member.is_proposing = false;
+        if !leads {
+            member.proposal = Proposal::default();
+            return;
+        }
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        while let Some(data) = member.proposal.next_entry() {
+            if member.replica.propose(&data).is_err() {
+                // A leader that hands over, or whose majority lags: tried again in the next drain.
+                member.proposal.put_back(data);
+                member.is_proposing = true;
+                cluster.groups.proposing.push(id);
+                break;
+            }
+            cluster.groups.last_proposal += 1;
+            let number = cluster.groups.last_proposal;
+            cluster.groups.outstanding.insert(number);
+            let index = member.replica.group().last_index();
+            member.outstanding.push_back((index, number));
+        }
+        self.rouse(id);
+    }
+
+    /// Keeps something back until everything that was decided before it is committed, and then
+    /// until it is on disk.
+    pub(crate) fn push_pending(&mut self, pending: Pending) {
+        match &mut self.cluster {
+            Some(cluster) => cluster.groups.waiting.push_back((None, pending)),
+            None => self.pending.push(pending),
+        }
+    }
+
+    /// Whether nothing waits for a commit.
+    pub(crate) fn is_all_committed(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_none_or(|cluster| cluster.groups.is_all_applied())
+    }
+
+    fn release_committed(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let groups = &mut cluster.groups;
+        let first_open = groups.outstanding.first().copied().unwrap_or(u64::MAX);
+        while let Some((_, pending)) = groups
+            .waiting
+            .pop_front_if(|(upto, _)| upto.is_some_and(|upto| upto < first_open))
+        {
+            self.pending.push(pending);
+        }
+    }
+
+    /// What the groups have appended is in this chunk and those before it.
+    pub(crate) fn seal_groups(&mut self, chunk: ChunkId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for id in std::mem::take(&mut cluster.groups.unsealed) {
+            if let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) {
+                member.is_unsealed = false;
+                member.replica.sealed(chunk);
+                cluster.groups.writing.push_back((chunk, id));
+            }
+        }
+    }
+
+    /// A checkpoint is on disk: what it contains need not be kept in the logs of groups.
+    pub(crate) fn groups_checkpointed(&mut self) {
+        let mut members = Vec::new();
+        for slot in self.queues.iter_mut() {
+            let id = slot.id;
+            if let Some(member) = slot.member_mut()
+                && let Some(upto) = member.checkpointing.take()
+            {
+                member.replica.compact(upto);
+                member.replica.checkpointed();
+                members.push(id);
+            }
+        }
+        for id in members {
+            self.rouse(id);
+        }
+    }
+
+    /// What a checkpoint that is about to be taken says of the replicated queues.
+    pub(crate) fn checkpoint_groups(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.groups.wants_checkpoint = false;
+        }
+        let store = &mut self.store;
+        for slot in self.queues.iter_mut() {
+            let QueueSlot { place, queue, .. } = slot;
+            if let Place::Replicated(member) = place {
+                let state = member.replica.checkpoint(store, queue);
+                member.checkpointing = Some(state.meta.last.index);
+            }
+        }
+    }
+
+    /// Files of the log are about to go.
+    pub(crate) fn vacate_groups(&mut self, retiring: &staunch_log::Retiring) {
+        let store = &mut self.store;
+        for slot in self.queues.iter_mut() {
+            if let Some(member) = slot.member_mut() {
+                member.replica.vacate(retiring, store);
+            }
+        }
+    }
+
+    /// Whether a group waits for a checkpoint.
+    pub(crate) fn groups_want_checkpoint(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.groups.wants_checkpoint)
+    }
+
+    /// The failure detector suspects a node.
+    pub(crate) fn suspect(&mut self, node: NodeId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.groups.suspected.insert(node);
+        self.for_each_group(|group| group.suspect(node));
+        self.suspect_for_catalog(node);
+    }
+
+    /// It takes that back.
+    pub(crate) fn trust(&mut self, node: NodeId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.groups.suspected.remove(&node);
+        self.for_each_group(|group| group.trust(node));
+        self.trust_for_catalog(node);
+    }
+
+    /// A peer is another process than before: it leads nothing any more, and may have left groups
+    /// asleep behind it.
+    pub(crate) fn groups_peer_restarted(&mut self, node: NodeId) {
+        let Some(cluster) = &self.cluster else { return };
+        if !cluster.groups.suspected.contains(&node) {
+            self.suspect(node);
+            self.trust(node);
+        }
+    }
+
+    fn for_each_group(&mut self, each: impl Fn(&mut staunch_raft::Group)) {
+        let mut ids = Vec::new();
+        for slot in self.queues.iter_mut() {
+            let id = slot.id;
+            if let Some(member) = slot.member_mut() {
+                each(member.replica.group_mut());
+                ids.push(id);
+            }
+        }
+        for id in ids {
+            self.rouse(id);
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod edge;
 mod groups;
 mod nodes;
 mod outbox;
+mod proposal;
 mod transfer;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -27,7 +28,7 @@ use staunch_types::{Name, NodeId, Timestamp};
 
 use crate::{config::ClusterConfig, input::Output, node::Node};
 
-pub(crate) use groups::Place;
+pub(crate) use groups::{Member, Place};
 use nodes::Nodes;
 
 /// How often the failure detector looks at its watch.
@@ -156,11 +157,13 @@ impl Node {
                 let Some(node) = cluster.nodes.find(&peer) else {
                     return;
                 };
-                cluster.nodes.set_up(node, incarnation);
+                let is_restarted = cluster.nodes.set_up(node, incarnation);
                 cluster.liveness.link_up(node, now);
                 self.report_liveness();
+                if is_restarted {
+                    self.groups_peer_restarted(node);
+                }
                 self.catalog_peer_up(node);
-                self.groups_peer_up(node);
                 self.edge_peer_up(node, incarnation);
             }
             PeerInput::Down { peer, goodbye } => {

@@ -16,8 +16,9 @@ pub(crate) struct Nodes {
 #[derive(Debug)]
 struct Known {
     name: Name,
-    /// The process it is connected to.
+    /// Its process, as far as this one has met it.
     incarnation: Option<u64>,
+    is_connected: bool,
 }
 
 impl Nodes {
@@ -33,8 +34,12 @@ impl Nodes {
             .map(NodeId)
             .zip(names)
             .map(|(id, name)| {
-                let incarnation = None;
-                (id, Known { name, incarnation })
+                let known = Known {
+                    name,
+                    incarnation: None,
+                    is_connected: false,
+                };
+                (id, known)
             })
             .collect();
         let me = by_id.iter().find(|(_, known)| known.name == config.me);
@@ -69,23 +74,27 @@ impl Nodes {
     /// Its name, if it is connected.
     pub(crate) fn connected_name(&self, id: NodeId) -> Option<Name> {
         let known = self.by_id.get(&id)?;
-        known.incarnation.map(|_| known.name.clone())
+        known.is_connected.then(|| known.name.clone())
     }
 
     pub(crate) fn is_connected(&self, id: NodeId) -> bool {
         let known = self.by_id.get(&id);
-        known.is_some_and(|known| known.incarnation.is_some())
+        known.is_some_and(|known| known.is_connected)
     }
 
-    pub(crate) fn set_up(&mut self, id: NodeId, incarnation: u64) {
-        if let Some(known) = self.by_id.get_mut(&id) {
-            known.incarnation = Some(incarnation);
-        }
+    /// It is connected; true if it is another process than the one that was met before.
+    pub(crate) fn set_up(&mut self, id: NodeId, incarnation: u64) -> bool {
+        let Some(known) = self.by_id.get_mut(&id) else {
+            return false;
+        };
+        known.is_connected = true;
+        let before = known.incarnation.replace(incarnation);
+        before.is_some_and(|before| before != incarnation)
     }
 
     pub(crate) fn set_down(&mut self, id: NodeId) {
         if let Some(known) = self.by_id.get_mut(&id) {
-            known.incarnation = None;
+            known.is_connected = false;
         }
     }
 }
