@@ -1,0 +1,97 @@
+//! Links between nodes: what is sent arrives in order after a fixed delay, unless the link ends
+//! before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use staunch_node::{PeerOutput, PeerPayload};
+use staunch_types::Timestamp;
+
+/// From one node to another.
+const DELAY: Duration = Duration::from_millis(1);
+
+/// Two nodes by their numbers, the lower first.
+type Pair = (usize, usize);
+
+/// All links of a cluster.
+#[derive(Default)]
+pub(crate) struct Links {
+    /// Connections, with a number that no other has.
+    up: BTreeMap<Pair, u64>,
+    /// Pairs that cannot be connected.
+    cut: BTreeSet<Pair>,
+    connection_count: u64,
+    under_way: VecDeque<Frame>,
+}
+
+/// Something under way.
+pub(crate) struct Frame {
+    at: Timestamp,
+    connection: u64,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) kind: PeerPayload,
+    pub(crate) payload: Bytes,
+}
+
+pub(crate) fn pair(a: usize, b: usize) -> Pair {
+    (a.min(b), a.max(b))
+}
+
+impl Links {
+    /// Forbids or allows connections; true if there was one, which has ended.
+    pub(crate) fn set_cut(&mut self, a: usize, b: usize, is_cut: bool) -> bool {
+        if is_cut {
+            self.cut.insert(pair(a, b));
+            return self.end(a, b);
+        }
+        self.cut.remove(&pair(a, b));
+        false
+    }
+
+    /// Connects two nodes that run, if that is possible and they are not yet.
+    pub(crate) fn begin(&mut self, a: usize, b: usize) -> bool {
+        let pair = pair(a, b);
+        if self.cut.contains(&pair) || self.up.contains_key(&pair) {
+            return false;
+        }
+        self.connection_count += 1;
+        self.up.insert(pair, self.connection_count);
+        true
+    }
+
+    /// Ends a connection, with all that is under way on it.
+    pub(crate) fn end(&mut self, a: usize, b: usize) -> bool {
+        let ended = self.up.remove(&pair(a, b));
+        if let Some(ended) = ended {
+            self.under_way.retain(|frame| frame.connection != ended);
+        }
+        ended.is_some()
+    }
+
+    pub(crate) fn send(&mut self, from: usize, to: usize, frame: PeerOutput, now: Timestamp) {
+        let Some(connection) = self.up.get(&pair(from, to)) else {
+            return;
+        };
+        let mut payload = BytesMut::new();
+        for part in frame.payload {
+            payload.extend_from_slice(&part);
+        }
+        self.under_way.push_back(Frame {
+            at: now + DELAY,
+            connection: *connection,
+            from,
+            to,
+            kind: frame.kind,
+            payload: payload.freeze(),
+        });
+    }
+
+    /// The next frame that has arrived.
+    pub(crate) fn arrived(&mut self, now: Timestamp) -> Option<Frame> {
+        self.under_way.pop_front_if(|frame| frame.at <= now)
+    }
+}
