@@ -293,6 +293,7 @@ impl Node {
         let bodies = bodies.map(|fetched| (MessageIndex(fetched.index), fetched.stored));
         match who {
             Some(FetchFor::DeadLetter) => self.dead_fetched(id, bodies.collect()),
+            Some(FetchFor::Transfer(node)) => self.transfer_fetched(id, node, bodies.collect()),
             Some(FetchFor::Delivery) | None => {
                 for (index, body) in bodies {
                     self.fetches.window_size_bytes += body.len();

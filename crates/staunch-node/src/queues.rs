@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use staunch_broker::{DeadLettering, Priorities, Queue, QueueEntry, QueueKind, QueueSettings};
-use staunch_types::{ChannelNumber, MessageIndex, Name, QueueId, UnixMillis};
+use staunch_types::{ChannelNumber, MessageIndex, Name, NodeId, QueueId, UnixMillis};
 
 use crate::{cluster::Place, dead_letter::Dead, session::SessionSlot, transient::Arena};
 
@@ -83,6 +83,8 @@ pub(crate) enum FetchFor {
     Delivery,
     /// To be dead-lettered.
     DeadLetter,
+    /// To be sent to a member that gets the whole queue.
+    Transfer(NodeId),
 }
 
 /// A `basic.get` that has not been answered.

@@ -302,6 +302,12 @@ impl Group {
         self.node.store().hot_bytes()
     }
 
+    /// Keeps so many bytes of applied entries in memory from now on.
+    pub fn set_entry_cache_bytes_max(&mut self, bytes_max: u64) {
+        self.config.entry_cache_bytes_max = bytes_max;
+        self.cool();
+    }
+
     /// Puts an entry at the end of the log; it comes back in [`Ready::persist`] with its index,
     /// and in [`Ready::committed`] when a majority has it. It may also never be heard of again, if
     /// leadership is lost. Empty data come back as [`Payload::Blank`](crate::Payload::Blank).

@@ -89,6 +89,14 @@ impl Replica {
         self.staging = Some(Box::default());
     }
 
+    /// Where a transfer that has begun is to go on; none if there is none.
+    #[must_use]
+    pub fn staged_next(&self) -> Option<MessageIndex> {
+        let staging = self.staging.as_ref().filter(|it| it.whole.is_none())?;
+        let last = staging.messages.last();
+        Some(last.map_or(MessageIndex(0), |(last, _)| last.next()))
+    }
+
     /// A body has come; the index after it, from which to go on. None if nothing is staged.
     ///
     /// # Errors

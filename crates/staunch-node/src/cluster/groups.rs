@@ -250,7 +250,7 @@ impl Node {
     }
 
     /// Has the group advanced in this drain, and told of time.
-    fn rouse(&mut self, id: QueueId) {
+    pub(super) fn rouse(&mut self, id: QueueId) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -382,6 +382,7 @@ impl Node {
                 self.rouse(id);
             }
         }
+        self.tick_transfers();
         self.tick_catalog();
     }
 
@@ -450,6 +451,7 @@ impl Node {
         }
         self.queues.put(slot);
         self.follow_effects(id, effects);
+        self.end_transfers(id);
         self.rouse_if_awake(id);
     }
 
@@ -482,10 +484,19 @@ impl Node {
         if let Some(node) = effects.needs_snapshot {
             self.transfer_to(id, node);
         }
+        if effects.adopted {
+            self.forget_read_ahead(id);
+        }
         if effects.adopted
             && let Some(cluster) = &mut self.cluster
         {
             cluster.groups.wants_checkpoint = true;
+        }
+    }
+
+    fn forget_read_ahead(&mut self, id: QueueId) {
+        if let Some(slot) = self.queues.get_mut(id) {
+            self.fetches.forget(slot);
         }
     }
 
@@ -633,6 +644,12 @@ impl Node {
         }
     }
 
+    /// Something was appended to the log that is to be sealed with the drain, and belongs to no
+    /// entry.
+    pub(super) fn mark_appended(&mut self) {
+        self.has_open_messages = true;
+    }
+
     /// What the groups have appended is in this chunk and those before it.
     pub(crate) fn seal_groups(&mut self, chunk: ChunkId) {
         let Some(cluster) = &mut self.cluster else {
@@ -650,12 +667,23 @@ impl Node {
     /// A checkpoint is on disk: what it contains need not be kept in the logs of groups.
     pub(crate) fn groups_checkpointed(&mut self) {
         let mut members = Vec::new();
+        let Some(cluster) = &self.cluster else { return };
+        let suspected = &cluster.groups.suspected;
         for slot in self.queues.iter_mut() {
             let id = slot.id;
             if let Some(member) = slot.member_mut()
                 && let Some(upto) = member.checkpointing.take()
             {
-                member.replica.compact(upto);
+                let kept_from = member.replica.group().progress();
+                let lagging = kept_from
+                    .iter()
+                    .filter(|member| !suspected.contains(&member.node) && !member.needs_snapshot)
+                    .map(|member| member.matched)
+                    .chain(cluster.transfers.needed_from(id))
+                    .min();
+                member
+                    .replica
+                    .compact(lagging.map_or(upto, |lagging| lagging.min(upto)));
                 member.replica.checkpointed();
                 members.push(id);
             }

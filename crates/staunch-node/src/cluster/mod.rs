@@ -121,6 +121,7 @@ pub(crate) struct Cluster {
     pub(crate) catalog: catalog::CatalogGroup,
     pub(crate) edge: edge::Edge,
     pub(crate) outboxes: outbox::Outboxes,
+    transfers: transfer::Transfers,
     /// Raft messages that wait for the end of the drain.
     raft: BTreeMap<NodeId, Vec<staunch_raft::Message>>,
 }
@@ -141,6 +142,7 @@ impl Cluster {
             catalog: catalog::CatalogGroup::new(me, seed),
             edge: edge::Edge::default(),
             outboxes: outbox::Outboxes::default(),
+            transfers: transfer::Transfers::default(),
             raft: BTreeMap::new(),
         }
     }
@@ -177,6 +179,7 @@ impl Node {
                     cluster.liveness.link_broken(node);
                 }
                 self.report_liveness();
+                self.transfers_peer_down(node);
                 self.catalog_peer_down(node);
                 self.edge_peer_down(node);
             }
