@@ -10,7 +10,7 @@ use crate::error::{Fault, MethodId, ReplyCode};
 /// The reply to `refusal` of `operation`. The code decides whether channel or connection closes.
 pub(crate) fn fault(operation: Operation, refusal: &Refusal) -> Fault {
     let code = match refusal {
-        Refusal::NotFound { .. } => ReplyCode::NotFound,
+        Refusal::NotFound { .. } | Refusal::Unavailable(_) => ReplyCode::NotFound,
         Refusal::Inequivalent { .. }
         | Refusal::InvalidArgument { .. }
         | Refusal::UnknownExchangeType { .. }

@@ -107,6 +107,9 @@ pub enum Refusal {
         /// Its virtual host.
         vhost: Name,
     },
+    /// 404: it is there, and the node that keeps it cannot be reached.
+    #[error("{0}")]
+    Unavailable(String),
     /// 530, closes the connection.
     #[error("vhost {vhost} not found")]
     VhostNotFound {

@@ -18,6 +18,7 @@ mod nodes;
 mod outbox;
 mod proposal;
 mod transfer;
+mod wire;
 
 use std::{collections::BTreeMap, time::Duration};
 
