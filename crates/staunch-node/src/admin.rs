@@ -8,7 +8,14 @@ use std::{any::Any, fmt};
 use staunch_broker::{Catalog, CatalogCommand, Change};
 use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, request::Peer};
 
-use crate::{input::Output, node::Node, pending::Pending, queues::QueueSlot, session::Session};
+use crate::{
+    cluster::{ClusterStatus, QueueReplicas},
+    input::Output,
+    node::Node,
+    pending::Pending,
+    queues::QueueSlot,
+    session::Session,
+};
 
 /// A request's name, chosen by who asks; the answer bears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +47,15 @@ pub enum AdminRequest {
         name: String,
         /// Explanation for the client.
         reason: String,
+    },
+    /// How the cluster is. Answered by [`AdminAnswer::Cluster`].
+    ClusterStatus,
+    /// Where a queue is kept. Answered by [`AdminAnswer::Replicas`].
+    QueueReplicas {
+        /// Its virtual host.
+        vhost: Name,
+        /// Its name.
+        name: Name,
     },
 }
 
@@ -85,6 +101,10 @@ pub enum AdminAnswer {
     Queues(Vec<QueueInfo>),
     /// How many connections have that name and were told to close.
     Closing(usize),
+    /// How the cluster is; none from a node that stands alone.
+    Cluster(Option<Box<ClusterStatus>>),
+    /// Where the queue is kept; none if there is no such queue.
+    Replicas(Option<QueueReplicas>),
 }
 
 /// A connection in a list.
@@ -142,6 +162,12 @@ impl Node {
             }
             AdminRequest::CloseConnection { name, reason } => {
                 AdminAnswer::Closing(self.force_by_name(&name, &reason))
+            }
+            AdminRequest::ClusterStatus => {
+                AdminAnswer::Cluster(self.cluster_status().map(Box::new))
+            }
+            AdminRequest::QueueReplicas { vhost, name } => {
+                AdminAnswer::Replicas(self.queue_replicas(&vhost, &name))
             }
         };
         self.outputs.push_back(Output::Admin(id, answer));

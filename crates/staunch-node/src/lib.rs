@@ -54,7 +54,10 @@ mod tx;
 pub use admin::{
     AdminAnswer, AdminId, AdminRequest, CatalogRead, ConnectionInfo, Found, OnRefusal, QueueInfo,
 };
-pub use cluster::{PeerInput, PeerOutput, PeerPayload, SendClass};
+pub use cluster::{
+    ClusterStatus, NodeStatus, PeerInput, PeerOutput, PeerPayload, QueueReplicas, ReplicaStatus,
+    SendClass,
+};
 pub use config::{ClusterConfig, FirstUser, NodeConfig};
 pub use input::{Input, Output};
 pub use limits::NodeLimits;

@@ -70,6 +70,8 @@ pub enum DownReason {
     Nonsense(String),
     /// The peer has connected anew.
     Replaced,
+    /// The owner has ended it ([`crate::PeerHandle::end`]).
+    Ended,
     /// The link was removed or is being stopped.
     Stopped,
 }
@@ -81,6 +83,7 @@ impl fmt::Display for DownReason {
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
             Self::Nonsense(error) => write!(f, "the peer sends nonsense: {error}"),
             Self::Replaced => f.write_str("the peer has connected anew"),
+            Self::Ended => f.write_str("this node has ended the session"),
             Self::Stopped => f.write_str("the link was stopped"),
         }
     }

@@ -247,6 +247,7 @@ async fn serve<I: Inbox>(
             reason = incoming.read() => reason,
             reason = write(link, writer, stopping.clone()) => reason,
             InboxClosed = announce_room(link, session, &shared.inbox) => DownReason::Stopped,
+            () = link.outgoing.ended(session) => DownReason::Ended,
             Some(connection) = arrivals.recv() => {
                 next = Some(connection);
                 DownReason::Replaced

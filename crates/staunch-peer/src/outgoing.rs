@@ -61,11 +61,15 @@ pub(crate) struct Outgoing {
     filled: Notify,
     /// Somebody was refused, and now there is room.
     room: Notify,
+    /// A session was ended.
+    ended: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     session: Option<Session>,
+    /// The last session that the owner has ended.
+    ended: Option<Session>,
     lossy: Queue,
     reliable: Queue,
     /// Somebody was refused and has not been told about room.
@@ -85,6 +89,7 @@ impl Outgoing {
         Self {
             state: Mutex::new(State {
                 session: None,
+                ended: None,
                 lossy: Queue::new(lossy),
                 reliable: Queue::new(reliable),
                 wants_room: false,
@@ -92,6 +97,7 @@ impl Outgoing {
             }),
             filled: Notify::new(),
             room: Notify::new(),
+            ended: Notify::new(),
         }
     }
 
@@ -130,14 +136,30 @@ impl Outgoing {
         state.session = Some(session);
     }
 
+    /// Takes nothing more for this session, and has its connection closed. False if it is over
+    /// already.
+    pub(crate) fn end(&self, session: Session) -> bool {
+        let mut state = self.lock();
+        if state.session != Some(session) {
+            return false;
+        }
+        state.forget();
+        state.ended = Some(session);
+        drop(state);
+        self.ended.notify_one();
+        true
+    }
+
+    /// Resolves when the owner has ended this session.
+    pub(crate) async fn ended(&self, session: Session) {
+        while self.lock().ended != Some(session) {
+            self.ended.notified().await;
+        }
+    }
+
     /// Forgets what has not been written.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
-        state.session = None;
-        state.wants_room = false;
-        state.counters.lossy_dropped += u64::try_from(state.lossy.frames.len()).unwrap_or(0);
-        state.lossy.clear();
-        state.reliable.clear();
+        self.lock().forget();
     }
 
     /// Waits for frames and takes about `size_bytes_max` of them, at least one: lossy ones first,
@@ -189,6 +211,17 @@ impl Outgoing {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The session is over, and what was not written with it.
+    fn forget(&mut self) {
+        self.session = None;
+        self.wants_room = false;
+        self.counters.lossy_dropped += u64::try_from(self.lossy.frames.len()).unwrap_or(0);
+        self.lossy.clear();
+        self.reliable.clear();
     }
 }
 

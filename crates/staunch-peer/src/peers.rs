@@ -211,6 +211,13 @@ impl PeerHandle {
         self.link.outgoing.send(session, frame)
     }
 
+    /// Ends a session whose conversation cannot go on: what waits is forgotten, the connection is
+    /// closed, and when the peer is connected again both sides begin anew. Frames that have arrived
+    /// before may still be reported, then `Down`. False if the session is over already.
+    pub fn end(&self, session: Session) -> bool {
+        self.link.outgoing.end(session)
+    }
+
     /// How the link is now.
     pub fn status(&self) -> PeerStatus {
         let session = self.link.outgoing.session();

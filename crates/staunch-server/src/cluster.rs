@@ -1,7 +1,4 @@
 //! From the configuration to links with the other nodes.
-//!
-//! Nothing calls this yet: the node machine does not know of others, and `seed` is refused by the
-//! configuration until it does. [`start_peers`] is all that is needed then.
 
 use std::{
     path::PathBuf,
@@ -15,10 +12,12 @@ use staunch_peer::{
     PlaintextScope, Security, authority::identity_files,
 };
 use staunch_types::Name;
+use tokio::time;
 
 use crate::{
     config::{Config, Listen},
     server::bind,
+    tls::reload::Hangups,
 };
 
 /// Where a node's certificate is unless the configuration says otherwise, in the data directory.
@@ -66,7 +65,8 @@ pub fn start_peers<I: Inbox>(
     Ok(Peers::start(peers, listeners, inbox)?)
 }
 
-fn security(config: &Config) -> anyhow::Result<Security> {
+/// Where this node's certificate is, unless it has none.
+pub(crate) fn identity_in_use(config: &Config) -> Option<IdentityFiles> {
     let given = || {
         Some(IdentityFiles {
             certificate: config.peer_certificate.clone()?,
@@ -79,12 +79,21 @@ fn security(config: &Config) -> anyhow::Result<Security> {
         files.certificate.exists().then_some(files)
     };
     if config.insecure_peers {
-        return Ok(Security::Plaintext);
+        return None;
     }
-    let Some(files) = given().or_else(beside_data) else {
+    given().or_else(beside_data)
+}
+
+fn security(config: &Config) -> anyhow::Result<Security> {
+    let Some(files) = identity_in_use(config) else {
         return Ok(Security::Plaintext);
     };
     let identity = Identity::load(&files).context("certificate of this node")?;
+    warn_of_end(&identity);
+    Ok(Security::Tls(identity))
+}
+
+fn warn_of_end(identity: &Identity) {
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(identity.expires_at().as_secs());
     if let Ok(left) = end.duration_since(SystemTime::now())
         && left < EXPIRY_WARNING
@@ -95,7 +104,52 @@ fn security(config: &Config) -> anyhow::Result<Security> {
             "the certificate of this node ends soon: see `staunch certs node`"
         );
     }
-    Ok(Security::Tls(identity))
+}
+
+/// Takes a new certificate when its files have changed, looked at every `interval` and at once on
+/// SIGHUP, until the process ends. Links that are up stay up.
+pub(crate) async fn watch_identity<I: Inbox>(
+    peers: Peers<I>,
+    files: IdentityFiles,
+    interval: Duration,
+    mut hangups: Hangups,
+) {
+    let mut in_force = read(&files);
+    let mut ticker = time::interval(interval);
+    ticker.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        let asked = tokio::select! {
+            biased;
+            () = hangups.next() => true,
+            _ = ticker.tick() => false,
+        };
+        let now = read(&files);
+        if now == in_force && !asked {
+            continue;
+        }
+        // Certificate and key are two files: between the two writes they do not fit, and the next
+        // look finds them changed again.
+        match take_identity(&peers, &files) {
+            Ok(()) => tracing::info!(event = "peer.reloaded", "the certificate was read again"),
+            Err(error) => tracing::error!(
+                event = "peer.certificate_refused",
+                error = format!("{error:#}"),
+                "the new certificate is refused: the old one stays in force"
+            ),
+        }
+        in_force = now;
+    }
+}
+
+fn take_identity<I: Inbox>(peers: &Peers<I>, files: &IdentityFiles) -> anyhow::Result<()> {
+    let identity = Identity::load(files)?;
+    warn_of_end(&identity);
+    Ok(peers.set_identity(identity)?)
+}
+
+/// What is in the files; nothing where one cannot be read.
+fn read(files: &IdentityFiles) -> [Option<Vec<u8>>; 3] {
+    [&files.certificate, &files.key, &files.authority].map(|path| std::fs::read(path).ok())
 }
 
 #[cfg(test)]
@@ -111,7 +165,6 @@ mod tests {
     use super::*;
     use crate::config::{Address, Seeds, Sources, resolve};
 
-    /// A configuration as it will be when seeds are allowed.
     fn config(
         node: &str,
         data_dir: &Path,

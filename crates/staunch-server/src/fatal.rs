@@ -7,7 +7,7 @@ pub const EXIT_DISK_FAILED: u8 = 74;
 /// The data directory was written by a newer version (sysexits `EX_DATAERR`, contract C26).
 pub const EXIT_DATA_REFUSED: u8 = 65;
 /// Configuration errors (sysexits `EX_CONFIG`).
-pub const EXIT_CONFIG: i32 = 78;
+pub const EXIT_CONFIG: u8 = 78;
 
 /// Stops the process at once: nothing that depends on the failed operation may leave it.
 pub(crate) fn disk(error: &dyn std::error::Error) -> ! {

@@ -6,7 +6,8 @@ use anyhow::Context;
 use staunch_amqp_connection::CONSUMERS_PER_CHANNEL_MAX;
 use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
 use staunch_log::{RealDisk, RecoverError};
-use staunch_node::{FirstUser, Input, NodeConfig, NodeLimits, StartError};
+use staunch_node::{ClusterConfig, FirstUser, Input, NodeConfig, NodeLimits, StartError};
+use staunch_peer::Peers;
 use staunch_types::{Name, Secret};
 use tokio::{
     net::TcpListener,
@@ -18,16 +19,17 @@ use crate::{
     arrival::{Door, TlsDoor},
     banner::{self, Bound},
     clock::Clock,
+    cluster,
     config::{
-        Config, Listen,
+        Config, Listen, NodeName,
         access::{AmqpListener, DefaultQueueType, Limit, TlsVerify},
     },
     definitions,
-    fatal::{EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
+    fatal::{EXIT_CONFIG, EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
     http,
     listener::{self, Shared},
     logging, resources,
-    runtime::{self, NodeHandle, Stopped},
+    runtime::{self, NodeHandle, PeerInbox, Stopped},
     tls::{
         self, ClientCertificates,
         reload::{Hangups, Reloader},
@@ -44,7 +46,9 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let clock = Clock::start();
     let started = Instant::now();
     let disk = RealDisk::open(&config.data_dir).context("open the data directory")?;
-    let recovered = match staunch_node::recover(disk, node_config(&config, clock)) {
+    let incarnation = seed();
+    let node_config = node_config(&config, clock, incarnation);
+    let recovered = match staunch_node::recover(disk, node_config) {
         Ok(recovered) => recovered,
         Err(error) => return Ok(ExitCode::from(report(&error))),
     };
@@ -64,11 +68,12 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         recovered.background,
         recovered.reader,
         clock,
+        incarnation,
     )?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, clock, handle, stopped))
+    runtime.block_on(serve(config, clock, handle, stopped, incarnation))
 }
 
 async fn serve(
@@ -76,7 +81,20 @@ async fn serve(
     clock: Clock,
     node: NodeHandle,
     stopped: Stopped,
+    incarnation: u64,
 ) -> anyhow::Result<ExitCode> {
+    let peers = match connect_peers(&config, &node, incarnation) {
+        Ok(peers) => peers,
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::error!(
+                event = "peer.refused",
+                error,
+                "the node cannot join its cluster"
+            );
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
+    };
     let (stop, stopping) = watch::channel(false);
     let shared = Shared {
         node: node.clone(),
@@ -101,11 +119,37 @@ async fn serve(
     }
     node.tell(Input::Stop);
     stopped.wait().await;
+    if let Some(peers) = peers {
+        peers.stop().await;
+    }
     tracing::info!(
         event = "node.stopped",
         "stopped: everything confirmed is on disk"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Links with the other nodes, if the configuration names any.
+fn connect_peers(
+    config: &Config,
+    node: &NodeHandle,
+    incarnation: u64,
+) -> anyhow::Result<Option<Peers<PeerInbox>>> {
+    if config.seed.0.is_empty() {
+        return Ok(None);
+    }
+    let peers = node.connect(|inbox| cluster::start_peers(config, incarnation, inbox))?;
+    if let Some(files) = cluster::identity_in_use(config) {
+        let hangups = Hangups::listen().context("listen for SIGHUP")?;
+        let interval = config.tls_reload_interval;
+        tokio::spawn(cluster::watch_identity(
+            peers.clone(),
+            files,
+            interval,
+            hangups,
+        ));
+    }
+    Ok(Some(peers))
 }
 
 /// Opens every listener, or none of them is of use.
@@ -217,7 +261,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(socket.listen(ACCEPT_BACKLOG_MAX)?)
 }
 
-fn node_config(config: &Config, clock: Clock) -> NodeConfig {
+fn node_config(config: &Config, clock: Clock, incarnation: u64) -> NodeConfig {
     let log = log_config(config);
     let name = |text: &str| Name::new(text.as_bytes()).expect("the setting was checked");
     let names = |texts: &[String]| texts.iter().map(|text| name(text)).collect::<Vec<_>>();
@@ -251,8 +295,22 @@ fn node_config(config: &Config, clock: Clock) -> NodeConfig {
         seed: seed(),
         started_at: clock.started_at(),
         log,
-        cluster: None,
+        cluster: cluster_config(config, incarnation),
     }
+}
+
+fn cluster_config(config: &Config, incarnation: u64) -> Option<ClusterConfig> {
+    if config.seed.0.is_empty() {
+        return None;
+    }
+    let name =
+        |node: &NodeName| Name::new(node.as_str().as_bytes()).expect("the setting was checked");
+    Some(ClusterConfig {
+        me: name(&config.node_name),
+        seeds: config.seed.0.iter().map(|(node, _)| name(node)).collect(),
+        incarnation,
+        liveness: Default::default(),
+    })
 }
 
 fn catalog_limits(config: &Config) -> CatalogLimits {
@@ -268,6 +326,8 @@ fn catalog_limits(config: &Config) -> CatalogLimits {
         exchanges_max: most(config.exchange_max, unless_said.exchanges_max),
         queues_max: most(config.queue_max, unless_said.queues_max),
         default_queue_type: match config.default_queue_type {
+            DefaultQueueType::Auto if config.seed.0.is_empty() => QueueKind::Classic,
+            DefaultQueueType::Auto => QueueKind::Quorum,
             DefaultQueueType::Classic => QueueKind::Classic,
             DefaultQueueType::Quorum => QueueKind::Quorum,
         },

@@ -7,9 +7,12 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use staunch_server::config::{self, Origins};
+use staunch_server::{
+    config::{self, Origins},
+    fatal::EXIT_CONFIG,
+};
 
-use crate::server::{EXIT_CONFIG, ServerFlags};
+use crate::server::ServerFlags;
 
 #[derive(Args)]
 pub(crate) struct ConfigArgs {

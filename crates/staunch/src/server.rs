@@ -3,10 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use staunch_server::config::{self, ConfigErrors, Loaded, SETTINGS};
-
-/// Exit code for a wrong configuration (`EX_CONFIG` of sysexits).
-pub(crate) const EXIT_CONFIG: u8 = 78;
+use staunch_server::{
+    config::{self, ConfigErrors, Loaded, SETTINGS},
+    fatal::EXIT_CONFIG,
+};
 
 /// Id of the one flag that is no setting.
 const CONFIG_FILE: &str = "config";

@@ -4,6 +4,7 @@
 //! * `catalog`: the catalog as a group; definitions are proposed and answered when committed.
 //! * `edge`: what clients of this node ask of queues that are served elsewhere, and `outbox` what
 //!   they publish to replicated queues and to those of other nodes.
+//! * `status`: what operators ask.
 //! * `transfer`: whole queues for members that lag too far.
 //!
 //! Peers speak in frames of four kinds ([`PeerPayload`]); each of these modules owns one and its
@@ -17,6 +18,7 @@ mod groups;
 mod nodes;
 mod outbox;
 mod proposal;
+mod status;
 mod transfer;
 mod wire;
 
@@ -31,6 +33,7 @@ use crate::{config::ClusterConfig, input::Output, node::Node};
 
 pub(crate) use groups::{Member, Place};
 use nodes::Nodes;
+pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 
 /// How often the failure detector looks at its watch.
 const LIVENESS_TICK: Duration = Duration::from_millis(10);

@@ -77,6 +77,11 @@ impl Nodes {
         known.is_connected.then(|| known.name.clone())
     }
 
+    /// The process it is connected to.
+    pub(crate) fn incarnation(&self, id: NodeId) -> Option<u64> {
+        self.by_id.get(&id)?.incarnation
+    }
+
     pub(crate) fn is_connected(&self, id: NodeId) -> bool {
         let known = self.by_id.get(&id);
         known.is_some_and(|known| known.is_connected)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staunch_peer::{PeerEvent, QueueLimits, Security, SendError};
+use staunch_peer::{DownReason, PeerEvent, QueueLimits, Security, SendError};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -69,6 +69,27 @@ async fn a_slow_reader_loses_lossy_frames_and_holds_reliable_ones_back() {
     let event = one.event().await;
     assert!(matches!(event, PeerEvent::Room { session: s, .. } if s == session));
     peer.send(session, refused).unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_its_owner_ends_is_followed_by_a_new_one_without_what_waited() {
+    let (mut one, mut two) = pair(small_queues).await;
+    let (_, first) = one.up().await;
+    two.up().await;
+    let peer = one.peer("n2");
+    while peer.send(first, frame(&vec![0; SIZE])).is_ok() {}
+    assert!(peer.end(first));
+    assert!(!peer.end(first));
+    let refused = peer.send(first, frame(&[1]));
+    assert!(matches!(refused, Err(SendError::Down)), "{refused:?}");
+    assert_eq!(one.down().await, DownReason::Ended);
+    let (_, second) = one.up().await;
+    assert_ne!(first, second);
+    peer.send(second, frame(&[2])).unwrap();
+    // Some of the first session's frames may have been on their way.
+    while !matches!(two.event().await, PeerEvent::Down { .. }) {}
+    two.up().await;
+    assert_eq!(two.payload().await, [2].as_slice());
 }
 
 #[tokio::test]

@@ -117,6 +117,8 @@ choice!(
 /// What a queue is that is declared without `x-queue-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DefaultQueueType {
+    /// `quorum` in a cluster, `classic` on a node that stands alone.
+    Auto,
     /// `classic`.
     Classic,
     /// `quorum`.
@@ -125,8 +127,8 @@ pub enum DefaultQueueType {
 
 choice!(
     DefaultQueueType,
-    "classic|quorum",
-    ["classic" => Self::Classic, "quorum" => Self::Quorum]
+    "auto|classic|quorum",
+    ["auto" => Self::Auto, "classic" => Self::Classic, "quorum" => Self::Quorum]
 );
 
 /// Names, such as users or tags; `none` is an empty list.

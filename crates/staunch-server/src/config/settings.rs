@@ -19,6 +19,9 @@ use super::{
 /// Largest message that may be allowed: with its properties it must fit in one file of the log.
 const MESSAGE_SIZE_BYTES_MAX: u64 = 63 << 20;
 
+/// Nodes that may found a cluster: all of them keep the catalog and vote there.
+const SEEDS_MAX: usize = 9;
+
 /// No client has to agree on less (AMQP 0-9-1, frame-min-size).
 pub const FRAME_SIZE_BYTES_MIN: u32 = 4096;
 
@@ -116,7 +119,8 @@ settings! {
     metrics: Address = "0.0.0.0:15692";
     /// Where the other nodes of a cluster connect. Opened only when `seed` is given.
     peer: Address = "0.0.0.0:25672";
-    /// The nodes that form the cluster and their peer ports, the same list on every node.
+    /// The nodes that found the cluster and their peer ports, at most 9: the same list on every
+    /// node, this one among them.
     seed: Seeds = "";
     /// Name of the cluster, the same on every node.
     cluster_name: String = "staunch";
@@ -191,8 +195,9 @@ settings! {
     load_definitions: Option<PathBuf> = "";
     /// Do not apply `load_definitions` again while the file is the one applied last.
     definitions_skip_if_unchanged: bool = "false";
-    /// Type of a queue that is declared without one, where the virtual host has no default.
-    default_queue_type: DefaultQueueType = "classic";
+    /// Type of a queue that is declared without one, where the virtual host has no default: `auto`
+    /// is `quorum` in a cluster and `classic` on a node that stands alone.
+    default_queue_type: DefaultQueueType = "auto";
     /// Heartbeat interval proposed to clients; 0 proposes none.
     heartbeat: Duration = "60s";
     /// Largest frame proposed to clients, in bytes; 0 means no limit.
@@ -273,8 +278,11 @@ impl Config {
         vec![
             (
                 "seed",
-                seeds.is_empty(),
-                "clustering is not available in this version".to_owned(),
+                seeds.len() <= SEEDS_MAX,
+                format!(
+                    "names {} nodes: at most {SEEDS_MAX} found a cluster",
+                    seeds.len()
+                ),
             ),
             (
                 "seed",

@@ -120,12 +120,19 @@ fn syntax_errors_have_a_place_and_do_not_hide_others() {
 }
 
 #[test]
-fn clustering_is_refused_until_it_is_there() {
+fn a_cluster_is_founded_by_few_nodes_and_this_one() {
     let seeds = "seed = [\"n1=a:1\", \"n2=b:2\"]\n";
+    let resolved = resolve(&sources(seeds, &[], &[("node_name", "n1")])).unwrap();
+    assert_eq!(resolved.config.seed.0.len(), 2);
     check_errors(
-        &sources(seeds, &[], &[("node_name", "n1")]),
-        "staunch.toml:1:8: seed: clustering is not available in this version\n \
+        &sources(seeds, &[], &[("node_name", "n3")]),
+        "staunch.toml:1:8: seed: does not name this node, n3\n \
          1 | seed = [\"n1=a:1\", \"n2=b:2\"]\n   |        ^",
+    );
+    let many: Vec<_> = (1..=10).map(|i| format!("n{i}=a:{i}")).collect();
+    check_errors(
+        &sources("", &[], &[("node_name", "n1"), ("seed", &many.join(","))]),
+        "flag --seed: seed: names 10 nodes: at most 9 found a cluster",
     );
     check_errors(
         &sources("", &[], &[("seed", "n1=a")]),
@@ -144,8 +151,7 @@ fn peers_that_do_not_go_together_are_refused() {
     ];
     check_errors(
         &sources("", &[], &flags),
-        "flag --seed: seed: clustering is not available in this version\n\
-         flag --seed: seed: names a node twice\n\
+        "flag --seed: seed: names a node twice\n\
          flag --seed: seed: does not name this node, n3\n\
          flag --insecure-peers: insecure_peers: contradicts peer_certificate\n\
          flag --cluster-name: cluster_name: must not be empty\n\

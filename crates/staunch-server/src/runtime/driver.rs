@@ -22,6 +22,7 @@ use std::{
 use anyhow::Context;
 use staunch_log::{Background, Disk, Reader, Writer};
 use staunch_node::{Input, Node, Output};
+use staunch_peer::{PeerEvent, Peers};
 use staunch_types::{ConnectionId, Request, Timestamp};
 use tokio::{
     runtime,
@@ -32,11 +33,23 @@ use tokio::{
 use crate::{
     clock::Clock,
     fatal,
-    runtime::{Mailbox, admin::Questions, worker::Workers},
+    runtime::{
+        Mailbox,
+        admin::Questions,
+        links::{Links, PeerInbox},
+        worker::Workers,
+    },
 };
 
 /// Batches of requests that may wait for the node; a connection with more waits itself.
 const INBOX_BATCHES_MAX: usize = 16;
+/// Batches of what other nodes have sent that may wait; a link with more waits itself. A batch is
+/// what one read of a socket brought.
+const PEER_BATCHES_MAX: usize = 64;
+/// Such batches in one drain, so that other nodes cannot keep this one's clients waiting.
+const DRAIN_PEER_BATCHES_MAX: usize = 16;
+/// Connections that a process may count before the number's random part is touched.
+const CONNECTIONS_COUNTED: u64 = 1 << 24;
 /// Inputs handled before the node seals, dispatches and emits.
 const DRAIN_INPUTS_MAX: usize = 128;
 /// Requests after which a drain ends, so that a flood of publishes does not keep deliveries
@@ -57,6 +70,7 @@ pub(crate) enum FromConnection {
 #[derive(Clone)]
 pub(crate) struct NodeHandle {
     requests: mpsc::Sender<FromConnection>,
+    peers: mpsc::Sender<Vec<PeerEvent>>,
     facts: mpsc::UnboundedSender<Input>,
     shared: Arc<Shared>,
     questions: Arc<Questions>,
@@ -68,7 +82,7 @@ pub(crate) struct Stopped(oneshot::Receiver<()>);
 struct Shared {
     /// None only while the node is being set up.
     driver: Mutex<Option<Driver>>,
-    /// Messages in both inboxes; may be below the truth by those being sent, never above.
+    /// Messages in all inboxes; may be below the truth by those being sent, never above.
     queued: AtomicIsize,
     /// Calls the node thread.
     bell: Notify,
@@ -83,13 +97,17 @@ struct Driver {
     workers: Workers,
     clock: Clock,
     requests: mpsc::Receiver<FromConnection>,
+    peers: mpsc::Receiver<Vec<PeerEvent>>,
     facts: mpsc::UnboundedReceiver<Input>,
+    /// Of a node in a cluster.
+    links: Option<Links>,
     mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
     questions: Arc<Questions>,
     stopped: Option<oneshot::Sender<()>>,
 }
 
-/// Starts the node, its disk workers and the node thread.
+/// Starts the node, its disk workers and the node thread. `random` makes the ids of this process's
+/// connections differ from those of all other processes of a cluster.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -99,6 +117,7 @@ pub(crate) fn start<D>(
     background: Background<D>,
     reader: Reader<D>,
     clock: Clock,
+    random: u64,
 ) -> anyhow::Result<(NodeHandle, Stopped)>
 where
     D: Disk,
@@ -107,6 +126,7 @@ where
     Reader<D>: Send + 'static,
 {
     let (requests, request_inbox) = mpsc::channel(INBOX_BATCHES_MAX);
+    let (peers, peer_inbox) = mpsc::channel(PEER_BATCHES_MAX);
     let (facts, fact_inbox) = mpsc::unbounded_channel();
     let (stopped_sender, stopped) = oneshot::channel();
     let shared = Arc::new(Shared {
@@ -114,10 +134,11 @@ where
         queued: AtomicIsize::new(0),
         bell: Notify::new(),
         wakes_at: AtomicU64::new(0),
-        connection_next: AtomicU64::new(1),
+        connection_next: AtomicU64::new((random & !(CONNECTIONS_COUNTED - 1)) + 1),
     });
     let handle = NodeHandle {
         requests,
+        peers,
         facts,
         shared,
         questions: Arc::default(),
@@ -128,7 +149,9 @@ where
         workers,
         clock,
         requests: request_inbox,
+        peers: peer_inbox,
         facts: fact_inbox,
+        links: None,
         mailboxes: HashMap::new(),
         questions: handle.questions.clone(),
         stopped: Some(stopped_sender),
@@ -165,7 +188,7 @@ async fn keep_time(shared: &Shared, clock: Clock) {
         }
         driver.drain(&shared.queued);
         let mut left = shared.queued.load(Ordering::SeqCst);
-        while left > 0 && (!driver.node.is_saturated() || !driver.facts.is_empty()) {
+        while left > 0 && (!driver.node.is_saturated() || driver.must_listen()) {
             driver.drain(&shared.queued);
             left = shared.queued.load(Ordering::SeqCst);
         }
@@ -195,6 +218,32 @@ impl NodeHandle {
         self.shared.queued.fetch_add(1, Ordering::SeqCst);
         self.shared.try_drive();
         true
+    }
+
+    /// Hands on what links have to tell, waiting for room; false if the node is gone.
+    pub(crate) async fn hear(&self, events: Vec<PeerEvent>) -> bool {
+        if self.peers.send(events).await.is_err() {
+            return false;
+        }
+        self.shared.queued.fetch_add(1, Ordering::SeqCst);
+        self.shared.try_drive();
+        true
+    }
+
+    /// Connects the node with others. Nothing that `start`'s links tell is heard before the node
+    /// can answer on them.
+    ///
+    /// # Errors
+    /// Those of `start`.
+    pub(crate) fn connect(
+        &self,
+        start: impl FnOnce(PeerInbox) -> anyhow::Result<Peers<PeerInbox>>,
+    ) -> anyhow::Result<Peers<PeerInbox>> {
+        let mut locked = self.shared.lock();
+        let driver = locked.as_mut().expect("a handle is of a node that runs");
+        let peers = start(PeerInbox(self.clone()))?;
+        driver.links = Some(Links::new(peers.clone()));
+        Ok(peers)
     }
 
     pub(crate) fn next_connection_id(&self) -> ConnectionId {
@@ -253,10 +302,19 @@ impl Driver {
     /// the node asks for.
     fn drain(&mut self, queued: &AtomicIsize) {
         let mut taken = 0;
+        let mut peer_batches = 0;
         for _ in 0..DRAIN_INPUTS_MAX {
             if let Ok(fact) = self.facts.try_recv() {
                 queued.fetch_sub(1, Ordering::SeqCst);
                 self.node.handle(fact, self.clock.now());
+                continue;
+            }
+            if peer_batches < DRAIN_PEER_BATCHES_MAX
+                && let Ok(events) = self.peers.try_recv()
+            {
+                queued.fetch_sub(1, Ordering::SeqCst);
+                peer_batches += 1;
+                self.hear(events);
                 continue;
             }
             if taken > DRAIN_REQUESTS_MAX || self.node.is_saturated() {
@@ -271,6 +329,21 @@ impl Driver {
         self.node.finish_drain(self.clock.now());
         while let Some(output) = self.node.poll_output() {
             self.perform(output);
+        }
+    }
+
+    /// Whether something waits that the node must hear however much it has to do.
+    fn must_listen(&self) -> bool {
+        !self.facts.is_empty() || !self.peers.is_empty()
+    }
+
+    fn hear(&mut self, events: Vec<PeerEvent>) {
+        let Some(links) = &mut self.links else {
+            return;
+        };
+        let now = self.clock.now();
+        for input in events.into_iter().filter_map(|event| links.hear(event)) {
+            self.node.handle(Input::Peer(input), now);
         }
     }
 
@@ -323,7 +396,11 @@ impl Driver {
                 let sent = self.workers.verifiers.send((id, job));
                 assert!(sent.is_ok(), "verifiers live as long as the node");
             }
-            Output::Peer(_) => unreachable!("no node is told of others yet"),
+            Output::Peer(output) => {
+                if let Some(links) = &mut self.links {
+                    links.send(output);
+                }
+            }
             Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()

@@ -4,7 +4,8 @@
 //!   connection tasks (tokio) ──requests──▶ ┌───────────┐ ──jobs──▶ writer      (write, fdatasync)
 //!                            ◀─mailboxes── │ node,     │ ──jobs──▶ background  (tenure, checkpoint)
 //!   node thread, watchers    ──facts─────▶ │ one lock  │ ──jobs──▶ reader      (cold bodies)
-//!                                          └───────────┘ ◀─done─── all three
+//!   links with other nodes   ──frames────▶ │           │ ◀─done─── all three
+//!                            ◀─queues───── └───────────┘
 //! ```
 //!
 //! The machine is driven by whoever brings it work ([`driver`]). Answers from the workers come
@@ -14,9 +15,11 @@
 mod admin;
 mod driver;
 mod line;
+mod links;
 mod mailbox;
 mod verify;
 mod worker;
 
 pub(crate) use driver::{FromConnection, NodeHandle, Stopped, start};
+pub(crate) use links::PeerInbox;
 pub(crate) use mailbox::Mailbox;

@@ -1,0 +1,193 @@
+//! What operators ask about the cluster, as this node sees it.
+
+use std::collections::BTreeMap;
+
+use staunch_broker::QueueEntry;
+use staunch_types::{LogIndex, Name, NodeId, Term};
+
+use super::{Cluster, Place};
+use crate::node::Node;
+
+/// Queues without a leader that are named; all are counted.
+const LEADERLESS_NAMED_MAX: usize = 100;
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// This node.
+    pub me: Name,
+    /// All nodes, this one among them, by id.
+    pub nodes: Vec<NodeStatus>,
+    /// Replicated queues of which this node is a member.
+    pub group_count: usize,
+    /// Those among them for which this node knows no leader.
+    pub leaderless_count: usize,
+    /// The first of those, as (virtual host, queue).
+    pub leaderless: Vec<(Name, Name)>,
+}
+
+/// A node as another sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// It is connected, or it is the one that answers.
+    pub is_up: bool,
+    /// Its process, if it is known.
+    pub incarnation: Option<u64>,
+    /// It was silent for too long.
+    pub is_suspected: bool,
+    /// Queues that it leads, among those of which the answering node is a member.
+    pub led_count: usize,
+}
+
+/// Where a queue is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueReplicas {
+    /// It is a group; otherwise it is on one node.
+    pub is_replicated: bool,
+    /// The node that hands out its messages, if the answering one knows.
+    pub leader: Option<Name>,
+    /// The answering node's term, if it is a member.
+    pub term: Option<Term>,
+    /// Who keeps it. What the leader alone knows is there only in its answer.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A member of a queue's group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Its node.
+    pub node: Name,
+    /// That node is connected, or it is the one that answers.
+    pub is_up: bool,
+    /// It votes; otherwise it learns.
+    pub is_voter: bool,
+    /// Entries of the leader's log that it does not have on its disk yet, as the leader knows.
+    pub behind: Option<u64>,
+    /// It must be given the whole queue.
+    pub needs_snapshot: bool,
+}
+
+impl Node {
+    /// None from a node that stands alone.
+    pub(crate) fn cluster_status(&self) -> Option<ClusterStatus> {
+        let cluster = self.cluster.as_ref()?;
+        let mut led: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut leaderless = Vec::new();
+        let (mut group_count, mut leaderless_count) = (0, 0);
+        for slot in self.queues.iter() {
+            let Place::Replicated(member) = &slot.place else {
+                continue;
+            };
+            group_count += 1;
+            if let Some(leader) = member.replica.group().role_now().leader {
+                *led.entry(leader).or_default() += 1;
+                continue;
+            }
+            leaderless_count += 1;
+            if leaderless.len() < LEADERLESS_NAMED_MAX {
+                leaderless.push((slot.vhost.clone(), slot.name.clone()));
+            }
+        }
+        let status = |id: NodeId| cluster.node_status(id, led.get(&id).copied().unwrap_or(0));
+        Some(ClusterStatus {
+            me: cluster.name_of(cluster.me),
+            nodes: cluster.nodes.ids().map(status).collect(),
+            group_count,
+            leaderless_count,
+            leaderless,
+        })
+    }
+
+    /// None if there is no such queue.
+    pub(crate) fn queue_replicas(&self, vhost: &Name, name: &Name) -> Option<QueueReplicas> {
+        let entry = self.catalog.queue(vhost, name)?;
+        let slot = self.queues.get(entry.id)?;
+        let Some(cluster) = &self.cluster else {
+            return Some(QueueReplicas {
+                is_replicated: false,
+                leader: None,
+                term: None,
+                replicas: Vec::new(),
+            });
+        };
+        Some(match &slot.place {
+            Place::Replicated(member) => {
+                let group = member.replica.group();
+                let role = group.role_now();
+                QueueReplicas {
+                    is_replicated: true,
+                    leader: role.leader.map(|leader| cluster.name_of(leader)),
+                    term: Some(role.term),
+                    replicas: cluster.replicas_of(group),
+                }
+            }
+            Place::Here | Place::Elsewhere => cluster.placed(entry),
+        })
+    }
+}
+
+impl Cluster {
+    fn name_of(&self, id: NodeId) -> Name {
+        self.nodes.name(id).cloned().unwrap_or_default()
+    }
+
+    fn is_up(&self, id: NodeId) -> bool {
+        id == self.me || self.nodes.is_connected(id)
+    }
+
+    fn node_status(&self, id: NodeId, led_count: usize) -> NodeStatus {
+        let is_me = id == self.me;
+        NodeStatus {
+            id,
+            name: self.name_of(id),
+            is_up: self.is_up(id),
+            incarnation: if is_me {
+                Some(self.origin.0)
+            } else {
+                self.nodes.incarnation(id)
+            },
+            is_suspected: !is_me && !self.liveness.is_alive(id),
+            led_count,
+        }
+    }
+
+    fn replicas_of(&self, group: &staunch_raft::Group) -> Vec<ReplicaStatus> {
+        let members = group.members();
+        let last: LogIndex = group.last_index();
+        let progress = group.progress();
+        let all = members.voters.iter().map(|node| (*node, true));
+        let learners = members.learners.iter().map(|node| (*node, false));
+        let status = |(node, is_voter)| {
+            let known = progress.iter().find(|progress| progress.node == node);
+            ReplicaStatus {
+                node: self.name_of(node),
+                is_up: self.is_up(node),
+                is_voter,
+                behind: known.map(|known| last.0.saturating_sub(known.matched.0)),
+                needs_snapshot: known.is_some_and(|known| known.needs_snapshot),
+            }
+        };
+        all.chain(learners).map(status).collect()
+    }
+
+    /// A queue of which this node is no member, as the catalog has placed it.
+    fn placed(&self, entry: &QueueEntry) -> QueueReplicas {
+        let status = |node: &NodeId| ReplicaStatus {
+            node: self.name_of(*node),
+            is_up: self.is_up(*node),
+            is_voter: entry.placement.is_replicated,
+            behind: None,
+            needs_snapshot: false,
+        };
+        QueueReplicas {
+            is_replicated: entry.placement.is_replicated,
+            leader: entry.placement.home().map(|home| self.name_of(home)),
+            term: None,
+            replicas: entry.placement.members.iter().map(status).collect(),
+        }
+    }
+}
