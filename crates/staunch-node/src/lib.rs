@@ -67,3 +67,4 @@ pub use pace::is_paced;
 pub use recover::{Recovered, StartError, recover};
 pub use session::OUTBOUND_SIZE_BYTES_MAX;
 pub use state::StateError;
+pub use staunch_raft::LivenessConfig;

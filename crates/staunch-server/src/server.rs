@@ -6,7 +6,9 @@ use anyhow::Context;
 use staunch_amqp_connection::CONSUMERS_PER_CHANNEL_MAX;
 use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
 use staunch_log::{RealDisk, RecoverError};
-use staunch_node::{ClusterConfig, FirstUser, Input, NodeConfig, NodeLimits, StartError};
+use staunch_node::{
+    ClusterConfig, FirstUser, Input, LivenessConfig, NodeConfig, NodeLimits, StartError,
+};
 use staunch_peer::Peers;
 use staunch_types::{Name, Secret};
 use tokio::{
@@ -309,7 +311,7 @@ fn cluster_config(config: &Config, incarnation: u64) -> Option<ClusterConfig> {
         me: name(&config.node_name),
         seeds: config.seed.0.iter().map(|(node, _)| name(node)).collect(),
         incarnation,
-        liveness: Default::default(),
+        liveness: LivenessConfig::default(),
     })
 }
 
@@ -327,9 +329,8 @@ fn catalog_limits(config: &Config) -> CatalogLimits {
         queues_max: most(config.queue_max, unless_said.queues_max),
         default_queue_type: match config.default_queue_type {
             DefaultQueueType::Auto if config.seed.0.is_empty() => QueueKind::Classic,
-            DefaultQueueType::Auto => QueueKind::Quorum,
             DefaultQueueType::Classic => QueueKind::Classic,
-            DefaultQueueType::Quorum => QueueKind::Quorum,
+            DefaultQueueType::Auto | DefaultQueueType::Quorum => QueueKind::Quorum,
         },
         ..unless_said
     }
