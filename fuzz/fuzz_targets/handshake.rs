@@ -279,7 +279,7 @@ impl Run {
             Unasked::Shutdown => Event::Shutdown,
             Unasked::ConnectionRefused => Event::ConnectionRefused {
                 operation: staunch_types::Operation::OpenVhost,
-                refusal: Refusal::NotAllowed("a limit is reached".to_owned()),
+                refusal: Box::new(Refusal::NotAllowed("a limit is reached".to_owned())),
             },
             Unasked::ConsumerCancelled => match self.node.cancel_consumer() {
                 Some(event) => event,
