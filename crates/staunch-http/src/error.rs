@@ -87,7 +87,9 @@ impl ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::NotFound { .. } | Refusal::Unavailable(_) => Self::Missing(refusal.to_string()),
+            Refusal::NotFound { .. } | Refusal::Unavailable(_) => {
+                Self::Missing(refusal.to_string())
+            }
             Refusal::VhostNotFound { .. } => Self::Missing("vhost_not_found".to_owned()),
             Refusal::AccessRefused(_)
             | Refusal::ReservedName { .. }

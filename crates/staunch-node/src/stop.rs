@@ -22,6 +22,7 @@ impl Node {
             return;
         }
         self.stopping = Some(Stopping::Closing(now + CLOSING_MAX));
+        self.leave_leadership();
         for slot in self.sessions.slots() {
             self.sessions.push(slot, Event::Shutdown);
         }
@@ -47,7 +48,11 @@ impl Node {
             Some(Stopping::Flushing(deadline)) => {
                 let may_checkpoint = !self.store.is_checkpoint_under_way();
                 if self.is_all_persisted() && may_checkpoint {
-                    for slot in self.queues.iter_mut().filter(|slot| slot.is_durable) {
+                    for slot in self
+                        .queues
+                        .iter_mut()
+                        .filter(|slot| slot.is_durable && !slot.is_replicated())
+                    {
                         slot.queue.release_reservation();
                     }
                     self.start_checkpoint();

@@ -35,6 +35,9 @@ impl Node {
     /// It takes that back.
     pub(crate) fn trust_for_catalog(&mut self, _node: NodeId) {}
 
+    /// This node is about to stop: another is to lead the catalog's group.
+    pub(crate) fn hand_over_catalog(&mut self) {}
+
     /// Does what is due for the catalog's group; part of every drain.
     pub(crate) fn advance_catalog(&mut self) {}
 }

@@ -382,6 +382,7 @@ impl Node {
                 self.rouse(id);
             }
         }
+        self.tick_leadership(now);
         self.tick_transfers();
         self.tick_catalog();
     }
@@ -407,12 +408,15 @@ impl Node {
     /// Tells the groups whose chunks are on disk.
     fn tell_persisted(&mut self) {
         let persisted = self.store.persisted();
+        let now = self.now;
         while let Some(cluster) = &mut self.cluster
             && let Some((_, id)) = cluster
                 .groups
                 .writing
                 .pop_front_if(|(chunk, _)| *chunk <= persisted)
         {
+            let is_writing = cluster.groups.is_writing();
+            cluster.leadership.writing_since = is_writing.then_some(now);
             if let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) {
                 member.replica.persisted(persisted);
                 self.rouse(id);
@@ -652,6 +656,7 @@ impl Node {
 
     /// What the groups have appended is in this chunk and those before it.
     pub(crate) fn seal_groups(&mut self, chunk: ChunkId) {
+        let now = self.now;
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -660,6 +665,7 @@ impl Node {
                 member.is_unsealed = false;
                 member.replica.sealed(chunk);
                 cluster.groups.writing.push_back((chunk, id));
+                cluster.leadership.writing_since.get_or_insert(now);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! * `edge`: what clients of this node ask of queues that are served elsewhere, and `outbox` what
 //!   they publish to replicated queues and to those of other nodes.
 //! * `status`: what operators ask.
+//! * `leadership`: which node should lead a queue.
 //! * `transfer`: whole queues for members that lag too far.
 //!
 //! Peers speak in frames of four kinds ([`PeerPayload`]); each of these modules owns one and its
@@ -15,6 +16,7 @@
 mod catalog;
 mod edge;
 mod groups;
+mod leadership;
 mod nodes;
 mod outbox;
 mod proposal;
@@ -126,6 +128,7 @@ pub(crate) struct Cluster {
     pub(crate) edge: edge::Edge,
     pub(crate) outboxes: outbox::Outboxes,
     transfers: transfer::Transfers,
+    leadership: leadership::Leadership,
     /// Raft messages that wait for the end of the drain.
     raft: BTreeMap<NodeId, Vec<staunch_raft::Message>>,
 }
@@ -147,6 +150,7 @@ impl Cluster {
             edge: edge::Edge::default(),
             outboxes: outbox::Outboxes::default(),
             transfers: transfer::Transfers::default(),
+            leadership: leadership::Leadership::default(),
             raft: BTreeMap::new(),
         }
     }
@@ -163,7 +167,7 @@ impl Node {
                 let Some(node) = cluster.nodes.find(&peer) else {
                     return;
                 };
-                let is_restarted = cluster.nodes.set_up(node, incarnation);
+                let is_restarted = cluster.nodes.set_up(node, incarnation, now);
                 cluster.liveness.link_up(node, now);
                 self.report_liveness();
                 if is_restarted {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use staunch_types::{Name, NodeId};
+use staunch_types::{Name, NodeId, Timestamp};
 
 use crate::config::ClusterConfig;
 
@@ -18,7 +18,7 @@ struct Known {
     name: Name,
     /// Its process, as far as this one has met it.
     incarnation: Option<u64>,
-    is_connected: bool,
+    connected_since: Option<Timestamp>,
 }
 
 impl Nodes {
@@ -37,7 +37,7 @@ impl Nodes {
                 let known = Known {
                     name,
                     incarnation: None,
-                    is_connected: false,
+                    connected_since: None,
                 };
                 (id, known)
             })
@@ -74,7 +74,7 @@ impl Nodes {
     /// Its name, if it is connected.
     pub(crate) fn connected_name(&self, id: NodeId) -> Option<Name> {
         let known = self.by_id.get(&id)?;
-        known.is_connected.then(|| known.name.clone())
+        known.connected_since.map(|_| known.name.clone())
     }
 
     /// The process it is connected to.
@@ -84,22 +84,27 @@ impl Nodes {
 
     pub(crate) fn is_connected(&self, id: NodeId) -> bool {
         let known = self.by_id.get(&id);
-        known.is_some_and(|known| known.is_connected)
+        known.is_some_and(|known| known.connected_since.is_some())
+    }
+
+    /// Since when it is connected, if it is.
+    pub(crate) fn connected_since(&self, id: NodeId) -> Option<Timestamp> {
+        self.by_id.get(&id)?.connected_since
     }
 
     /// It is connected; true if it is another process than the one that was met before.
-    pub(crate) fn set_up(&mut self, id: NodeId, incarnation: u64) -> bool {
+    pub(crate) fn set_up(&mut self, id: NodeId, incarnation: u64, now: Timestamp) -> bool {
         let Some(known) = self.by_id.get_mut(&id) else {
             return false;
         };
-        known.is_connected = true;
+        known.connected_since = Some(now);
         let before = known.incarnation.replace(incarnation);
         before.is_some_and(|before| before != incarnation)
     }
 
     pub(crate) fn set_down(&mut self, id: NodeId) {
         if let Some(known) = self.by_id.get_mut(&id) {
-            known.is_connected = false;
+            known.connected_since = None;
         }
     }
 }

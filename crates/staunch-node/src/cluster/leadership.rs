@@ -1,0 +1,126 @@
+//! Who should lead: leaders go home to the first of their queue's members, and away from a node
+//! that stops, is drained, or whose disk is slow.
+
+use std::time::Duration;
+
+use staunch_types::{NodeId, QueueId, Timestamp};
+
+use crate::{node::Node, queues::QueueSlot};
+
+/// How often leaders look whether another node should lead.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a node must have been well before it is given leaders back.
+const WELL_FOR: Duration = Duration::from_secs(5);
+/// Leaders that move at one look, so that clients do not all pause at once.
+const MOVES_MAX: usize = 200;
+/// A write that takes longer means that the disk is slow (contract C22).
+const SLOW_WRITE: Duration = Duration::from_secs(1);
+
+/// When leaders were last looked at, and what speaks against leading here.
+#[derive(Debug, Default)]
+pub(super) struct Leadership {
+    next_look: Timestamp,
+    /// Since when the oldest write of groups is under way.
+    pub(super) writing_since: Option<Timestamp>,
+    /// This node is to lead nothing.
+    is_leaving: bool,
+}
+
+impl Node {
+    /// Looks whether leaders should move; part of every tick.
+    pub(super) fn tick_leadership(&mut self, now: Timestamp) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let leadership = &mut cluster.leadership;
+        if now < leadership.next_look {
+            return;
+        }
+        leadership.next_look = now + LOOK_EVERY;
+        let since = leadership.writing_since;
+        let is_slow = since.is_some_and(|since| now.since(since) > SLOW_WRITE);
+        if leadership.is_leaving || is_slow {
+            self.hand_over(usize::MAX);
+        } else {
+            self.bring_home(now);
+        }
+    }
+
+    /// This node is about to stop: others are to lead what it leads, and it is given nothing.
+    pub(crate) fn leave_leadership(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.leadership.is_leaving = true;
+            self.hand_over(usize::MAX);
+            self.hand_over_catalog();
+        }
+    }
+
+    /// Hands over what this node leads, to members that are well.
+    fn hand_over(&mut self, count_max: usize) {
+        let Some(cluster) = &self.cluster else { return };
+        let nodes = &cluster.nodes;
+        let mut moved = Vec::new();
+        for slot in self.queues.iter_mut() {
+            let id = slot.id;
+            let Some(member) = slot.member_mut() else {
+                continue;
+            };
+            let group = member.replica.group_mut();
+            if !group.is_leader() || moved.len() >= count_max {
+                continue;
+            }
+            let to = group.successor(|node| nodes.is_connected(node));
+            if to.is_some_and(|to| group.transfer_to(to).is_ok()) {
+                moved.push(id);
+            }
+        }
+        self.rouse_all(moved);
+    }
+
+    /// Gives queues back to the first of their members, if that is well and has everything.
+    fn bring_home(&mut self, now: Timestamp) {
+        let Some(cluster) = &self.cluster else { return };
+        let is_well = |node: NodeId| {
+            let since = cluster.nodes.connected_since(node);
+            since.is_some_and(|since| now.since(since) > WELL_FOR)
+                && cluster.liveness.is_alive(node)
+        };
+        let mut moved = Vec::new();
+        for slot in self.queues.iter_mut() {
+            let id = slot.id;
+            let entry = self.catalog.queue_by_id(id);
+            let home = entry.and_then(|entry| entry.placement.members.first().copied());
+            let (Some(home), Some(member)) = (home, slot.member_mut()) else {
+                continue;
+            };
+            let group = member.replica.group_mut();
+            if home == cluster.me || !group.is_leader() || !is_well(home) {
+                continue;
+            }
+            let last = group.last_index();
+            let has_all = group
+                .progress()
+                .iter()
+                .any(|progress| progress.node == home && progress.matched == last);
+            if has_all && group.transfer_to(home).is_ok() {
+                moved.push(id);
+            }
+            if moved.len() == MOVES_MAX {
+                break;
+            }
+        }
+        self.rouse_all(moved);
+    }
+
+    fn rouse_all(&mut self, ids: Vec<QueueId>) {
+        for id in ids {
+            self.rouse(id);
+        }
+    }
+
+    /// Queues that this node leads.
+    pub(crate) fn led_count(&self) -> usize {
+        let led = |slot: &&QueueSlot| slot.is_replicated() && slot.queue.leads();
+        self.queues.iter().filter(led).count()
+    }
+}
