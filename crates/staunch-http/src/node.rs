@@ -3,7 +3,10 @@
 use std::{pin::Pin, sync::Arc};
 
 use staunch_broker::{Catalog, CatalogCommand, Change};
-use staunch_node::{AdminAnswer, AdminRequest, CatalogRead, ConnectionInfo, OnRefusal, QueueInfo};
+use staunch_node::{
+    AdminAnswer, AdminRequest, CatalogRead, ClusterStatus, ConnectionInfo, OnRefusal, QueueInfo,
+    QueueReplicas,
+};
 use staunch_types::{Event, Name, Refusal, Request};
 use tokio::sync::mpsc;
 
@@ -111,6 +114,29 @@ impl NodePort {
             .await?
         {
             AdminAnswer::Closing(count) => Ok(count),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// None from a node that stands alone.
+    pub(crate) async fn cluster_status(&self) -> Result<Option<Box<ClusterStatus>>, ApiError> {
+        match self.answer(AdminRequest::ClusterStatus).await? {
+            AdminAnswer::Cluster(status) => Ok(status),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// None if there is no such queue.
+    pub(crate) async fn queue_replicas(
+        &self,
+        vhost: Name,
+        name: Name,
+    ) -> Result<Option<QueueReplicas>, ApiError> {
+        match self
+            .answer(AdminRequest::QueueReplicas { vhost, name })
+            .await?
+        {
+            AdminAnswer::Replicas(replicas) => Ok(replicas),
             _ => Err(ApiError::Unavailable),
         }
     }

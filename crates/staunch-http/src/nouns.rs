@@ -8,6 +8,7 @@ use axum::{
 use crate::Api;
 
 mod bindings;
+mod cluster;
 mod connections;
 mod definitions;
 mod exchanges;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(access_routes())
         .merge(setting_routes())
         .merge(messaging_routes())
+        .nest("/staunch/v1", own_routes())
         .route("/overview", get(overview::get))
         .route("/whoami", get(overview::whoami))
         .route("/connections", get(connections::list))
@@ -44,6 +46,13 @@ pub(crate) fn routes() -> Router<Api> {
             "/definitions/{vhost}",
             get(definitions::export_vhost).post(definitions::import_vhost),
         )
+}
+
+/// What RabbitMQ does not have.
+fn own_routes() -> Router<Api> {
+    Router::new()
+        .route("/cluster", get(cluster::status))
+        .route("/queues/{vhost}/{name}/replicas", get(cluster::replicas))
 }
 
 /// Who there is and what they may do.

@@ -6,11 +6,13 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod certs;
+mod cluster;
 mod config;
 mod definitions;
 mod demo;
 mod password;
 mod server;
+mod target;
 
 /// The broker allocates many small things on many threads; this allocator is quicker at it and
 /// gives memory back sooner than the system's.
@@ -37,6 +39,10 @@ enum Command {
     Config(config::ConfigArgs),
     /// Moves definitions between files and a running node.
     Definitions(definitions::DefinitionsArgs),
+    /// Shows the nodes of a running cluster.
+    Cluster(cluster::ClusterArgs),
+    /// Shows where a queue is kept.
+    Queue(cluster::QueueArgs),
     /// Makes the certificates with which the nodes of a cluster know each other.
     Certs(certs::CertsArgs),
     /// Hashes a password for definitions and the HTTP interface.
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Definitions(args) => definitions::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Queue(args) => cluster::run_queue(&args),
         Command::Certs(args) => certs::run(args),
         Command::HashPassword(args) => password::run(&args),
     };

@@ -1,0 +1,107 @@
+//! `/api/staunch/v1/cluster` and where queues are kept: what RabbitMQ's API has no words for.
+
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+use staunch_node::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
+use staunch_types::Name;
+
+use crate::{
+    Api,
+    auth::Caller,
+    body::{self, Answer},
+    error::ApiError,
+    json::name,
+};
+
+/// The cluster as the node sees it that is asked.
+pub(crate) async fn status(State(api): State<Api>, caller: Caller) -> Answer {
+    if !caller.is_monitor() {
+        return Err(ApiError::NotAuthorized("Not monitor user".to_owned()));
+    }
+    match api.node.cluster_status().await? {
+        Some(status) => body::ok(&shown(&status)),
+        None => body::ok(&alone(&api.settings.node_name)),
+    }
+}
+
+/// The members of a queue's group, and who leads.
+pub(crate) async fn replicas(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vhost, queue)): Path<(String, String)>,
+) -> Answer {
+    let (vhost, queue) = (name(&vhost)?, name(&queue)?);
+    caller.enter(&api, &vhost).await?;
+    let replicas = api
+        .node
+        .queue_replicas(vhost.clone(), queue.clone())
+        .await?;
+    let replicas = replicas.ok_or(ApiError::NotFound)?;
+    body::ok(&shown_replicas(&vhost, &queue, &replicas))
+}
+
+fn shown(status: &ClusterStatus) -> Value {
+    let leaderless = status.leaderless.iter();
+    let leaderless = leaderless
+        .map(|(vhost, queue)| json!({"vhost": vhost.to_string(), "name": queue.to_string()}));
+    json!({
+        "clustered": true,
+        "node": status.me.to_string(),
+        "nodes": status.nodes.iter().map(shown_node).collect::<Vec<_>>(),
+        "groups": {
+            "count": status.group_count,
+            "leaderless": status.leaderless_count,
+            "leaderless_queues": leaderless.collect::<Vec<_>>(),
+        },
+    })
+}
+
+/// A node that stands alone looks like a cluster of one.
+fn alone(node_name: &str) -> Value {
+    json!({
+        "clustered": false,
+        "node": node_name,
+        "nodes": [{
+            "id": 0,
+            "name": node_name,
+            "up": true,
+            "suspected": false,
+            "incarnation": null,
+            "leaders": 0,
+        }],
+        "groups": {"count": 0, "leaderless": 0, "leaderless_queues": []},
+    })
+}
+
+fn shown_node(node: &NodeStatus) -> Value {
+    json!({
+        "id": node.id.0,
+        "name": node.name.to_string(),
+        "up": node.is_up,
+        "suspected": node.is_suspected,
+        // As text: a number of 64 bits is more than most readers of JSON can hold.
+        "incarnation": node.incarnation.map(|it| format!("{it:016x}")),
+        "leaders": node.led_count,
+    })
+}
+
+fn shown_replicas(vhost: &Name, queue: &Name, replicas: &QueueReplicas) -> Value {
+    json!({
+        "vhost": vhost.to_string(),
+        "name": queue.to_string(),
+        "replicated": replicas.is_replicated,
+        "leader": replicas.leader.as_ref().map(Name::to_string),
+        "term": replicas.term.map(|term| term.0),
+        "replicas": replicas.replicas.iter().map(shown_replica).collect::<Vec<_>>(),
+    })
+}
+
+fn shown_replica(replica: &ReplicaStatus) -> Value {
+    json!({
+        "node": replica.node.to_string(),
+        "up": replica.is_up,
+        "voter": replica.is_voter,
+        "behind": replica.behind,
+        "needs_snapshot": replica.needs_snapshot,
+    })
+}

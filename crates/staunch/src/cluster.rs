@@ -1,0 +1,315 @@
+//! `staunch cluster` and `staunch queue`: who is there, and who keeps and leads what.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::target::{DEFAULT_URL, Target, segment};
+
+/// A cluster with a node down or suspected, or a queue without a leader, is not well: an exit code
+/// for scripts.
+const EXIT_NOT_WELL: u8 = 1;
+
+#[derive(Args)]
+pub(crate) struct ClusterArgs {
+    #[command(subcommand)]
+    command: ClusterCommand,
+}
+
+#[derive(Subcommand)]
+enum ClusterCommand {
+    /// Shows all nodes and how many queues each leads. Ends with 1 unless all is well.
+    Status(Asked),
+}
+
+#[derive(Args)]
+pub(crate) struct QueueArgs {
+    #[command(subcommand)]
+    command: QueueCommand,
+}
+
+#[derive(Subcommand)]
+enum QueueCommand {
+    /// Shows the nodes that keep a queue.
+    Replicas(Named),
+    /// Prints the node that leads a queue. Ends with 1 if none is known.
+    Leader(Named),
+}
+
+#[derive(Args)]
+struct Asked {
+    /// Where a node's HTTP interface is, and who asks.
+    #[arg(long, default_value = DEFAULT_URL)]
+    url: String,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Named {
+    /// The queue.
+    name: String,
+    /// Its virtual host.
+    #[arg(long, default_value = "/")]
+    vhost: String,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// The answer of `/api/staunch/v1/cluster`.
+#[derive(Deserialize, Serialize)]
+struct Status {
+    clustered: bool,
+    node: String,
+    nodes: Vec<Node>,
+    groups: Groups,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Node {
+    id: u64,
+    name: String,
+    up: bool,
+    suspected: bool,
+    incarnation: Option<String>,
+    leaders: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Groups {
+    count: u64,
+    leaderless: u64,
+    leaderless_queues: Vec<Queue>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Queue {
+    vhost: String,
+    name: String,
+}
+
+/// The answer of `/api/staunch/v1/queues/VHOST/NAME/replicas`.
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    vhost: String,
+    name: String,
+    replicated: bool,
+    leader: Option<String>,
+    term: Option<u64>,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Replica {
+    node: String,
+    up: bool,
+    voter: bool,
+    behind: Option<u64>,
+    needs_snapshot: bool,
+}
+
+pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<ExitCode> {
+    let ClusterCommand::Status(asked) = &args.command;
+    let status: Status = ask(asked, "staunch/v1/cluster")?;
+    show(asked, &status, || status.table())?;
+    Ok(exit(status.is_well()))
+}
+
+pub(crate) fn run_queue(args: &QueueArgs) -> anyhow::Result<ExitCode> {
+    let (QueueCommand::Replicas(named) | QueueCommand::Leader(named)) = &args.command;
+    let path = format!(
+        "staunch/v1/queues/{}/{}/replicas",
+        segment(&named.vhost),
+        segment(&named.name)
+    );
+    let kept: Kept = ask(&named.asked, &path)?;
+    match &args.command {
+        QueueCommand::Replicas(_) => {
+            show(&named.asked, &kept, || kept.table())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        QueueCommand::Leader(_) => {
+            let line = || {
+                kept.leader
+                    .as_ref()
+                    .map_or(String::new(), |name| format!("{name}\n"))
+            };
+            show(&named.asked, &kept.leader, line)?;
+            Ok(exit(kept.leader.is_some()))
+        }
+    }
+}
+
+fn ask<T: DeserializeOwned>(asked: &Asked, path: &str) -> anyhow::Result<T> {
+    let answer = Target::parse(&asked.url)?.get(path);
+    let answer = answer.with_context(|| format!("ask the node at {}", without_user(&asked.url)))?;
+    serde_json::from_slice(&answer).context("the node's answer is not what was asked for")
+}
+
+/// A password has no place in an error.
+fn without_user(url: &str) -> &str {
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
+}
+
+fn show<T: Serialize>(
+    asked: &Asked,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if asked.json {
+        serde_json::to_writer_pretty(&mut out, value)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    Ok(out.write_all(text().as_bytes())?)
+}
+
+fn exit(is_well: bool) -> ExitCode {
+    if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_NOT_WELL)
+    }
+}
+
+impl Status {
+    fn is_well(&self) -> bool {
+        let all_there = self.nodes.iter().all(|node| node.up && !node.suspected);
+        all_there && self.groups.leaderless == 0
+    }
+
+    fn table(&self) -> String {
+        let mut rows = vec![["NODE", "ID", "STATE", "LEADS"].map(str::to_owned)];
+        for node in &self.nodes {
+            let name = if node.name == self.node {
+                format!("{} *", node.name)
+            } else {
+                node.name.clone()
+            };
+            let state = match (node.up, node.suspected) {
+                (true, false) => "up",
+                (true, true) => "silent",
+                (false, _) => "down",
+            };
+            rows.push([
+                name,
+                node.id.to_string(),
+                state.to_owned(),
+                node.leaders.to_string(),
+            ]);
+        }
+        let mut text = aligned(&rows);
+        if !self.clustered {
+            text.push_str("this node stands alone\n");
+            return text;
+        }
+        let Groups {
+            count, leaderless, ..
+        } = &self.groups;
+        let sum = format!("{count} replicated queues here, {leaderless} without a leader\n");
+        let named = self.groups.leaderless_queues.iter();
+        let named = named.map(|queue| format!("no leader: {} in {}\n", queue.name, queue.vhost));
+        text.extend(std::iter::once(sum).chain(named));
+        text
+    }
+}
+
+impl Kept {
+    fn table(&self) -> String {
+        let mut rows = vec![["NODE", "ROLE", "STATE", "BEHIND"].map(str::to_owned)];
+        for replica in &self.replicas {
+            let leads = self.leader.as_ref() == Some(&replica.node);
+            let role = match (leads, self.replicated, replica.voter) {
+                (true, true, _) => "leader",
+                (false, true, true) => "follower",
+                (false, true, false) => "learner",
+                (_, false, _) => "home",
+            };
+            let behind = match (replica.needs_snapshot, replica.behind) {
+                (true, _) => "needs the whole queue".to_owned(),
+                (false, Some(entries)) => entries.to_string(),
+                (false, None) => "-".to_owned(),
+            };
+            let state = if replica.up { "up" } else { "down" };
+            rows.push([
+                replica.node.clone(),
+                role.to_owned(),
+                state.to_owned(),
+                behind,
+            ]);
+        }
+        aligned(&rows)
+    }
+}
+
+/// Columns of equal width, two spaces between them.
+fn aligned(rows: &[[String; 4]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
+    let mut text = String::new();
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(text: &str) -> Status {
+        serde_json::from_str(text).expect("it is a status")
+    }
+
+    #[test]
+    fn a_table_names_what_is_down_and_what_has_no_leader() {
+        let status = status(
+            r#"{"clustered": true, "node": "n1", "nodes": [
+                {"id": 1, "name": "n1", "up": true, "suspected": false, "incarnation": "1f", "leaders": 12},
+                {"id": 2, "name": "n2", "up": false, "suspected": true, "incarnation": null, "leaders": 0},
+                {"id": 3, "name": "n3", "up": true, "suspected": true, "incarnation": "2f", "leaders": 3}],
+              "groups": {"count": 16, "leaderless": 1, "leaderless_queues": [{"vhost": "/", "name": "q"}]}}"#,
+        );
+        assert!(!status.is_well());
+        let expected = "\
+NODE  ID  STATE   LEADS
+n1 *  1   up      12
+n2    2   down    0
+n3    3   silent  3
+16 replicated queues here, 1 without a leader
+no leader: q in /
+";
+        assert_eq!(status.table(), expected);
+    }
+
+    #[test]
+    fn replicas_have_roles() {
+        let kept: Kept = serde_json::from_str(
+            r#"{"vhost": "/", "name": "q", "replicated": true, "leader": "n2", "term": 3, "replicas": [
+                {"node": "n1", "up": true, "voter": true, "behind": 0, "needs_snapshot": false},
+                {"node": "n2", "up": true, "voter": true, "behind": null, "needs_snapshot": false},
+                {"node": "n3", "up": false, "voter": false, "behind": 9, "needs_snapshot": true}]}"#,
+        )
+        .expect("they are replicas");
+        let expected = "\
+NODE  ROLE      STATE  BEHIND
+n1    follower  up     0
+n2    leader    up     -
+n3    learner   down   needs the whole queue
+";
+        assert_eq!(kept.table(), expected);
+    }
+}
