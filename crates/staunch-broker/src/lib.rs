@@ -18,9 +18,9 @@ mod settings;
 
 pub use catalog::{
     Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change, MEMBERS_MAX,
-    ParameterCommand, ParameterValue, PermissionCommand, PermissionPatterns, Placement, Policy,
-    PolicyCommand, PolicyScope, QueueEntry, QueueKind, Route, TopicPatterns, User, UserCommand,
-    UserLimits, VhostCommand, VhostLimits, VhostMetadata,
+    NodeCommand, NodeEntry, ParameterCommand, ParameterValue, PermissionCommand,
+    PermissionPatterns, Placement, Policy, PolicyCommand, PolicyScope, QueueEntry, QueueKind,
+    Route, TopicPatterns, User, UserCommand, UserLimits, VhostCommand, VhostLimits, VhostMetadata,
 };
 pub use encoding::DecodeError;
 pub use exchange::{DELAY_MILLIS_MAX, Envelope, properties_after_delay};

@@ -339,6 +339,16 @@ impl Node {
         self.traced = traced.cloned().collect::<BTreeSet<_>>();
     }
 
+    /// Ends the connections whose user or virtual host is gone, whenever that was.
+    pub(crate) fn end_sessions_without_ground(&mut self) {
+        let catalog = &self.catalog;
+        let users: BTreeSet<Name> = catalog.users().map(|(name, _)| name.clone()).collect();
+        let vhosts: BTreeSet<Name> = catalog.vhost_names().cloned().collect();
+        self.force_where("its user or vhost is deleted", |user, vhost| {
+            !users.contains(user) || !(vhost.is_empty() || vhosts.contains(vhost))
+        });
+    }
+
     /// Ends connections by user and virtual host.
     fn force_where(&mut self, reason: &str, goes: impl Fn(&Name, &Name) -> bool) {
         for slot in self.sessions.slots() {

@@ -6,6 +6,7 @@
 use std::{any::Any, fmt};
 
 use staunch_broker::{Catalog, CatalogCommand, Change};
+pub use staunch_replica::OnRefusal;
 use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, request::Peer};
 
 use crate::{
@@ -79,15 +80,6 @@ impl fmt::Debug for CatalogRead {
     }
 }
 
-/// What becomes of the changes behind a refused one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnRefusal {
-    /// They are not tried.
-    Stop,
-    /// They are applied all the same.
-    GoOn,
-}
-
 /// The answer to an [`AdminRequest`].
 #[derive(Debug)]
 pub enum AdminAnswer {
@@ -152,6 +144,10 @@ impl Node {
                 commands,
                 on_refusal,
             } => {
+                let commands = self.complete(commands);
+                if self.cluster.is_some() {
+                    return self.propose_for_operator(id, on_refusal, Vec::new(), commands.into());
+                }
                 let answer = AdminAnswer::Applied(self.apply_all(commands, on_refusal));
                 return self.answer_admin_when_persisted(id, answer);
             }
@@ -171,6 +167,22 @@ impl Node {
             }
         };
         self.outputs.push_back(Output::Admin(id, answer));
+    }
+
+    /// Says where new queues are to be kept.
+    fn complete(&self, mut commands: Vec<CatalogCommand>) -> Vec<CatalogCommand> {
+        for command in &mut commands {
+            match command {
+                CatalogCommand::DeclareQueue {
+                    options, placement, ..
+                } => *placement = self.place_queue(options),
+                CatalogCommand::DeclareExchange {
+                    options, placement, ..
+                } => *placement = self.place_holder(options.durable),
+                _ => {}
+            }
+        }
+        commands
     }
 
     fn apply_all(

@@ -117,9 +117,7 @@ impl Node {
                 options,
                 ..
             } => self.notify_queue(vhost, name, options),
-            CatalogCommand::DeleteQueue { vhost, name } => {
-                self.notify_acted("queue.deleted", |headers| named(headers, name, vhost));
-            }
+            CatalogCommand::DeleteQueue { vhost, name } => self.notify_queue_deleted(name, vhost),
             CatalogCommand::Bind { vhost, binding } | CatalogCommand::Unbind { vhost, binding } => {
                 self.notify_binding(&format!("binding.{verb}"), vhost, binding);
             }
@@ -128,6 +126,14 @@ impl Node {
             CatalogCommand::Permission(command) => self.notify_permission(command),
             CatalogCommand::Policy(command) => self.notify_policy(command),
             CatalogCommand::Parameter(command) => self.notify_parameter(command),
+            // Its queues are told one by one.
+            CatalogCommand::Node(_) => {}
+        }
+    }
+
+    pub(crate) fn notify_queue_deleted(&mut self, name: &Name, vhost: &Name) {
+        if self.has_listeners() {
+            self.notify_acted("queue.deleted", |headers| named(headers, name, vhost));
         }
     }
 

@@ -1,18 +1,20 @@
 //! Declarations: the catalog decides, the log remembers, and the answer waits for the disk
-//! (contract C5).
+//! (contract C5). On a node of a cluster all nodes decide together, see `cluster`: what was agreed on
+//! comes back here to be followed.
 
 use staunch_broker::{
-    Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, Placement, Queue,
+    Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, NodeCommand, Queue,
     QueueEntry, QueueKind,
 };
 use staunch_log::StreamId;
+use staunch_replica::OnRefusal;
 use staunch_types::{
     ChannelNumber, ConnectionId, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
     request::{Binding, DeclareExchange, DeclareQueue, Destination},
 };
 
 use crate::{
-    cluster::Place,
+    cluster::{Place, Then},
     node::Node,
     pending::{CountsDue, Pending},
     queues::{QueueSlot, settings_of},
@@ -25,6 +27,8 @@ pub(crate) struct Defined {
     pub(crate) change: Change,
     /// It survives once what is logged is on disk.
     pub(crate) is_logged: bool,
+    /// The queue that was declared.
+    pub(crate) queue: Option<QueueId>,
 }
 
 impl Node {
@@ -49,18 +53,19 @@ impl Node {
                 Err(refusal) => self.refuse(session, channel, operation, refusal),
             };
         }
+        let placement = self.place_holder(options.durable);
         let command = CatalogCommand::DeclareExchange {
             vhost,
             name: exchange,
             options,
             delay_queue: self.catalog.next_queue_id(),
-            placement: Placement::HERE,
+            placement,
         };
         self.define(
             session,
             channel,
             operation,
-            &command,
+            command,
             Reply::ExchangeDeclared,
         );
     }
@@ -81,13 +86,7 @@ impl Node {
             if_unused,
         };
         let operation = Operation::DeleteExchange;
-        self.define(
-            session,
-            channel,
-            operation,
-            &command,
-            Reply::ExchangeDeleted,
-        );
+        self.define(session, channel, operation, command, Reply::ExchangeDeleted);
     }
 
     pub(crate) fn bind(&mut self, session: SessionSlot, binding: Binding) {
@@ -106,7 +105,7 @@ impl Node {
             vhost,
             binding: catalog_binding(binding),
         };
-        self.define(session, channel, operation, &command, Reply::Bound);
+        self.define(session, channel, operation, command, Reply::Bound);
     }
 
     pub(crate) fn unbind(&mut self, session: SessionSlot, binding: Binding) {
@@ -128,7 +127,7 @@ impl Node {
             }
         }
         let command = CatalogCommand::Unbind { vhost, binding };
-        self.define(session, channel, operation, &command, Reply::Unbound);
+        self.define(session, channel, operation, command, Reply::Unbound);
     }
 
     /// Refuses a binding to another connection's exclusive queue. What is missing, the queue or
@@ -191,6 +190,7 @@ impl Node {
         let owner = options.exclusive.then_some(connection);
         let options = self.catalog.complete_queue_options(&vhost, options);
         let id = self.catalog.next_queue_id();
+        let placement = self.place_queue(&options);
         let command = CatalogCommand::DeclareQueue {
             vhost,
             name,
@@ -198,8 +198,19 @@ impl Node {
             server_named,
             options,
             owner,
-            placement: Placement::HERE,
+            placement,
         };
+        if self.cluster.is_some() && existing.is_none() {
+            let then = Then::Counts {
+                session,
+                connection,
+                channel,
+            };
+            return match self.check_proposal(&command, &mut 0) {
+                Ok(()) => self.propose_batch(vec![command], OnRefusal::Stop, then),
+                Err(refusal) => self.refuse(session, channel, operation, refusal),
+            };
+        }
         if let Err(refusal) = self.apply_definition(&command) {
             return self.refuse(session, channel, operation, refusal);
         }
@@ -214,7 +225,7 @@ impl Node {
 
     /// Answers a declaration with the queue's counts once everything before it is on disk and
     /// has been handed out: a client that published before it asked sees what came of it.
-    fn answer_counts(&mut self, counts: CountsDue) {
+    pub(crate) fn answer_counts(&mut self, counts: CountsDue) {
         if self.is_all_persisted() {
             self.counts_due.push(counts);
         } else {
@@ -315,21 +326,38 @@ impl Node {
             session,
             channel,
             operation,
-            &command,
+            command,
             Reply::QueueDeleted { count },
         );
     }
 
-    /// Applies a definition on behalf of a channel and answers when it is on disk.
+    /// Applies a definition on behalf of a channel and answers when it is on disk; in a cluster:
+    /// when it is agreed on. What is there already needs no agreement.
     fn define(
         &mut self,
         session: SessionSlot,
         channel: ChannelNumber,
         operation: Operation,
-        command: &CatalogCommand,
+        command: CatalogCommand,
         reply: Reply,
     ) {
-        match self.apply_definition(command) {
+        if self.cluster.is_some() && !self.catalog.is_there(&command) {
+            if let Err(refusal) = self.check_proposal(&command, &mut 0) {
+                return self.refuse(session, channel, operation, refusal);
+            }
+            let Some(connection) = self.sessions.get(session).map(|session| session.id) else {
+                return;
+            };
+            let then = Then::Reply {
+                session,
+                connection,
+                channel,
+                operation,
+                reply,
+            };
+            return self.propose_batch(vec![command], OnRefusal::Stop, then);
+        }
+        match self.apply_definition(&command) {
             Err(refusal) => self.refuse(session, channel, operation, refusal),
             Ok(defined) => {
                 let event = Event::Reply { channel, reply };
@@ -343,28 +371,53 @@ impl Node {
         }
     }
 
-    /// Changes the catalog, logs the change if it must survive, and makes or removes queues.
+    /// Changes the catalog, logs the change if it must survive, and makes or removes queues: on a
+    /// node that stands alone, or for what changes nothing.
     pub(crate) fn apply_definition(
         &mut self,
         command: &CatalogCommand,
     ) -> Result<Defined, Refusal> {
         let applied = self.catalog.apply(command)?;
+        let is_alone = self.cluster.is_none();
+        assert!(
+            is_alone || applied.change == Change::Unchanged,
+            "nodes of a cluster decide together"
+        );
         if applied.durable {
             self.log_definition(command);
         }
         for consequence in &applied.consequences {
             self.log_definition(consequence);
         }
-        self.follow(&applied);
-        self.follow_access(command, applied.change);
-        self.notify_change(command, applied.change);
-        for consequence in &applied.consequences {
-            self.notify_change(consequence, Change::Deleted);
-        }
+        self.follow_definition(command, &applied, true);
         Ok(Defined {
             change: applied.change,
             is_logged: applied.durable || !applied.consequences.is_empty(),
+            queue: applied.queue,
         })
+    }
+
+    /// Follows a change of the catalog. `speaks`: clients that listen to events hear of it from
+    /// this node.
+    pub(crate) fn follow_definition(
+        &mut self,
+        command: &CatalogCommand,
+        applied: &Applied,
+        speaks: bool,
+    ) {
+        self.follow(applied);
+        self.follow_access(command, applied.change);
+        if speaks {
+            self.notify_change(command, applied.change);
+            for consequence in &applied.consequences {
+                self.notify_change(consequence, Change::Deleted);
+            }
+            if matches!(command, CatalogCommand::Node(_)) {
+                for entry in &applied.queues_deleted {
+                    self.notify_queue_deleted(&entry.name, &entry.vhost);
+                }
+            }
+        }
     }
 
     fn log_definition(&mut self, command: &CatalogCommand) {
@@ -376,19 +429,29 @@ impl Node {
     /// Brings the table of queues in line with the catalog.
     fn follow(&mut self, applied: &Applied) {
         for entry in &applied.queues_deleted {
-            if let Some(session) = entry.owner.and_then(|owner| self.sessions.find(owner))
-                && let Some(session) = self.sessions.get_mut(session)
-            {
-                session.exclusive_queues.remove(&entry.id);
-            }
-            self.remove_queue(entry.id);
+            self.forget_queue(entry);
         }
         for id in &applied.queues_changed {
             self.configure_queue(*id);
         }
-        let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else {
-            return;
-        };
+        if let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) {
+            self.make_queue(id);
+        }
+    }
+
+    /// A queue is gone from the catalog.
+    pub(crate) fn forget_queue(&mut self, entry: &QueueEntry) {
+        if let Some(session) = entry.owner.and_then(|owner| self.sessions.find(owner))
+            && let Some(session) = self.sessions.get_mut(session)
+        {
+            session.exclusive_queues.remove(&entry.id);
+        }
+        self.remove_queue(entry.id);
+        self.forget_doom(entry.id);
+    }
+
+    /// A queue has come into the catalog.
+    pub(crate) fn make_queue(&mut self, id: QueueId) {
         let owner = self.open_queue(id);
         if let Some(session) = owner.and_then(|owner| self.sessions.find(owner))
             && let Some(session) = self.sessions.get_mut(session)
@@ -423,7 +486,7 @@ impl Node {
     }
 
     /// A queue's settings have changed with a policy.
-    fn configure_queue(&mut self, id: QueueId) {
+    pub(crate) fn configure_queue(&mut self, id: QueueId) {
         let Some(entry) = self.catalog.queue_by_id(id) else {
             return;
         };
@@ -467,18 +530,38 @@ impl Node {
         self.refuse_getters(&mut slot);
     }
 
-    /// The exclusive queues of a connection go with it.
-    pub(crate) fn delete_exclusive_queues(&mut self, session: SessionSlot) {
+    /// The exclusive queues of a connection go with it, and then the connection.
+    pub(crate) fn end_with_exclusive_queues(&mut self, session: SessionSlot) {
         let Some(found) = self.sessions.get_mut(session) else {
             return;
         };
-        for id in std::mem::take(&mut found.exclusive_queues) {
-            self.delete_by_node(id);
+        let connection = found.id;
+        let queues = std::mem::take(&mut found.exclusive_queues);
+        if self.cluster.is_none() {
+            for id in queues {
+                self.delete_by_node(id);
+            }
+        } else if !queues.is_empty() {
+            let retire = |queue| CatalogCommand::Node(NodeCommand::Retire { queue });
+            let commands = queues.into_iter().map(retire).collect();
+            let then = Then::EndSession {
+                session,
+                connection,
+            };
+            return self.propose_batch(commands, OnRefusal::GoOn, then);
         }
+        self.end_session_when_persisted(session, connection);
     }
 
     /// Deletes a queue because of what it is, not because somebody asked.
     pub(crate) fn delete_by_node(&mut self, id: QueueId) {
+        if self.cluster.is_some() {
+            if self.doom(id) {
+                let command = CatalogCommand::Node(NodeCommand::Retire { queue: id });
+                self.propose_batch(vec![command], OnRefusal::GoOn, Then::Nothing);
+            }
+            return;
+        }
         let Some(entry) = self.catalog.queue_by_id(id) else {
             return;
         };

@@ -185,6 +185,9 @@ impl Node {
         }
         let millis = slot.settings.expires_millis;
         if millis.is_some_and(|millis| slot.used_at.after_millis(millis) <= now) {
+            if let Some(at) = slot.watched_at.take() {
+                self.deadlines.queues.remove(&(at, id));
+            }
             self.delete_by_node(id);
         } else {
             self.watch_use(id);

@@ -93,12 +93,20 @@ fn salt(seed: u64, purpose: &[u8]) -> [u8; SALT_SIZE_BYTES] {
 impl Node {
     /// Makes the user that a new node begins with.
     pub(crate) fn bootstrap(&mut self) {
+        for command in &self.first_definitions() {
+            let applied = self.apply_definition(command);
+            assert!(applied.is_ok(), "an empty catalog takes its first user");
+        }
+    }
+
+    /// What makes the first user.
+    pub(crate) fn first_definitions(&self) -> Vec<CatalogCommand> {
         let Some(first) = self.config.first_user.clone() else {
-            return;
+            return Vec::new();
         };
         let salt = salt(self.config.seed, &first.name);
         let password = PasswordHash::hash(self.config.password_hashing, &first.password.0, &salt);
-        let commands = [
+        vec![
             CatalogCommand::CreateVhost {
                 vhost: first.vhost.clone(),
             },
@@ -120,11 +128,7 @@ impl Node {
                 vhost: first.vhost,
                 patterns: first.permissions,
             }),
-        ];
-        for command in &commands {
-            let applied = self.apply_definition(command);
-            assert!(applied.is_ok(), "an empty catalog takes its first user");
-        }
+        ]
     }
 
     pub(crate) fn login(&mut self, slot: SessionSlot, login: Login) {

@@ -192,6 +192,7 @@ impl Node {
         self.serve_queues();
         self.log_settlements();
         self.propose_all();
+        self.advance_catalog();
         self.seal_for_use();
         self.release_persisted();
         self.give_counts();
@@ -243,10 +244,18 @@ impl Node {
         }
     }
 
-    fn handle_requests(&mut self, id: ConnectionId, requests: Vec<Request>, now: Timestamp) {
+    pub(crate) fn handle_requests(
+        &mut self,
+        id: ConnectionId,
+        requests: Vec<Request>,
+        now: Timestamp,
+    ) {
         if !self.takes_requests() {
             return;
         }
+        let Some(requests) = self.hold_early(id, requests) else {
+            return;
+        };
         self.expect_pace(id, &requests, now);
         for request in requests {
             // Looked up each time: `CloseConnection` ends the session, and the rest is dropped.
@@ -269,7 +278,7 @@ impl Node {
         let has_groups = self
             .cluster
             .as_ref()
-            .is_some_and(|it| it.groups.is_writing());
+            .is_some_and(|it| it.groups.is_writing() || it.catalog.is_writing());
         let is_due = !self.pending.is_empty()
             || has_groups
             || self.stopping.is_some()
@@ -299,7 +308,7 @@ impl Node {
         let has_groups = self
             .cluster
             .as_ref()
-            .is_some_and(|it| it.groups.has_unsealed());
+            .is_some_and(|it| it.groups.has_unsealed() || it.catalog.has_unsealed());
         if self.has_open_messages || self.pending.has_open() || has_groups {
             self.seal();
         }

@@ -7,19 +7,20 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use staunch_broker::{
-    Arrival, Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, QueueEntry, Released,
-    Restored,
+    Applied, Arrival, Catalog, CatalogCommand, DecodeError, Queue, QueueCommand, QueueEntry,
+    Released, Restored,
 };
 use staunch_log::{
     Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer,
 };
 use staunch_raft::Members;
-use staunch_replica::{Rebuild, RebuildError};
+use staunch_replica::{Batch, CatalogRebuild, OnRefusal, Rebuild, RebuildError, is_catalog_record};
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, NodeId, QueueId, Timestamp};
 
 use crate::{
-    cluster::{Cluster, Member, Place},
+    cluster::{CatalogGroup, Cluster, Member, Place, catalog_config},
     config::NodeConfig,
     consumers::ConsumerKind,
     node::Node,
@@ -68,6 +69,18 @@ pub enum StartError {
         /// How many in a row.
         count: u64,
     },
+    /// The node that wrote this was not one of several.
+    #[error(
+        "the data directory is that of a node that stands alone: a node that joins a cluster begins \
+         with an empty one"
+    )]
+    StoodAlone,
+    /// The node that wrote this was one of several.
+    #[error("the data directory is that of a node of a cluster, and this one is to stand alone")]
+    WasMember,
+    /// The catalog's group does not hold what it had promised.
+    #[error("the catalog's group: {0}")]
+    Catalog(RebuildError),
     /// A replica does not hold what it had promised.
     #[error("replica of queue {queue}: {source}")]
     Replica {
@@ -92,7 +105,7 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
         let cluster = Cluster::new(cluster, config.seed, Timestamp::default());
         Box::new(cluster)
     });
-    let mut replay = Replay::new(config.seed, cluster.as_ref().map(|cluster| cluster.me));
+    let mut replay = Replay::new(config.seed, cluster.as_deref());
     let mut is_new = true;
     while let Some(item) = recovery.next()? {
         is_new = false;
@@ -106,6 +119,11 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
     }
     let mut node = Node::with_parts(config, replay.catalog, store);
     node.cluster = cluster;
+    if let (Some(cluster), Some(rebuild)) = (&mut node.cluster, replay.catalog_group) {
+        let config = catalog_config(cluster.me, node.config.seed);
+        let replica = rebuild.finish(config).map_err(StartError::Catalog)?;
+        cluster.catalog = CatalogGroup::new(replica);
+    }
     for (id, rebuild) in replay.groups {
         node.restore_group(id, rebuild)?;
     }
@@ -139,7 +157,7 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
     }
     node.catalog.set_limits(node.config.catalog_limits);
     node.refresh_epoch();
-    if is_new {
+    if is_new && node.cluster.is_none() {
         node.bootstrap();
     }
     Ok(Recovered {
@@ -156,6 +174,8 @@ struct Replay {
     /// This node, if it is one of several.
     me: Option<NodeId>,
     catalog: Catalog,
+    /// The same.
+    catalog_group: Option<CatalogRebuild>,
     /// Replicated queues.
     groups: BTreeMap<QueueId, Rebuild>,
     /// Queues that this node alone keeps.
@@ -167,10 +187,12 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(seed: u64, me: Option<NodeId>) -> Self {
+    fn new(seed: u64, cluster: Option<&Cluster>) -> Self {
+        let founding = |cluster: &Cluster| CatalogRebuild::founding(cluster.founders());
         Self {
             seed,
-            me,
+            me: cluster.map(|cluster| cluster.me),
+            catalog_group: cluster.map(founding),
             groups: BTreeMap::new(),
             catalog: Catalog::new(seed),
             queues: BTreeMap::new(),
@@ -183,13 +205,24 @@ impl Replay {
     fn take(&mut self, item: Item, stored: Option<&[u8]>) -> Result<(), StartError> {
         match item {
             Item::State(bytes) => {
-                let (catalog, queues) = state::decode(bytes, self.seed)?;
-                self.catalog = catalog;
-                for (id, kept) in queues {
+                let state = state::decode(bytes, self.seed)?;
+                self.catalog = state.catalog;
+                self.catalog_group = match (state.group, self.me) {
+                    (Some(group), Some(_)) => Some(CatalogRebuild::from_state(group).0),
+                    (None, None) => None,
+                    (None, Some(_)) => return Err(StartError::StoodAlone),
+                    (Some(_), None) => return Err(StartError::WasMember),
+                };
+                for (id, kept) in state.queues {
                     self.restore(id, kept)?;
                 }
                 self.follow_catalog();
             }
+            Item::Control {
+                stream: StreamId::CATALOG,
+                payload,
+                in_state,
+            } => return self.catalog_record(payload, in_state),
             Item::Message {
                 stream,
                 index,
@@ -223,15 +256,6 @@ impl Replay {
                 return taken.map_err(|source| StartError::Replica { queue, source });
             }
             Item::Control { in_state: true, .. } => {}
-            Item::Control {
-                stream: StreamId::CATALOG,
-                payload,
-                ..
-            } => {
-                let command = CatalogCommand::decode(&payload)
-                    .map_err(|source| StartError::Record { stream: 0, source })?;
-                self.definition(&command);
-            }
             Item::Control {
                 stream, payload, ..
             } => {
@@ -268,12 +292,49 @@ impl Replay {
         }
     }
 
-    /// A definition that was persisted: refused only if a later part of the state, which the
-    /// checkpoint already had, makes it pointless.
-    fn definition(&mut self, command: &CatalogCommand) {
-        let Ok(applied) = self.catalog.replay(command) else {
-            return;
+    fn catalog_record(&mut self, payload: Bytes, in_state: bool) -> Result<(), StartError> {
+        let is_members = is_catalog_record(&payload);
+        let Some(group) = &mut self.catalog_group else {
+            if is_members {
+                return Err(StartError::WasMember);
+            }
+            if in_state {
+                return Ok(());
+            }
+            let command = CatalogCommand::decode(&payload)
+                .map_err(|source| StartError::Record { stream: 0, source })?;
+            // It was persisted: it is refused only if a later part of the state, which the
+            // checkpoint already had, makes it pointless.
+            if let Ok(applied) = self.catalog.replay(&command) {
+                self.follow(&applied);
+            }
+            return Ok(());
         };
+        if !is_members {
+            return Err(StartError::StoodAlone);
+        }
+        let batches = group.control(payload, in_state);
+        for batch in batches.map_err(StartError::Catalog)? {
+            self.batch(&batch);
+        }
+        Ok(())
+    }
+
+    /// What the nodes had agreed on, as they applied it.
+    fn batch(&mut self, batch: &Batch) {
+        if !batch.is_admitted(&mut self.catalog) {
+            return;
+        }
+        for command in &batch.commands {
+            match self.catalog.apply_replicated(command) {
+                Ok(applied) => self.follow(&applied),
+                Err(_) if batch.on_refusal == OnRefusal::Stop => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn follow(&mut self, applied: &Applied) {
         for entry in &applied.queues_deleted {
             self.remove(entry.id);
         }

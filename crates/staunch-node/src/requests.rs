@@ -4,7 +4,6 @@ use staunch_types::{ChannelNumber, ConnectionId, Event, Name, Operation, Refusal
 
 use crate::{
     node::Node,
-    pending::Pending,
     session::{Channel, OUTBOUND_SIZE_BYTES_MAX, SessionSlot},
 };
 
@@ -166,20 +165,11 @@ impl Node {
         let Some(session) = self.sessions.get(slot) else {
             return;
         };
-        let connection = session.id;
         let channels: Vec<_> = session.channels.keys().copied().collect();
         for channel in channels {
             self.abandon_channel(slot, channel);
         }
-        self.delete_exclusive_queues(slot);
-        if self.is_all_persisted() {
-            self.end_session(slot);
-        } else {
-            self.push_pending(Pending::EndSession {
-                session: slot,
-                connection,
-            });
-        }
+        self.end_with_exclusive_queues(slot);
     }
 
     /// Hands over what is left for the session, the farewell last.

@@ -51,9 +51,10 @@ impl Node {
     pub(crate) fn start_checkpoint(&mut self) {
         self.checkpoint_groups();
         self.seal();
-        let job = self
-            .store
-            .checkpoint(state::encode(&self.catalog, &self.queues));
+        let cluster = self.cluster.as_ref();
+        let group = cluster.map(|cluster| cluster.catalog.state(&self.catalog));
+        let state = state::encode(&self.catalog, group.as_ref(), &self.queues);
+        let job = self.store.checkpoint(state);
         self.pending.push(Pending::Checkpoint(Box::new(job)));
         self.pending.tie(self.last_sealed);
         self.release_persisted();

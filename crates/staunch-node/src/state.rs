@@ -1,20 +1,22 @@
 //! What a checkpoint says of the node: the catalog and every queue that the node's log keeps.
 //!
-//! Version 2, big-endian:
+//! Version 3, big-endian:
 //!
 //! ```text
-//! 0            2            10         10+c        14+c
-//! ┌────────────┬────────────┬──────────┬───────────┬──────────────────────────────────────────┐
-//! │ version u16│ c u64      │ catalog  │ count u32 │ count × { id u64, kind u8, size u32, … } │
-//! └────────────┴────────────┴──────────┴───────────┴──────────────────────────────────────────┘
+//! 0            2       3       11         11+c        15+c
+//! ┌────────────┬───────┬───────┬──────────┬───────────┬──────────────────────────────────────────┐
+//! │ version u16│ whose │ c u64 │ catalog  │ count u32 │ count × { id u64, kind u8, size u32, … } │
+//! └────────────┴───────┴───────┴──────────┴───────────┴──────────────────────────────────────────┘
 //! ```
 //!
+//! Whose 0: a node's that stands alone, and the catalog is what survives a restart. Whose 1: one of
+//! several, and it is the state of the catalog's group (`staunch_replica::CatalogState`).
 //! Kind 0 is followed by the snapshot of a queue that this node alone keeps, kind 1 by the state
 //! of a replica (`staunch_replica::ReplicaState`).
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_broker::{Catalog, DecodeError, Queue};
-use staunch_replica::{ReplicaState, StateError as ReplicaStateError};
+use staunch_replica::{CatalogState, ReplicaState, StateError as ReplicaStateError};
 use staunch_types::QueueId;
 
 use crate::{
@@ -22,7 +24,10 @@ use crate::{
     queues::{Queues, settings_of},
 };
 
-const STATE_VERSION: u16 = 2;
+const STATE_VERSION: u16 = 3;
+
+const WHOSE_ALONE: u8 = 0;
+const WHOSE_MEMBER: u8 = 1;
 
 const KIND_OWN: u8 = 0;
 const KIND_REPLICA: u8 = 1;
@@ -47,6 +52,12 @@ pub enum StateError {
         /// What is wrong.
         source: ReplicaStateError,
     },
+    /// The catalog's group cannot be read.
+    #[error("state of the catalog: {0}")]
+    Catalog(ReplicaStateError),
+    /// Neither a node's that stands alone nor that of one of several.
+    #[error("state is of an unknown kind of node {0}")]
+    Whose(u8),
     /// A queue is of no known kind.
     #[error("state names a queue of unknown kind {0}")]
     Kind(u8),
@@ -60,14 +71,27 @@ pub(crate) enum KeptQueue {
     Replica(ReplicaState),
 }
 
-/// The state as it is now.
-pub(crate) fn encode(catalog: &Catalog, queues: &Queues) -> Vec<u8> {
+/// What a checkpoint says.
+pub(crate) struct State {
+    pub(crate) catalog: Catalog,
+    /// Of one of several nodes.
+    pub(crate) group: Option<CatalogState>,
+    pub(crate) queues: Vec<(QueueId, KeptQueue)>,
+}
+
+/// The state as it is now; `group` is that of the catalog on one of several nodes.
+pub(crate) fn encode(catalog: &Catalog, group: Option<&CatalogState>, queues: &Queues) -> Vec<u8> {
     let mut out = Vec::new();
     out.put_u16(STATE_VERSION);
+    out.put_u8(group.map_or(WHOSE_ALONE, |_| WHOSE_MEMBER));
+    let size_at = out.len();
     out.put_u64(0);
-    catalog.encode_snapshot(&mut out);
-    let catalog_size = (out.len() - 10) as u64;
-    out[2..10].copy_from_slice(&catalog_size.to_be_bytes());
+    match group {
+        Some(group) => group.encode(&mut out),
+        None => catalog.encode_snapshot(&mut out),
+    }
+    let catalog_size = (out.len() - size_at - 8) as u64;
+    out[size_at..size_at + 8].copy_from_slice(&catalog_size.to_be_bytes());
     let kept = queues.iter().filter(|slot| match &slot.place {
         Place::Here => slot.is_durable,
         Place::Replicated(_) => true,
@@ -95,16 +119,23 @@ pub(crate) fn encode(catalog: &Catalog, queues: &Queues) -> Vec<u8> {
 }
 
 /// Catalog and queues as they were.
-pub(crate) fn decode(
-    mut bytes: Bytes,
-    seed: u64,
-) -> Result<(Catalog, Vec<(QueueId, KeptQueue)>), StateError> {
+pub(crate) fn decode(mut bytes: Bytes, seed: u64) -> Result<State, StateError> {
     let version = bytes.try_get_u16().map_err(|_| StateError::Short)?;
     if version != STATE_VERSION {
         return Err(StateError::Version(version));
     }
+    let whose = bytes.try_get_u8().map_err(|_| StateError::Short)?;
     let size = bytes.try_get_u64().map_err(|_| StateError::Short)?;
-    let catalog = Catalog::decode_snapshot(&take(&mut bytes, size)?, seed)?;
+    let snapshot = take(&mut bytes, size)?;
+    let (catalog, group) = match whose {
+        WHOSE_ALONE => (Catalog::decode_snapshot(&snapshot, seed)?, None),
+        WHOSE_MEMBER => {
+            let state = CatalogState::decode(snapshot).map_err(StateError::Catalog)?;
+            let catalog = Catalog::decode_whole(&state.catalog, seed)?;
+            (catalog, Some(state))
+        }
+        whose => return Err(StateError::Whose(whose)),
+    };
     let count = bytes.try_get_u32().map_err(|_| StateError::Short)?;
     let mut queues = Vec::new();
     for _ in 0..count {
@@ -127,7 +158,11 @@ pub(crate) fn decode(
         };
         queues.push((id, kept));
     }
-    Ok((catalog, queues))
+    Ok(State {
+        catalog,
+        group,
+        queues,
+    })
 }
 
 fn take(bytes: &mut Bytes, size: u64) -> Result<Bytes, StateError> {

@@ -21,6 +21,7 @@ use staunch_raft::{
 };
 use staunch_types::{BodyRef, LogIndex, MessageIndex};
 
+use crate::catalog::{BatchError, CatalogRecordError};
 use crate::data::{EntryData, EntryMessage};
 use crate::record::{Content, Record, RecordError};
 use crate::replica::{Logged, Replica};
@@ -78,6 +79,12 @@ pub enum RebuildError {
     /// A record of the log.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A record of the catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogRecordError),
+    /// An entry of the catalog.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// What is kept beside a message.
     #[error("message: {0}")]
     Message(#[from] DecodeError),

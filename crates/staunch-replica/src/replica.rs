@@ -3,11 +3,6 @@
 //! The queue and the node's store are the caller's and lent for each call. A call of
 //! [`Replica::advance`] follows every input; what it appended to the store is on disk when the
 //! chunk is that the caller names in [`Replica::sealed`].
-//!
-//! # What is written, in which order
-//! A torn write may keep the first records of what was handed out and lose the rest. So a hard
-//! state that knows of commits is written behind the entries that it speaks of, and one that
-//! knows of all before a change of members is written in front of that ([`HardState`]).
 
 use std::collections::VecDeque;
 
@@ -19,7 +14,9 @@ use staunch_raft::{
 };
 use staunch_types::{BodyRef, LogIndex, MessageIndex, NodeId, Term};
 
+use crate::catalog::BatchError;
 use crate::data::{DataError, EntryData};
+use crate::order::{Written, in_order};
 use crate::record::{Content, Record};
 use crate::state::ReplicaState;
 use crate::transfer::Staging;
@@ -104,6 +101,9 @@ pub enum TakeError {
     /// An entry makes no sense.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// An entry of the catalog's group makes no sense.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// A snapshot is offered that this member has not got, or has lost: the leader is to
     /// [withdraw](Group::withdraw_snapshot) it.
     #[error("the state that is offered is not here")]
@@ -328,28 +328,16 @@ impl Replica {
             effects.adopted = true;
             return;
         }
-        let up_to = |state: &HardState, index: LogIndex| HardState {
-            commit: state.commit.min(index),
-            ..*state
-        };
-        let mut written = None;
-        for entry in append {
-            let before = LogIndex(entry.index.0 - 1);
-            let is_change = matches!(entry.payload, Payload::Change(_));
-            if let Some(state) = &hard_state
-                && (written.is_none() || is_change)
-            {
-                let state = up_to(state, before);
-                self.append_record(store, &Record::HardState(state));
-                written = Some(state);
+        for written in in_order(hard_state, append) {
+            match written {
+                Written::HardState(state) => {
+                    self.append_record(store, &Record::HardState(state));
+                }
+                Written::Entry(entry) => {
+                    self.truncate(entry.index, store);
+                    self.append_entry(entry, store);
+                }
             }
-            self.truncate(entry.index, store);
-            self.append_entry(entry, store);
-        }
-        if let Some(state) = hard_state
-            && written != Some(state)
-        {
-            self.append_record(store, &Record::HardState(state));
         }
         self.unsealed = Some(number);
     }

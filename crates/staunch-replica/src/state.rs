@@ -49,15 +49,7 @@ impl ReplicaState {
     /// # Panics
     /// If there are more members than a group may have.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(STATE_VERSION);
-        out.put_u64(self.meta.last.index.0);
-        out.put_u64(self.meta.last.term.0);
-        out.put_u64(self.hard_state.term.0);
-        out.put_u64(self.hard_state.vote.map_or(0, |node| node.0));
-        out.put_u64(self.hard_state.commit.0);
-        let members = self.meta.members.encode();
-        out.put_u32(u32::try_from(members.len()).expect("members are few"));
-        out.put_slice(&members);
+        encode_head(&self.meta, &self.hard_state, out);
         out.put_slice(&self.queue);
     }
 
@@ -66,26 +58,9 @@ impl ReplicaState {
     /// # Errors
     /// [`StateError`] on any other bytes; the queue is read by [`ReplicaState::queue`].
     pub fn decode(mut bytes: Bytes) -> Result<Self, StateError> {
-        let version = bytes.try_get_u8().map_err(|_| StateError::Short)?;
-        if version != STATE_VERSION {
-            return Err(StateError::Version(version));
-        }
-        let last = LogPosition {
-            index: LogIndex(take_u64(&mut bytes)?),
-            term: Term(take_u64(&mut bytes)?),
-        };
-        let hard_state = HardState {
-            term: Term(take_u64(&mut bytes)?),
-            vote: Some(take_u64(&mut bytes)?).filter(|id| *id > 0).map(NodeId),
-            commit: LogIndex(take_u64(&mut bytes)?),
-        };
-        let size = bytes.try_get_u32().map_err(|_| StateError::Short)? as usize;
-        if size > bytes.len() {
-            return Err(StateError::Short);
-        }
-        let members = Members::decode(&bytes.split_to(size))?;
+        let (meta, hard_state) = decode_head(&mut bytes)?;
         Ok(Self {
-            meta: SnapshotMeta { last, members },
+            meta,
             hard_state,
             queue: bytes,
         })
@@ -98,6 +73,41 @@ impl ReplicaState {
     pub fn queue(&self, settings: &QueueSettings) -> Result<Queue, StateError> {
         Ok(Queue::decode_snapshot(&self.queue, settings)?)
     }
+}
+
+/// What a group's state is before that of which it is a group.
+pub(crate) fn encode_head(meta: &SnapshotMeta, hard_state: &HardState, out: &mut Vec<u8>) {
+    out.put_u8(STATE_VERSION);
+    out.put_u64(meta.last.index.0);
+    out.put_u64(meta.last.term.0);
+    out.put_u64(hard_state.term.0);
+    out.put_u64(hard_state.vote.map_or(0, |node| node.0));
+    out.put_u64(hard_state.commit.0);
+    let members = meta.members.encode();
+    out.put_u32(u32::try_from(members.len()).expect("members are few"));
+    out.put_slice(&members);
+}
+
+pub(crate) fn decode_head(bytes: &mut Bytes) -> Result<(SnapshotMeta, HardState), StateError> {
+    let version = bytes.try_get_u8().map_err(|_| StateError::Short)?;
+    if version != STATE_VERSION {
+        return Err(StateError::Version(version));
+    }
+    let last = LogPosition {
+        index: LogIndex(take_u64(bytes)?),
+        term: Term(take_u64(bytes)?),
+    };
+    let hard_state = HardState {
+        term: Term(take_u64(bytes)?),
+        vote: Some(take_u64(bytes)?).filter(|id| *id > 0).map(NodeId),
+        commit: LogIndex(take_u64(bytes)?),
+    };
+    let size = bytes.try_get_u32().map_err(|_| StateError::Short)? as usize;
+    if size > bytes.len() {
+        return Err(StateError::Short);
+    }
+    let members = Members::decode(&bytes.split_to(size))?;
+    Ok((SnapshotMeta { last, members }, hard_state))
 }
 
 fn take_u64(bytes: &mut Bytes) -> Result<u64, StateError> {

@@ -18,9 +18,19 @@ use crate::exchange::Target;
 pub(super) enum Mode {
     /// It is new: limits hold, and an auto-delete exchange goes with its last binding.
     Decide,
+    /// It is new, and every node of a cluster applies it with the same result: limits are each
+    /// node's own and were asked before ([`Catalog::check_limits`]).
+    Replicate,
     /// It was persisted: limits were checked then, and may be others today; if an exchange went,
     /// that was persisted as a command.
     Replay,
+}
+
+impl Mode {
+    /// Whether it was persisted before.
+    pub(super) fn is_new(self) -> bool {
+        self != Self::Replay
+    }
 }
 
 /// The parts of [`CatalogCommand::DeclareQueue`].
@@ -68,6 +78,31 @@ impl Catalog {
     /// As [`Catalog::apply`].
     pub fn replay(&mut self, command: &CatalogCommand) -> Result<Applied, Refusal> {
         self.run(command, Mode::Replay)
+    }
+
+    /// Applies a command that a cluster's nodes have agreed on: a function of the catalog and the
+    /// command alone. Limits are not asked; new queues get the next id, whatever is proposed.
+    ///
+    /// # Errors
+    /// As [`Catalog::apply`].
+    pub fn apply_replicated(&mut self, command: &CatalogCommand) -> Result<Applied, Refusal> {
+        self.run(command, Mode::Replicate)
+    }
+
+    /// Whether a declaration or binding names what is there already: applying it changes nothing
+    /// and shows only whether it is the same.
+    pub fn is_there(&self, command: &CatalogCommand) -> bool {
+        match command {
+            CatalogCommand::DeclareExchange { vhost, name, .. } => {
+                let inside = self.vhosts.get(vhost);
+                inside.is_some_and(|inside| inside.exchanges.contains_key(name))
+            }
+            CatalogCommand::DeclareQueue { vhost, name, .. } => {
+                self.queues.by_name(vhost, name).is_some()
+            }
+            CatalogCommand::Bind { vhost, binding } => self.has_binding(vhost, binding),
+            _ => false,
+        }
     }
 
     fn run(&mut self, command: &CatalogCommand, mode: Mode) -> Result<Applied, Refusal> {
@@ -120,6 +155,7 @@ impl Catalog {
             CatalogCommand::Permission(command) => self.apply_permission(command, mode),
             CatalogCommand::Policy(command) => self.apply_policy(command, mode),
             CatalogCommand::Parameter(command) => self.apply_parameter(command, mode),
+            CatalogCommand::Node(command) => self.apply_node(command, mode),
         }?;
         if applied.change != Change::Unchanged {
             self.version += 1;
@@ -127,9 +163,12 @@ impl Catalog {
         Ok(applied)
     }
 
-    /// The proposed id, or another if a proposer that was not up to date proposed a taken one.
-    pub(super) fn take_queue_id(&mut self, proposed: QueueId) -> QueueId {
-        let taken = proposed == QueueId(0) || self.queues.by_id(proposed).is_some();
+    /// The proposed id, or another if a proposer that was not up to date proposed one that is taken
+    /// or was.
+    pub(super) fn take_queue_id(&mut self, proposed: QueueId, mode: Mode) -> QueueId {
+        let taken = proposed == QueueId(0)
+            || mode == Mode::Replicate
+            || self.queues.by_id(proposed).is_some();
         let id = if taken { self.next_queue_id } else { proposed };
         self.next_queue_id = self.next_queue_id.max(QueueId(id.0.saturating_add(1)));
         id
@@ -178,18 +217,15 @@ impl Catalog {
         if inside.bindings.contains(binding) {
             return Ok(Applied::unchanged());
         }
-        let limit = self.limits.bindings_max;
-        if mode == Mode::Decide {
+        if mode.is_new() {
             check_table(
                 "arguments of binding of",
                 &binding.source,
                 &binding.arguments,
             )?;
         }
-        if inside.bindings.len() >= limit && mode == Mode::Decide {
-            return Err(Refusal::LimitReached(format!(
-                "cannot bind in vhost '{vhost}': binding limit of {limit} is reached"
-            )));
+        if mode == Mode::Decide {
+            self.check_binding_limit(vhost, binding)?;
         }
         let durable = self.is_binding_durable(vhost, inside, &binding.source, &binding.destination);
         let inside = self.vhost_mut(vhost)?;
@@ -304,12 +340,15 @@ impl Catalog {
             });
         }
         arguments::check_queue(subject, new.options, new.server_named)?;
-        if mode == Mode::Decide {
+        if mode.is_new() {
             check_table("arguments of queue", name, &new.options.arguments)?;
-            self.check_queue_limits(vhost, name)?;
+            self.check_vhost_queue_limit(vhost, name)?;
+        }
+        if mode == Mode::Decide {
+            self.check_queue_limit(vhost, name)?;
         }
         arguments::check_queue_kind(subject, new.options)?;
-        let id = self.take_queue_id(new.id);
+        let id = self.take_queue_id(new.id, mode);
         let arguments = new.options.arguments.as_table_ref().to_field_table();
         let mut entry = QueueEntry {
             id,
@@ -335,12 +374,21 @@ impl Catalog {
     }
 
     fn delete_queue(&mut self, vhost: &Name, name: &Name, mode: Mode) -> Result<Applied, Refusal> {
-        let inside = self.vhost(vhost)?;
+        self.vhost(vhost)?;
         let Some(entry) = self.queues.by_name(vhost, name) else {
             return Ok(Applied::unchanged());
         };
         let id = entry.id;
         let mut applied = Applied::new(Change::Deleted, entry.is_durable());
+        self.drop_queue(id, mode, &mut applied);
+        Ok(applied)
+    }
+
+    /// Removes a queue that clients know, with its bindings and what lives by those.
+    pub(super) fn drop_queue(&mut self, id: QueueId, mode: Mode, applied: &mut Applied) {
+        let entry = self.queues.by_id(id).expect("the caller found it");
+        let (vhost, name) = (&entry.vhost.clone(), &entry.name.clone());
+        let inside = self.vhosts.get(vhost).expect("a queue is in a vhost");
         let destination = Destination::Queue(name.clone());
         let bindings: Vec<Arc<Binding>> = inside
             .bindings
@@ -349,28 +397,22 @@ impl Catalog {
             .collect();
         let mut candidates = Vec::new();
         for binding in bindings {
-            self.drop_binding(vhost, &binding, &mut applied);
+            self.drop_binding(vhost, &binding, applied);
             candidates.push(binding.source.clone());
         }
         applied.queues_deleted.extend(self.queues.remove(id));
-        self.vhost_mut(vhost)?.queue_count -= 1;
-        self.auto_delete(vhost, &mut candidates, mode, &mut applied);
-        Ok(applied)
+        let inside = self.vhosts.get_mut(vhost).expect("it was there before");
+        inside.queue_count -= 1;
+        self.auto_delete(vhost, &mut candidates, mode, applied);
     }
 
-    /// RabbitMQ, `rabbit_queue_type`: the virtual host's limit, then the node's.
-    fn check_queue_limits(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+    /// The virtual host's own limit comes before the node's (RabbitMQ, `rabbit_queue_type`).
+    fn check_vhost_queue_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
         let inside = self.vhost(vhost)?;
         let own = inside.limits.queues_max;
         if let Some(limit) = own.filter(|limit| inside.queue_count as u64 >= *limit) {
             return Err(Refusal::LimitReached(format!(
                 "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
-            )));
-        }
-        let limit = self.limits.queues_max;
-        if self.queues.len() >= limit {
-            return Err(Refusal::LimitReached(format!(
-                "cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
             )));
         }
         Ok(())

@@ -15,7 +15,9 @@ use staunch_types::{ConnectionId, ExchangeOptions, Name, QueueId, QueueOptions};
 
 use super::binding::Binding;
 use super::placement::Placement;
-use super::{ParameterCommand, PermissionCommand, PolicyCommand, UserCommand, VhostCommand};
+use super::{
+    NodeCommand, ParameterCommand, PermissionCommand, PolicyCommand, UserCommand, VhostCommand,
+};
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`CatalogCommand::encode`] writes.
@@ -106,6 +108,8 @@ pub enum CatalogCommand {
     Policy(PolicyCommand),
     /// Runtime parameters.
     Parameter(ParameterCommand),
+    /// Nodes of the cluster, and what they decide.
+    Node(NodeCommand),
 }
 
 impl CatalogCommand {
@@ -139,6 +143,10 @@ impl CatalogCommand {
             }
             Self::Parameter(command) => {
                 out.put_u8(13);
+                command.encode(out);
+            }
+            Self::Node(command) => {
+                out.put_u8(14);
                 command.encode(out);
             }
         }
@@ -212,11 +220,7 @@ impl CatalogCommand {
                 out.put_name(vhost);
                 out.put_name(name);
             }
-            Self::Vhost(_)
-            | Self::User(_)
-            | Self::Permission(_)
-            | Self::Policy(_)
-            | Self::Parameter(_) => unreachable!("encoded by the caller"),
+            _ => unreachable!("encoded by the caller"),
         }
     }
 
@@ -240,6 +244,7 @@ impl CatalogCommand {
             11 => PermissionCommand::read(reader).map(Self::Permission),
             12 => PolicyCommand::read(reader).map(Self::Policy),
             13 => ParameterCommand::read(reader).map(Self::Parameter),
+            14 => NodeCommand::read(reader).map(Self::Node),
             kind => Err(DecodeError::UnknownKind { kind }),
         }
     }

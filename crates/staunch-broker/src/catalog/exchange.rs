@@ -169,12 +169,14 @@ impl Catalog {
         }
         check_new_name(name)?;
         let kind = behaviour.check(subject, options)?;
-        if mode == Mode::Decide {
+        if mode.is_new() {
             check_table("arguments of exchange", name, &options.arguments)?;
+        }
+        if mode == Mode::Decide {
             self.check_exchange_limit(vhost, name)?;
         }
         let delay_queue = (behaviour == Behaviour::Delays)
-            .then(|| self.add_delay_queue(vhost, name, options.durable, holder));
+            .then(|| self.add_delay_queue((vhost, name), options.durable, holder, mode));
         let exchange = Exchange::new(kind, options, delay_queue, self.hasher);
         let inside = self.vhost_mut(vhost)?;
         inside.add_exchange(name.clone(), exchange);
@@ -185,27 +187,15 @@ impl Catalog {
         })
     }
 
-    fn check_exchange_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
-        let count: usize = self.vhosts.values().map(|v| v.exchanges.len()).sum();
-        let limit = self.limits.exchanges_max;
-        if count < limit {
-            return Ok(());
-        }
-        Err(Refusal::LimitReached(format!(
-            "cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} is \
-             reached"
-        )))
-    }
-
     /// Makes the queue for the messages that an exchange delays.
     fn add_delay_queue(
         &mut self,
-        vhost: &Name,
-        exchange: &Name,
+        (vhost, exchange): (&Name, &Name),
         durable: bool,
         (proposed, placement): (QueueId, &Placement),
+        mode: Mode,
     ) -> QueueId {
-        let id = self.take_queue_id(proposed);
+        let id = self.take_queue_id(proposed, mode);
         self.queues.insert(QueueEntry {
             id,
             vhost: self.shared_vhost_name(vhost),

@@ -20,6 +20,8 @@ mod binding;
 mod command;
 mod effective;
 mod exchange;
+mod limits;
+mod nodes;
 mod parameters;
 mod permissions;
 mod placement;
@@ -39,11 +41,12 @@ use std::sync::Arc;
 
 use staunch_types::request::Destination;
 use staunch_types::{
-    ConnectionId, ExchangeOptions, Name, QueueId, QueueOptions, Refusal, Resource,
+    ConnectionId, ExchangeOptions, Name, NodeId, QueueId, QueueOptions, Refusal, Resource,
 };
 
 pub use binding::Binding;
 pub use command::CatalogCommand;
+pub use nodes::{NodeCommand, NodeEntry};
 pub use parameters::{ParameterCommand, ParameterValue, TABLE_SIZE_BYTES_MAX};
 pub use permissions::{Access, PermissionCommand, PermissionPatterns, TopicPatterns};
 pub use placement::{MEMBERS_MAX, Placement};
@@ -233,6 +236,8 @@ pub struct Catalog {
     queues: Queues,
     users: BTreeMap<Name, UserEntry>,
     global_parameters: BTreeMap<Name, ParameterValue>,
+    nodes: BTreeMap<NodeId, NodeEntry>,
+    is_founded: bool,
     settings: SharedSettings,
     next_queue_id: QueueId,
     version: u64,
@@ -261,6 +266,8 @@ impl Catalog {
             queues: Queues::new(hasher),
             users: BTreeMap::new(),
             global_parameters: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            is_founded: false,
             settings: SharedSettings::default(),
             next_queue_id,
             version: 0,

@@ -116,14 +116,16 @@ impl Catalog {
                 name,
                 value,
             } => {
-                let limit = self.limits.parameters_max;
+                self.vhost_mut(vhost)?;
+                if mode.is_new() {
+                    check_component(component)?;
+                    check_parameter(name, value)?;
+                }
+                if mode == Mode::Decide {
+                    self.check_parameter_limit(command)?;
+                }
                 let parameters = &mut self.vhost_mut(vhost)?.parameters;
                 let key = (component.clone(), name.clone());
-                if mode == Mode::Decide {
-                    check_component(component)?;
-                    let is_full = parameters.len() >= limit && !parameters.contains_key(&key);
-                    check_parameter(name, value, is_full.then_some(limit))?;
-                }
                 let old = parameters.insert(key, value.clone());
                 Change::of_set(old.as_ref(), value)
             }
@@ -136,12 +138,13 @@ impl Catalog {
                 Change::of_removal(self.vhost_mut(vhost)?.parameters.remove(&key))
             }
             ParameterCommand::SetGlobal { name, value } => {
-                let limit = self.limits.parameters_max;
-                let parameters = &mut self.global_parameters;
-                if mode == Mode::Decide {
-                    let is_full = parameters.len() >= limit && !parameters.contains_key(name);
-                    check_parameter(name, value, is_full.then_some(limit))?;
+                if mode.is_new() {
+                    check_parameter(name, value)?;
                 }
+                if mode == Mode::Decide {
+                    self.check_parameter_limit(command)?;
+                }
+                let parameters = &mut self.global_parameters;
                 let old = parameters.insert(name.clone(), value.clone());
                 Change::of_set(old.as_ref(), value)
             }
@@ -163,20 +166,9 @@ fn check_component(component: &Name) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `limit_reached` is the limit, if one more parameter would pass it.
-fn check_parameter(
-    name: &Name,
-    value: &ParameterValue,
-    limit_reached: Option<usize>,
-) -> Result<(), Refusal> {
+fn check_parameter(name: &Name, value: &ParameterValue) -> Result<(), Refusal> {
     check_name("parameter", name)?;
-    check_table("value of parameter", name, &value.0)?;
-    match limit_reached {
-        Some(limit) => Err(Refusal::LimitReached(format!(
-            "cannot set parameter '{name}': limit of {limit} is reached"
-        ))),
-        None => Ok(()),
-    }
+    check_table("value of parameter", name, &value.0)
 }
 
 /// What is logged must be readable again, and fit in a record: a frame bounds what comes over

@@ -267,7 +267,7 @@ impl Catalog {
                 let of_vhost = &mut self.user_entry(user)?.topic_permissions;
                 let of_vhost = of_vhost.entry(vhost.clone()).or_default();
                 let is_new = !of_vhost.contains_key(exchange);
-                if is_new && mode == Mode::Decide && of_vhost.len() >= TOPIC_PERMISSIONS_MAX {
+                if is_new && mode.is_new() && of_vhost.len() >= TOPIC_PERMISSIONS_MAX {
                     return Err(Refusal::LimitReached(format!(
                         "user '{user}' has topic permissions for {TOPIC_PERMISSIONS_MAX} exchanges \
                          in vhost '{vhost}' already"

@@ -65,9 +65,18 @@ impl Placement {
             return Err(DecodeError::OutOfRange);
         }
         let members = (0..count).map(|_| reader.u64().map(NodeId));
+        let members: Vec<NodeId> = members.collect::<Result<_, _>>()?;
+        let repeats = (1..members.len()).any(|at| members[..at].contains(&members[at]));
+        let fits = match members.len() {
+            0 | 1 => !is_replicated || !members.is_empty(),
+            _ => is_replicated,
+        };
+        if repeats || !fits || members.contains(&NodeId(0)) {
+            return Err(DecodeError::OutOfRange);
+        }
         Ok(Self {
             is_replicated,
-            members: members.collect::<Result<_, _>>()?,
+            members,
         })
     }
 }

@@ -143,13 +143,13 @@ pub(super) struct Policies {
 }
 
 #[derive(Debug)]
-struct CompiledPolicy {
+pub(super) struct CompiledPolicy {
     policy: Policy,
     pattern: Pattern,
 }
 
 impl Policies {
-    fn of(&self, scope: PolicyScope) -> &BTreeMap<Name, CompiledPolicy> {
+    pub(super) fn of(&self, scope: PolicyScope) -> &BTreeMap<Name, CompiledPolicy> {
         match scope {
             PolicyScope::User => &self.user,
             PolicyScope::Operator => &self.operator,
@@ -333,17 +333,14 @@ impl Catalog {
         policy: &Policy,
         mode: Mode,
     ) -> Result<Change, Refusal> {
-        let limit = self.limits.policies_max;
-        let policies = self.vhost_mut(vhost)?.policies.of_mut(scope);
-        if mode == Mode::Decide {
+        self.vhost_mut(vhost)?;
+        if mode.is_new() {
             check_name("policy", name)?;
             check_table("definition of policy", name, &policy.definition)?;
             policy_keys::check(scope, &policy.definition).map_err(|error| invalid(&error))?;
-            if policies.len() >= limit && !policies.contains_key(name) {
-                return Err(Refusal::LimitReached(format!(
-                    "cannot set policy '{name}' in vhost '{vhost}': limit of {limit} is reached"
-                )));
-            }
+        }
+        if mode == Mode::Decide {
+            self.check_policy_limit(scope, vhost, name)?;
         }
         let pattern = Pattern::new(&policy.pattern).map_err(|error| {
             invalid(&format!(
@@ -354,6 +351,7 @@ impl Catalog {
             policy: policy.clone(),
             pattern,
         };
+        let policies = self.vhost_mut(vhost)?.policies.of_mut(scope);
         let old = policies.insert(name.clone(), compiled);
         Ok(Change::of_set(old.map(|old| old.policy).as_ref(), policy))
     }

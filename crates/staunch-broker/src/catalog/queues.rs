@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use staunch_types::{ConnectionId, QueueId};
 
 use super::QueueEntry;
+use super::nodes::Loads;
 use crate::exchange::Seeded;
 use crate::settings::QueueSettings;
 
@@ -24,6 +25,7 @@ pub(super) struct Queues {
     ids: HashTable<u32>,
     /// Exclusive queues.
     owned: BTreeSet<(ConnectionId, QueueId)>,
+    loads: Loads,
     hasher: Seeded,
 }
 
@@ -35,6 +37,7 @@ impl Queues {
             names: HashTable::new(),
             ids: HashTable::new(),
             owned: BTreeSet::new(),
+            loads: Loads::default(),
             hasher,
         }
     }
@@ -61,6 +64,7 @@ impl Queues {
         if let Some(owner) = entry.owner {
             self.owned.insert((owner, entry.id));
         }
+        self.loads.add(&entry.placement);
         let place = if let Some(place) = self.free.pop() {
             self.entries[place as usize] = Some(entry);
             place
@@ -108,7 +112,13 @@ impl Queues {
         if let Some(owner) = entry.owner {
             self.owned.remove(&(owner, id));
         }
+        self.loads.remove(&entry.placement);
         Some(entry)
+    }
+
+    /// What every node keeps of them.
+    pub(super) fn loads(&self) -> &Loads {
+        &self.loads
     }
 
     /// Every queue, by id.
@@ -142,6 +152,11 @@ impl Queues {
         let named_count = entries().filter(|entry| !entry.holds_delayed).count();
         assert_eq!(entries().count(), self.ids.len());
         assert_eq!(named_count, self.names.len());
+        let mut loads = Loads::default();
+        for entry in entries() {
+            loads.add(&entry.placement);
+        }
+        assert_eq!(loads, self.loads, "what nodes keep is counted");
         for entry in self.entries.iter().flatten() {
             assert!(std::ptr::eq(
                 entry,

@@ -1,46 +1,75 @@
-//! Snapshots of the catalog: what survives a restart, and its bytes.
+//! Snapshots of the catalog: what survives a restart, or all of it, and their bytes.
 //!
-//! A snapshot is the shortest list of commands that makes the same durable things again, in an
-//! order that never refers to what is not there yet. So there is one layout for both.
+//! A snapshot is the shortest list of commands that makes the same things again, in an order that
+//! never refers to what is not there yet. So there is one layout for both. A node that stands alone
+//! keeps what is durable; one of several keeps everything, for all of them must hold the same.
+//! The nodes are part of a whole snapshot only.
 //!
 //! ```text
 //! 0         1                9
 //! ┌─────────┬────────────────┬──────────────────────────────────────┐
 //! │ version │ next queue id  │ per command: size u32, command       │
 //! └─────────┴────────────────┴──────────────────────────────────────┘
+//! 0         1                9       10         14          14+n
+//! ┌─────────┬────────────────┬───────┬──────────┬───────────┬────────────────────────────┐
+//! │ version │ next queue id  │ flags │ count    │ n: nodes  │ per command: size, command │
+//! └─────────┴────────────────┴───────┴──────────┴───────────┴────────────────────────────┘
 //! ```
 
 use staunch_types::request::Destination;
 use staunch_types::{Name, QueueId};
 
 use super::exchange::is_reserved;
-use super::{Catalog, CatalogCommand, ParameterCommand, Placement, Vhost};
+use super::{Catalog, CatalogCommand, ParameterCommand, Placement, QueueEntry, Vhost};
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`Catalog::encode_snapshot`] writes.
 const SNAPSHOT_VERSION: u8 = 2;
+
+/// Version of the layout that [`Catalog::encode_whole`] writes. The two share the numbers.
+const WHOLE_VERSION: u8 = 0x81;
+
+/// Which things a snapshot holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Durable,
+    Whole,
+}
 
 impl Catalog {
     /// Appends everything durable to `out`: equal catalogs give equal bytes.
     pub fn encode_snapshot(&self, out: &mut Vec<u8>) {
         out.put_u8(SNAPSHOT_VERSION);
         out.put_u64(self.next_queue_id.0);
+        self.encode_things(Extent::Durable, out);
+    }
+
+    /// Appends everything there is to `out`: equal catalogs give equal bytes.
+    pub fn encode_whole(&self, out: &mut Vec<u8>) {
+        out.put_u8(WHOLE_VERSION);
+        out.put_u64(self.next_queue_id.0);
+        self.encode_nodes(out);
+        self.encode_things(Extent::Whole, out);
+    }
+
+    fn encode_things(&self, extent: Extent, out: &mut Vec<u8>) {
         for vhost in self.vhosts.keys() {
             let vhost = vhost.clone();
             put_sized(&CatalogCommand::CreateVhost { vhost }, out);
         }
         self.configuration(&mut |command| put_sized(&command, out));
-        self.encode_exchanges(out);
-        self.encode_queues(out);
-        self.encode_bindings(out);
+        self.encode_exchanges(extent, out);
+        self.encode_queues(extent, out);
+        self.encode_bindings(extent, out);
     }
 
-    fn encode_exchanges(&self, out: &mut Vec<u8>) {
+    fn encode_exchanges(&self, extent: Extent, out: &mut Vec<u8>) {
         for (vhost, inside) in &self.vhosts {
             for name in &inside.exchange_names {
                 let exchange = &inside.exchanges[name];
                 let options = &exchange.options;
-                if options.durable && !name.is_empty() && !is_reserved(name) {
+                let is_kept = extent == Extent::Whole || options.durable;
+                if is_kept && !name.is_empty() && !is_reserved(name) {
                     put_sized(
                         &CatalogCommand::DeclareExchange {
                             vhost: vhost.clone(),
@@ -63,8 +92,9 @@ impl Catalog {
             .unwrap_or_default()
     }
 
-    fn encode_queues(&self, out: &mut Vec<u8>) {
-        for queue in self.queues().filter(|queue| queue.is_durable()) {
+    fn encode_queues(&self, extent: Extent, out: &mut Vec<u8>) {
+        let is_kept = |queue: &&QueueEntry| extent == Extent::Whole || queue.is_durable();
+        for queue in self.queues().filter(is_kept) {
             put_sized(
                 &CatalogCommand::DeclareQueue {
                     vhost: queue.vhost.clone(),
@@ -72,7 +102,7 @@ impl Catalog {
                     id: queue.id,
                     server_named: is_reserved(&queue.name),
                     options: queue.options.clone(),
-                    owner: None,
+                    owner: queue.owner,
                     placement: queue.placement.clone(),
                 },
                 out,
@@ -80,10 +110,12 @@ impl Catalog {
         }
     }
 
-    fn encode_bindings(&self, out: &mut Vec<u8>) {
+    fn encode_bindings(&self, extent: Extent, out: &mut Vec<u8>) {
         for (vhost, inside) in &self.vhosts {
             for binding in inside.bindings.iter() {
-                if self.is_binding_durable(vhost, inside, &binding.source, &binding.destination) {
+                let (source, destination) = (&binding.source, &binding.destination);
+                let is_durable = || self.is_binding_durable(vhost, inside, source, destination);
+                if extent == Extent::Whole || is_durable() {
                     let binding = binding.as_ref().clone();
                     put_sized(
                         &CatalogCommand::Bind {
@@ -121,18 +153,45 @@ impl Catalog {
         let mut reader = Reader::new(bytes);
         reader.version(SNAPSHOT_VERSION)?;
         let next_queue_id = QueueId(reader.u64()?);
+        Self::new(seed).with_things(next_queue_id, reader)
+    }
+
+    /// Reads what [`Catalog::encode_whole`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when `bytes` are not exactly one such snapshot.
+    pub fn decode_whole(bytes: &[u8], seed: u64) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        reader.version(WHOLE_VERSION)?;
+        let next_queue_id = QueueId(reader.u64()?);
         let mut catalog = Self::new(seed);
+        catalog.read_nodes(&mut reader)?;
+        catalog.with_things(next_queue_id, reader)
+    }
+
+    fn with_things(
+        mut self,
+        next_queue_id: QueueId,
+        mut reader: Reader<'_>,
+    ) -> Result<Self, DecodeError> {
         // The default virtual host may have been deleted.
-        catalog.vhosts.clear();
+        self.vhosts.clear();
         while !reader.is_empty() {
             let size = usize::try_from(reader.u32()?).map_err(|_| DecodeError::OutOfRange)?;
             let command = CatalogCommand::decode(reader.bytes(size)?)?;
-            catalog
-                .replay(&command)
+            self.replay(&command)
                 .map_err(|_| DecodeError::Contradiction)?;
         }
-        catalog.next_queue_id = catalog.next_queue_id.max(next_queue_id);
-        Ok(catalog)
+        self.next_queue_id = self.next_queue_id.max(next_queue_id);
+        Ok(self)
+    }
+
+    /// Takes the place of another catalog: limits are its, and whoever has remembered something of
+    /// it finds that it has changed.
+    pub fn succeed(&mut self, other: &Self) {
+        self.limits = other.limits;
+        self.version = other.version + 1;
+        self.access_version = other.access_version + 1;
     }
 
     /// A binding survives a restart if both its ends do.

@@ -156,14 +156,12 @@ impl Catalog {
         tags: &[Name],
         mode: Mode,
     ) -> Result<Change, Refusal> {
-        let limit = self.limits.users_max;
         let is_new = !self.users.contains_key(name);
-        if is_new && mode == Mode::Decide {
+        if is_new && mode.is_new() {
             check_name("user", name)?;
-            if self.users.len() >= limit {
-                let text = format!("cannot add user '{name}': user limit of {limit} is reached");
-                return Err(Refusal::LimitReached(text));
-            }
+        }
+        if mode == Mode::Decide {
+            self.check_user_limit(name)?;
         }
         let tags = sorted_tags(tags)?;
         let password = password.cloned();

@@ -177,14 +177,11 @@ impl Catalog {
         if self.vhosts.contains_key(vhost) {
             return Ok(Applied::unchanged());
         }
-        let limit = self.limits.vhosts_max;
-        if mode == Mode::Decide {
+        if mode.is_new() {
             check_name("vhost", vhost)?;
-            if self.vhosts.len() >= limit {
-                let text =
-                    format!("cannot create vhost '{vhost}': vhost limit of {limit} is reached");
-                return Err(Refusal::LimitReached(text));
-            }
+        }
+        if mode == Mode::Decide {
+            self.check_vhost_limit(vhost)?;
         }
         self.vhosts
             .insert(vhost.clone(), Vhost::new(vhost, self.hasher));
@@ -195,7 +192,7 @@ impl Catalog {
         let Some(inside) = self.vhosts.get(vhost) else {
             return Ok(Applied::unchanged());
         };
-        if inside.metadata.protected_from_deletion && mode == Mode::Decide {
+        if inside.metadata.protected_from_deletion && mode.is_new() {
             return Err(Refusal::Precondition(format!(
                 "refusing to delete virtual host '{vhost}' because it is protected from deletion"
             )));

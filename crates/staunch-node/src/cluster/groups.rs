@@ -359,7 +359,7 @@ impl Node {
                 Ok(()) => {}
                 Err(TakeError::NotStaged) => self.ask_for_transfer(id, from),
                 // A stranger's, or nonsense: as if it had been lost.
-                Err(TakeError::Step(_) | TakeError::Data(_)) => {}
+                Err(TakeError::Step(_) | TakeError::Data(_) | TakeError::Batch(_)) => {}
             }
             self.rouse(id);
         }
@@ -656,6 +656,7 @@ impl Node {
 
     /// What the groups have appended is in this chunk and those before it.
     pub(crate) fn seal_groups(&mut self, chunk: ChunkId) {
+        self.seal_catalog(chunk);
         let now = self.now;
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -672,6 +673,7 @@ impl Node {
 
     /// A checkpoint is on disk: what it contains need not be kept in the logs of groups.
     pub(crate) fn groups_checkpointed(&mut self) {
+        self.catalog_checkpointed();
         let mut members = Vec::new();
         let Some(cluster) = &self.cluster else { return };
         let suspected = &cluster.groups.suspected;
@@ -701,6 +703,7 @@ impl Node {
 
     /// What a checkpoint that is about to be taken says of the replicated queues.
     pub(crate) fn checkpoint_groups(&mut self) {
+        self.checkpoint_catalog();
         if let Some(cluster) = &mut self.cluster {
             cluster.groups.wants_checkpoint = false;
         }

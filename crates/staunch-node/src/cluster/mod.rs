@@ -1,7 +1,8 @@
 //! What several nodes do together.
 //!
 //! * `groups`: the Raft groups of this node's replicated queues, and who leads them.
-//! * `catalog`: the catalog as a group; definitions are proposed and answered when committed.
+//! * `catalog`: the catalog as a group, `proposals` what this node wants changed in it and who waits
+//!   for that, `place` where new queues are kept.
 //! * `edge`: what clients of this node ask of queues that are served elsewhere, and `outbox` what
 //!   they publish to replicated queues and to those of other nodes.
 //! * `status`: what operators ask.
@@ -14,12 +15,15 @@
 #![allow(dead_code)]
 
 mod catalog;
+mod catalog_transfer;
 mod edge;
 mod groups;
 mod leadership;
 mod nodes;
 mod outbox;
+mod place;
 mod proposal;
+mod proposals;
 mod status;
 mod transfer;
 mod wire;
@@ -28,13 +32,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use staunch_broker::Origin;
-use staunch_raft::{Liveness, LivenessEvent};
+use staunch_raft::{Liveness, LivenessEvent, Members};
 use staunch_types::{Name, NodeId, Timestamp};
 
 use crate::{config::ClusterConfig, input::Output, node::Node};
 
+pub(crate) use catalog::{CatalogGroup, config as catalog_config};
 pub(crate) use groups::{Member, Place};
 use nodes::Nodes;
+pub(crate) use proposals::Then;
 pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 
 /// How often the failure detector looks at its watch.
@@ -134,11 +140,18 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// The members of a new catalog's group.
+    pub(crate) fn founders(&self) -> Members {
+        Members::of(self.nodes.ids()).expect("nodes have different ids")
+    }
+
     /// A node of a cluster, at its start.
     pub(crate) fn new(config: &ClusterConfig, seed: u64, now: Timestamp) -> Self {
         let nodes = Nodes::founding(config);
         let me = nodes.me();
         let others = nodes.others();
+        let members = Members::of(nodes.ids()).expect("nodes have different ids");
+        let catalog = CatalogGroup::founding(members, me, seed);
         Self {
             me,
             origin: Origin(config.incarnation),
@@ -146,7 +159,7 @@ impl Cluster {
             nodes,
             next_liveness_tick: now,
             groups: groups::Groups::new(now),
-            catalog: catalog::CatalogGroup::new(me, seed),
+            catalog,
             edge: edge::Edge::default(),
             outboxes: outbox::Outboxes::default(),
             transfers: transfer::Transfers::default(),

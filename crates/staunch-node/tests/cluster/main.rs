@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "the harness is ahead of the tests")]
 
 mod client;
+mod definitions;
 mod links;
 mod machine;
 mod world;

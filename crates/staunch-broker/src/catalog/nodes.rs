@@ -1,0 +1,313 @@
+//! The nodes of the cluster as the catalog knows them, and what becomes of what they alone keep.
+//!
+//! A node makes itself known with every start; what its last process kept in memory is gone from
+//! then on, everywhere. So do the nodes that live when one has been away for long. Until a node
+//! has made itself known (again), nothing that it proposes counts: it may speak of a past that is
+//! over.
+
+use std::collections::BTreeMap;
+
+use staunch_types::{Name, NodeId, QueueId, Refusal};
+
+use super::apply::Mode;
+use super::{Applied, Catalog, Change, Placement};
+use crate::encoding::{DecodeError, Reader, Writer};
+use crate::queue::Origin;
+
+/// Proposals that a node made and nobody has heard of may be this many numbers apart, for the
+/// numbers to be believed.
+const NUMBER_MAX: u64 = 1 << 62;
+
+/// What happens to a node, or is decided by one on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeCommand {
+    /// A node has begun a new life. It counts only if the life before it is the one that is known:
+    /// so a repetition that comes late does not bring back a life that is over.
+    Started {
+        /// The node.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+        /// Its life before this one, as far as the catalog knows.
+        previous: Option<Origin>,
+        /// Its life from now on.
+        life: Origin,
+    },
+    /// A node has been away for too long in this life of it.
+    Lost {
+        /// The node.
+        node: NodeId,
+        /// The life that the proposer knew.
+        life: Origin,
+    },
+    /// The cluster has its first user from now on; refused if it had one before.
+    Found,
+    /// A queue goes because of what it is, not because a client asked; a missing one is no error.
+    Retire {
+        /// Its id: a queue declared anew under the same name stays.
+        queue: QueueId,
+    },
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeEntry {
+    /// Its name.
+    pub name: Name,
+    /// Its life.
+    pub life: Origin,
+    /// It has been away for too long, and has not made itself known again.
+    pub is_lost: bool,
+    /// Number of its last proposal that counted.
+    pub heard: u64,
+}
+
+/// What every node keeps of the queues, counted by placements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) led_count: usize,
+    pub(super) kept_count: usize,
+}
+
+/// Loads by node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loads(BTreeMap<NodeId, Load>);
+
+impl Loads {
+    pub(super) fn add(&mut self, placement: &Placement) {
+        for (position, node) in placement.members.iter().enumerate() {
+            let load = self.0.entry(*node).or_default();
+            load.kept_count += 1;
+            load.led_count += usize::from(position == 0 && placement.is_replicated);
+        }
+    }
+
+    pub(super) fn remove(&mut self, placement: &Placement) {
+        for (position, node) in placement.members.iter().enumerate() {
+            let load = self.0.entry(*node).or_default();
+            load.kept_count -= 1;
+            load.led_count -= usize::from(position == 0 && placement.is_replicated);
+            if *load == Load::default() {
+                self.0.remove(node);
+            }
+        }
+    }
+
+    fn of(&self, node: NodeId) -> Load {
+        self.0.get(&node).copied().unwrap_or_default()
+    }
+}
+
+impl Catalog {
+    /// The nodes that have ever made themselves known.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeEntry)> {
+        self.nodes.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// A node.
+    pub fn node(&self, id: NodeId) -> Option<&NodeEntry> {
+        self.nodes.get(&id)
+    }
+
+    /// Whether the cluster has got its first user.
+    pub fn is_founded(&self) -> bool {
+        self.is_founded
+    }
+
+    /// Whether a proposal counts: its node lives, and the number is the next one. Everything below
+    /// `base` was answered or given up by its node. It is remembered as heard from now on.
+    pub fn admit(&mut self, life: Origin, base: u64, number: u64) -> bool {
+        let mut nodes = self.nodes.values_mut();
+        let Some(entry) = nodes.find(|entry| entry.life == life && !entry.is_lost) else {
+            return false;
+        };
+        let next = base.max(entry.heard.saturating_add(1));
+        let counts = number == next && number <= NUMBER_MAX;
+        if counts {
+            entry.heard = number;
+        }
+        counts
+    }
+
+    /// Where a new group of `size` members is kept, out of `among`: first the node that is to lead,
+    /// which is the one with the fewest to lead, and of those with as many `here`; then those that
+    /// keep the fewest.
+    pub fn place_group(&self, among: &[NodeId], size: usize, here: NodeId) -> Placement {
+        let load = |node: NodeId| self.queues.loads().of(node);
+        let leads = |node: NodeId| load(node).led_count;
+        let mut nodes = among.to_vec();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let first = (nodes.iter().copied()).min_by_key(|node| (leads(*node), *node != here, *node));
+        let Some(first) = first else {
+            return Placement::HERE;
+        };
+        nodes.retain(|node| *node != first);
+        nodes.sort_by_key(|node| (load(*node).kept_count, *node));
+        let size = size.clamp(1, super::MEMBERS_MAX);
+        let members = std::iter::once(first).chain(nodes).take(size);
+        Placement::replicated(members.collect())
+    }
+
+    pub(super) fn apply_node(
+        &mut self,
+        command: &NodeCommand,
+        mode: Mode,
+    ) -> Result<Applied, Refusal> {
+        match command {
+            NodeCommand::Started {
+                node,
+                name,
+                previous,
+                life,
+            } => Ok(self.start_node(*node, name, (*previous, *life), mode)),
+            NodeCommand::Lost { node, life } => {
+                let known = self.nodes.get_mut(node);
+                let Some(entry) = known.filter(|entry| entry.life == *life && !entry.is_lost)
+                else {
+                    return Ok(Applied::unchanged());
+                };
+                entry.is_lost = true;
+                let mut applied = Applied::new(Change::Deleted, true);
+                self.drop_transient_of(*node, mode, &mut applied);
+                Ok(applied)
+            }
+            NodeCommand::Found if self.is_founded => Err(Refusal::Precondition(
+                "the cluster has its first user already".to_owned(),
+            )),
+            NodeCommand::Found => {
+                self.is_founded = true;
+                Ok(Applied::new(Change::Created, true))
+            }
+            NodeCommand::Retire { queue } => {
+                let Some(entry) = self.queues.by_id(*queue) else {
+                    return Ok(Applied::unchanged());
+                };
+                if entry.holds_delayed {
+                    return Ok(Applied::unchanged());
+                }
+                let mut applied = Applied::new(Change::Deleted, entry.is_durable());
+                self.drop_queue(*queue, mode, &mut applied);
+                Ok(applied)
+            }
+        }
+    }
+
+    fn start_node(
+        &mut self,
+        node: NodeId,
+        name: &Name,
+        (previous, life): (Option<Origin>, Origin),
+        mode: Mode,
+    ) -> Applied {
+        let known = self.nodes.get(&node);
+        let is_same = known.is_some_and(|known| known.life == life);
+        let follows = known.map(|known| known.life) == previous;
+        if !follows || (is_same && known.is_some_and(|known| !known.is_lost)) {
+            return Applied::unchanged();
+        }
+        // A life that was taken for lost goes on with its numbers.
+        let heard = known.filter(|_| is_same).map_or(0, |known| known.heard);
+        let change = known.map_or(Change::Created, |_| Change::Updated);
+        let entry = NodeEntry {
+            name: name.clone(),
+            life,
+            is_lost: false,
+            heard,
+        };
+        self.nodes.insert(node, entry);
+        let mut applied = Applied::new(change, true);
+        self.drop_transient_of(node, mode, &mut applied);
+        applied
+    }
+
+    /// What a node kept in memory alone is gone with its process: queues that are not durable, and
+    /// those of its connections. A queue for delayed messages stays, empty, with its exchange.
+    fn drop_transient_of(&mut self, node: NodeId, mode: Mode, applied: &mut Applied) {
+        let all = self.queues.sorted().into_iter();
+        let gone = all.filter(|queue| {
+            let is_home = queue.placement.home() == Some(node);
+            is_home && !queue.holds_delayed && !queue.is_durable()
+        });
+        let gone: Vec<QueueId> = gone.map(|queue| queue.id).collect();
+        for queue in gone {
+            self.drop_queue(queue, mode, applied);
+        }
+    }
+
+    pub(super) fn encode_nodes(&self, out: &mut Vec<u8>) {
+        out.put_bool(self.is_founded);
+        out.put_u32(u32::try_from(self.nodes.len()).expect("nodes are few"));
+        for (id, entry) in &self.nodes {
+            out.put_u64(id.0);
+            out.put_name(&entry.name);
+            out.put_u64(entry.life.0);
+            out.put_bool(entry.is_lost);
+            out.put_u64(entry.heard);
+        }
+    }
+
+    pub(super) fn read_nodes(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        self.is_founded = reader.bool()?;
+        for _ in 0..reader.u32()? {
+            let id = NodeId(reader.u64()?);
+            let entry = NodeEntry {
+                name: reader.name()?,
+                life: Origin(reader.u64()?),
+                is_lost: reader.bool()?,
+                heard: reader.u64()?,
+            };
+            self.nodes.insert(id, entry);
+        }
+        Ok(())
+    }
+}
+
+impl NodeCommand {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Started {
+                node,
+                name,
+                previous,
+                life,
+            } => {
+                out.put_u8(1);
+                out.put_u64(node.0);
+                out.put_name(name);
+                out.put_optional_u64(previous.map(|previous| previous.0));
+                out.put_u64(life.0);
+            }
+            Self::Lost { node, life } => {
+                out.put_u8(2);
+                out.put_u64(node.0);
+                out.put_u64(life.0);
+            }
+            Self::Found => out.put_u8(3),
+            Self::Retire { queue } => {
+                out.put_u8(4);
+                out.put_u64(queue.0);
+            }
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            1 => Self::Started {
+                node: NodeId(reader.u64()?),
+                name: reader.name()?,
+                previous: reader.optional_u64()?.map(Origin),
+                life: Origin(reader.u64()?),
+            },
+            2 => Self::Lost {
+                node: NodeId(reader.u64()?),
+                life: Origin(reader.u64()?),
+            },
+            3 => Self::Found,
+            4 => Self::Retire {
+                queue: QueueId(reader.u64()?),
+            },
+            kind => return Err(DecodeError::UnknownKind { kind }),
+        })
+    }
+}
