@@ -42,6 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-broker",
             "staunch-log",
             "staunch-raft",
+            "staunch-replica",
         ],
     ),
     ("staunch-definitions", &["staunch-types", "staunch-broker"]),
@@ -80,6 +81,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-broker",
             "staunch-node",
             "staunch-log",
+            "staunch-raft",
         ],
     ),
     (

@@ -55,8 +55,8 @@ pub use admin::{
     AdminAnswer, AdminId, AdminRequest, CatalogRead, ConnectionInfo, Found, OnRefusal, QueueInfo,
 };
 pub use cluster::{
-    ClusterStatus, NodeStatus, PeerInput, PeerOutput, PeerPayload, QueueReplicas, ReplicaStatus,
-    SendClass,
+    ClusterStatus, GroupFacts, NodeStatus, PeerInput, PeerOutput, PeerPayload, QueueReplicas,
+    ReplicaStatus, SendClass,
 };
 pub use config::{ClusterConfig, FirstUser, NodeConfig};
 pub use input::{Input, Output};

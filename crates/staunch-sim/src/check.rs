@@ -54,6 +54,8 @@ pub enum Kind {
     ConfirmWrong,
     /// A definition came back or went missing (C5).
     DefinitionWrong,
+    /// Members of a group disagree (C16).
+    Consensus,
     /// The protocol itself was broken.
     ProtocolBroken,
     /// It did not go on though nothing stood in its way.

@@ -300,6 +300,11 @@ pub enum Fact {
         /// What.
         what: String,
     },
+    /// Members of a group disagree about what must be the same.
+    ConsensusBroken {
+        /// What.
+        what: String,
+    },
     /// A rule of the protocol was broken that needs no history to see.
     ProtocolBroken {
         /// What.

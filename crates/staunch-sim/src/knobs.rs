@@ -68,16 +68,77 @@ pub struct Knobs {
     pub confirm_window: u64,
 }
 
+/// The knobs of a cluster. Rates are per mille and per opportunity.
+#[derive(Clone, Debug)]
+pub struct ClusterKnobs {
+    /// How many nodes.
+    pub nodes: usize,
+    /// Nodes cannot reach each other for a while, in one direction or both.
+    pub partition: u32,
+    /// How long that lasts at most, in nanoseconds.
+    pub partition_nanos_max: u64,
+    /// The link of two nodes breaks.
+    pub peer_reset: u32,
+    /// What goes from one node to another takes long for a while.
+    pub clog: u32,
+    /// A node stands still for a while.
+    pub pause: u32,
+    /// How long that lasts at most, in nanoseconds.
+    pub pause_nanos_max: u64,
+    /// A disk does nothing for a while.
+    pub disk_stall: u32,
+}
+
+impl ClusterKnobs {
+    /// A node that stands alone.
+    pub fn alone() -> Self {
+        Self {
+            nodes: 1,
+            partition: 0,
+            partition_nanos_max: 0,
+            peer_reset: 0,
+            clog: 0,
+            pause: 0,
+            pause_nanos_max: 0,
+            disk_stall: 0,
+        }
+    }
+
+    /// Draws the knobs.
+    pub fn draw(random: &mut Random) -> Self {
+        Self {
+            nodes: if random.chance(700) { 3 } else { 5 },
+            partition: rate(random, 30),
+            partition_nanos_max: *random.pick(&[300 * MILLIS, 2 * SECONDS, 10 * SECONDS]),
+            peer_reset: rate(random, 15),
+            clog: rate(random, 15),
+            pause: rate(random, 15),
+            pause_nanos_max: *random.pick(&[200 * MILLIS, SECONDS, 6 * SECONDS]),
+            disk_stall: rate(random, 10),
+        }
+    }
+
+    /// Faults stop.
+    pub fn heal(&mut self) {
+        *self = Self {
+            nodes: self.nodes,
+            ..Self::alone()
+        };
+    }
+}
+
+/// None in every second seed, else any.
+fn rate(random: &mut Random, max: u64) -> u32 {
+    if random.chance(500) {
+        0
+    } else {
+        to_u32(random.between(1, max))
+    }
+}
+
 impl Knobs {
     /// Draws the knobs.
     pub fn draw(random: &mut Random) -> Self {
-        let rate = |random: &mut Random, max: u64| {
-            if random.chance(500) {
-                0
-            } else {
-                to_u32(random.between(1, max))
-            }
-        };
         Self {
             safety_nanos: random.between(5, 60) * SECONDS,
             client_count: random.between(2, 7),

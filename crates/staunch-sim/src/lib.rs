@@ -15,12 +15,15 @@
 pub mod brief;
 pub mod check;
 pub mod client;
+pub mod consensus;
 pub mod coverage;
 pub mod definitions;
 pub mod disk;
 pub mod history;
 pub mod knobs;
 pub mod link;
+pub mod machine;
+pub mod mesh;
 pub mod panic;
 pub mod payload;
 pub mod planted;

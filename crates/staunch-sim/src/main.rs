@@ -11,10 +11,11 @@ use staunch_sim::{
     coverage::Coverage,
     planted::Planted,
     run::{Outcome, Plan, run_plan, run_seed},
+    world::Scale,
 };
 
 const USAGE: &str = "usage: staunch-sim [--seeds N] [--start S] [--jobs N] [--planted NAME] \
-                     [--fail-fast]\n       staunch-sim --seed X [--planted NAME]   \
+                     [--fail-fast] [--cluster]\n       staunch-sim --seed X [--cluster] [--planted NAME]   \
                      (verbose replay)\n";
 
 /// What the command line asked for.
@@ -47,6 +48,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         start: 0,
         count: 1_000,
         jobs,
+        scale: Scale::Single,
         planted: None,
         fail_fast: false,
     };
@@ -54,6 +56,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     while let Some(word) = words.next() {
         if word == "--fail-fast" {
             plan.fail_fast = true;
+            continue;
+        }
+        if word == "--cluster" {
+            plan.scale = Scale::Cluster;
             continue;
         }
         let value = words.next().ok_or(format!("{word} needs a value"))?;
@@ -76,13 +82,13 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
 }
 
 fn replay(seed: u64, plan: &Plan) -> ExitCode {
-    let outcome = run_seed(seed, plan.planted, true);
+    let outcome = run_seed(seed, plan.scale, plan.planted, true);
     println!("{}", outcome.coverage);
     println!(
         "trace hash {:016x}, {} events",
         outcome.hash, outcome.event_count
     );
-    report_failure(&outcome, plan.planted);
+    report_failure(&outcome, plan);
     let failed = u64::from(!outcome.violations.is_empty());
     println!("{} passed, {failed} failed", 1 - failed);
     if failed == 0 {
@@ -115,7 +121,7 @@ fn run(plan: &Plan) -> ExitCode {
             totals.passed += 1;
         } else {
             totals.failed += 1;
-            report_failure(&outcome, plan.planted);
+            report_failure(&outcome, plan);
         }
     });
     report_totals(&totals, begun.elapsed());
@@ -144,7 +150,7 @@ fn report_totals(totals: &Totals, taken: Duration) {
     println!("{} passed, {} failed", totals.passed, totals.failed);
 }
 
-fn report_failure(outcome: &Outcome, planted: Option<Planted>) {
+fn report_failure(outcome: &Outcome, plan: &Plan) {
     if outcome.violations.is_empty() {
         return;
     }
@@ -161,11 +167,16 @@ fn report_failure(outcome: &Outcome, planted: Option<Planted>) {
     if outcome.violations.len() > 10 {
         println!("and {} more", outcome.violations.len() - 10);
     }
-    let planted = planted
+    let cluster = match plan.scale {
+        Scale::Single => "",
+        Scale::Cluster => " --cluster",
+    };
+    let planted = plan
+        .planted
         .map(|bug| format!(" --planted {}", bug.name()))
         .unwrap_or_default();
     println!(
-        "replay: cargo run --release -p staunch-sim -- --seed {}{planted}",
+        "replay: cargo run --release -p staunch-sim -- --seed {}{cluster}{planted}",
         outcome.seed
     );
 }

@@ -16,7 +16,8 @@ use staunch_node::{Input, Node, NodeConfig, Output, Recovered, StartError, recov
 use staunch_types::{ConnectionId, Event, Request, Timestamp};
 
 use crate::{
-    brief::Brief, disk::SimDisk, planted::Planted, random::Random, wiring::Wiring, witness::Witness,
+    brief::Brief, disk::SimDisk, machine::Life, planted::Planted, random::Random, wiring::Wiring,
+    witness::Witness,
 };
 
 /// Drains between two looks at the node's invariants.
@@ -36,8 +37,8 @@ pub struct Process {
     pub peers: BTreeMap<ConnectionId, Peer>,
     /// What it has not been told yet.
     pub inbox: VecDeque<Input>,
-    /// Which life of the node this is.
-    pub incarnation: u64,
+    /// Which life of which node this is.
+    pub life: Life,
     /// A drain is due.
     pub is_drain_planned: bool,
     /// When its timer goes off, as planned, in nanoseconds.
@@ -72,14 +73,14 @@ pub struct Peer {
 }
 
 impl Process {
-    /// Starts a node on a disk.
+    /// Starts a node on its disk among those of all nodes.
     ///
     /// # Errors
     /// When the node refuses.
     pub fn start(
-        disk: SimDisk,
+        disks: Vec<SimDisk>,
         config: NodeConfig,
-        incarnation: u64,
+        life: Life,
         planted: Option<Planted>,
         mut random: Random,
     ) -> Result<(Self, Vec<Note>), StartError> {
@@ -89,7 +90,7 @@ impl Process {
             background,
             reader,
             notes,
-        } = recover(disk.clone(), config)?;
+        } = recover(disks[life.node].clone(), config)?;
         let process = Self {
             node,
             writer,
@@ -97,14 +98,14 @@ impl Process {
             reader,
             peers: BTreeMap::new(),
             inbox: VecDeque::new(),
-            incarnation,
+            life,
             is_drain_planned: false,
             wake_at: None,
             writer_free_at: 0,
             background_free_at: 0,
             writes_pending: 0,
             connection_config: Arc::new(Config::default()),
-            wiring: Wiring::new(planted, disk, random.split()),
+            wiring: Wiring::new(planted, disks, random.split()),
             invariant_phase: random.below(DRAINS_PER_CHECK),
             random,
             drains: 0,

@@ -27,6 +27,8 @@ pub enum Purpose {
     Faults,
     /// Seeds handed to the node and its connections.
     Node,
+    /// Nodes and faults of a cluster.
+    Cluster,
 }
 
 impl Random {

@@ -12,7 +12,7 @@ use crate::{
     check::{Violation, check},
     coverage::Coverage,
     planted::Planted,
-    world::World,
+    world::{Scale, World},
 };
 
 /// Every so many seeds one runs twice.
@@ -50,6 +50,8 @@ pub struct Plan {
     pub count: u64,
     /// Threads.
     pub jobs: usize,
+    /// How large their worlds are.
+    pub scale: Scale,
     /// A planted bug.
     pub planted: Option<Planted>,
     /// Stop at the first failure.
@@ -57,9 +59,9 @@ pub struct Plan {
 }
 
 /// Runs one seed.
-pub fn run_seed(seed: u64, planted: Option<Planted>, verbose: bool) -> Outcome {
+pub fn run_seed(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool) -> Outcome {
     crate::panic::set_seed(seed);
-    let mut world = World::new(seed, planted, verbose);
+    let mut world = World::new(seed, scale, planted, verbose);
     world.run();
     let violations = check(&world.witness.history);
     let stories = violations
@@ -100,7 +102,7 @@ pub fn run_plan(plan: &Plan, take: impl FnMut(Outcome) + Send) {
                     if seed >= end {
                         break;
                     }
-                    let outcome = run_checked(seed, plan.planted);
+                    let outcome = run_checked(seed, plan.scale, plan.planted);
                     if plan.fail_fast && !outcome.violations.is_empty() {
                         next.store(end, Ordering::Relaxed);
                     }
@@ -115,10 +117,10 @@ pub fn run_plan(plan: &Plan, take: impl FnMut(Outcome) + Send) {
 }
 
 /// One seed, and some of them twice: two runs must be one.
-fn run_checked(seed: u64, planted: Option<Planted>) -> Outcome {
-    let mut outcome = run_seed(seed, planted, false);
+fn run_checked(seed: u64, scale: Scale, planted: Option<Planted>) -> Outcome {
+    let mut outcome = run_seed(seed, scale, planted, false);
     if seed.is_multiple_of(TWICE_EVERY) {
-        let again = run_seed(seed, planted, false);
+        let again = run_seed(seed, scale, planted, false);
         outcome.coverage.hit("run twice");
         if again.hash != outcome.hash {
             outcome.violations.push(Violation {

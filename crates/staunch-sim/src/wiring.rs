@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Wiring {
     planted: Option<Planted>,
-    disk: SimDisk,
+    disks: Vec<SimDisk>,
     random: Random,
     /// Publishes that wait for their confirm.
     unconfirmed: BTreeMap<(ConnectionId, ChannelNumber, PublishSeq), MessageId>,
@@ -38,10 +38,10 @@ struct Transaction {
 
 impl Wiring {
     /// The wiring of a new process.
-    pub fn new(planted: Option<Planted>, disk: SimDisk, random: Random) -> Self {
+    pub fn new(planted: Option<Planted>, disks: Vec<SimDisk>, random: Random) -> Self {
         Self {
             planted,
-            disk,
+            disks,
             random,
             unconfirmed: BTreeMap::new(),
             transactions: BTreeMap::new(),
@@ -211,7 +211,8 @@ impl Wiring {
         let is_kept = payload.delay_millis.is_some()
             || route.must.iter().any(|queue| queues[queue.0].durable);
         let must_sync = payload.persistent && is_kept;
-        let synced = !must_sync || self.disk.is_durable(id);
+        let copies = self.disks.iter().filter(|disk| disk.is_durable(id)).count();
+        let synced = !must_sync || copies >= 1;
         out.history.push(Fact::ConfirmSent { id, synced });
     }
 

@@ -235,10 +235,11 @@ impl Witness {
         }
     }
 
-    /// The node is gone, and with it every connection.
-    pub fn all_connections_over(&mut self) {
+    /// A node is gone, and with it its connections.
+    pub fn connections_over(&mut self, of_node: impl Fn(ConnectionId) -> bool) {
         let mut connections: Vec<ConnectionId> = self.orphans.keys().copied().collect();
         connections.extend(self.open_publishes.keys());
+        connections.retain(|connection| of_node(*connection));
         for connection in connections {
             self.connection_over(connection);
         }

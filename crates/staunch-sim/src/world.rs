@@ -6,11 +6,14 @@
 //! answers, every queue drains, nothing stays unsettled. A bug that loses a wake-up shows there
 //! and nowhere else.
 
+mod cluster_faults;
 mod faults;
 mod liveness;
 mod network;
 mod node;
 mod operator;
+mod peers;
+mod place;
 
 use std::collections::BTreeMap;
 
@@ -20,12 +23,14 @@ use staunch_types::{ConnectionId, QueueId};
 
 use crate::{
     client::{Client, Role, drain::Progress},
+    consensus::Consensus,
     disk::SimDisk,
     history::Fact,
-    knobs::Knobs,
+    knobs::{ClusterKnobs, Knobs},
     link::Link,
+    machine::{Life, Machine},
+    mesh::Mesh,
     planted::Planted,
-    process::Process,
     random::{Purpose, Random},
     schedule::{MILLIS, SECONDS, Schedule},
     topology::Topology,
@@ -69,21 +74,29 @@ enum Happening {
     /// A connection's timer at the node.
     PeerTimer(ConnectionId),
     /// The node's next drain.
-    Drain(u64),
+    Drain(Life),
     /// The node's tick.
-    Tick(u64),
+    Tick(Life),
     /// A worker begins a job.
-    JobStart(u64, Job),
+    JobStart(Life, Job),
     /// A worker is done with one.
-    JobEnd(u64, Box<Input>, bool),
-    /// The node starts again.
-    Restart,
+    JobEnd(Life, Box<Input>, bool),
+    /// A node starts again.
+    Restart(usize),
     /// A chance for a fault.
     Fault,
     /// The operator's turn.
     Operate,
-    /// The disk has room again.
-    RoomAgain,
+    /// What is on its way from one node to another may have arrived.
+    PeerArrival(usize, usize),
+    /// The lower of two nodes tries to connect.
+    PeerDial(usize, usize),
+    /// A kernel has waited long enough for the other of two nodes, on this connection.
+    PeerGivenUp(usize, usize, u64),
+    /// A node that stood still goes on.
+    Resume(usize),
+    /// A disk has room again.
+    RoomAgain(usize),
     /// A look at the progress of the liveness phase.
     Progress,
 }
@@ -106,6 +119,16 @@ struct Line {
     client: Option<usize>,
 }
 
+/// How large the world is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// A node that stands alone.
+    #[default]
+    Single,
+    /// Three or five nodes.
+    Cluster,
+}
+
 /// The world of one seed.
 pub struct World {
     /// What happened.
@@ -114,9 +137,13 @@ pub struct World {
     pub event_count: u64,
     schedule: Schedule<Happening>,
     knobs: Knobs,
-    disk: SimDisk,
-    process: Option<Process>,
+    machines: Vec<Machine>,
+    mesh: Mesh,
+    consensus: Consensus,
+    cluster_knobs: ClusterKnobs,
     clients: Vec<Client>,
+    /// Where each client was connected last.
+    homes: Vec<usize>,
     lines: BTreeMap<ConnectionId, Line>,
     drain: Progress,
     /// Since when nobody has used the node, in virtual nanoseconds.
@@ -125,10 +152,7 @@ pub struct World {
     planted: Option<Planted>,
     operator: Operator,
     operations: u64,
-    incarnation: u64,
     next_connection: u64,
-    /// Power goes after so many events.
-    crash_in: Option<u64>,
     /// A bit was flipped: a refusal is the right answer.
     is_damaged: bool,
     /// The node rightly refused to go on with damaged data.
@@ -141,20 +165,31 @@ pub struct World {
 
 impl World {
     /// The world of `seed`.
-    pub fn new(seed: u64, planted: Option<Planted>, verbose: bool) -> Self {
+    pub fn new(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool) -> Self {
         let mut swarm = Random::new(seed, Purpose::Swarm);
         let knobs = Knobs::draw(&mut swarm);
         let topology = Topology::draw(&mut swarm);
         let mut workload = Random::new(seed, Purpose::Workload);
+        let clients = draw_clients(&knobs, &mut workload);
         let mut disk_random = Random::new(seed, Purpose::Disk);
-        let disk = SimDisk::new(disk_random.split(), planted);
+        let mut cluster_random = Random::new(seed, Purpose::Cluster);
+        let cluster_knobs = match scale {
+            Scale::Single => ClusterKnobs::alone(),
+            Scale::Cluster => ClusterKnobs::draw(&mut cluster_random),
+        };
+        let machines: Vec<Machine> = (0..cluster_knobs.nodes)
+            .map(|_| Machine::new(SimDisk::new(disk_random.split(), planted)))
+            .collect();
         let mut world = Self {
             witness: Witness::new(topology, Trace::new(verbose)),
             event_count: 0,
             schedule: Schedule::new(),
-            disk,
-            process: None,
-            clients: draw_clients(&knobs, &mut workload),
+            mesh: Mesh::new(machines.len()),
+            machines,
+            consensus: Consensus::default(),
+            cluster_knobs,
+            homes: vec![0; clients.len()],
+            clients,
             operator: Operator::new(workload.split()),
             lines: BTreeMap::new(),
             drain: Progress::default(),
@@ -162,9 +197,7 @@ impl World {
             stage: Stage::Safety,
             planted,
             operations: 0,
-            incarnation: 0,
             next_connection: 0,
-            crash_in: None,
             is_damaged: false,
             is_refused: false,
             network: Random::new(seed, Purpose::Network),
@@ -174,12 +207,19 @@ impl World {
             knobs,
         };
         world.witness.line(format_args!("{:?}", world.knobs));
+        if world.is_cluster() {
+            world
+                .witness
+                .line(format_args!("{:?}", world.cluster_knobs));
+        }
         world
     }
 
     /// Runs to the end.
     pub fn run(&mut self) {
-        self.schedule.after(0, Happening::Restart);
+        for node in 0..self.machines.len() {
+            self.schedule.after(0, Happening::Restart(node));
+        }
         self.schedule.after(0, Happening::Fault);
         self.schedule.after(0, Happening::Operate);
         for client in 0..self.clients.len() - 1 {
@@ -214,6 +254,10 @@ impl World {
     }
 
     fn handle(&mut self, happening: Happening) {
+        let paused_until = self.paused_until(&happening);
+        if paused_until > self.schedule.now_nanos() {
+            return self.schedule.at(paused_until, happening);
+        }
         match happening {
             Happening::Act(client) => self.act(client),
             Happening::Connect(client) => self.connect(client),
@@ -223,18 +267,20 @@ impl World {
             Happening::ClosedByServer(connection) => self.closed_by_server(connection),
             Happening::ClosedByClient(connection) => self.closed_by_client(connection),
             Happening::PeerTimer(connection) => self.peer_timer(connection),
-            Happening::Drain(incarnation) => self.drain(incarnation),
-            Happening::Tick(incarnation) => self.tick(incarnation),
-            Happening::JobStart(incarnation, job) => self.start_job(incarnation, job),
-            Happening::JobEnd(incarnation, input, is_write) => {
-                self.end_job(incarnation, *input, is_write);
-            }
-            Happening::Restart => self.restart(),
+            Happening::Drain(life) => self.drain(life),
+            Happening::Tick(life) => self.tick(life),
+            Happening::JobStart(life, job) => self.start_job(life, job),
+            Happening::JobEnd(life, input, is_write) => self.end_job(life, *input, is_write),
+            Happening::Restart(node) => self.restart(node),
+            Happening::PeerArrival(from, to) => self.peer_arrival(from, to),
+            Happening::PeerDial(low, high) => self.dial(low, high),
+            Happening::PeerGivenUp(from, to, session) => self.give_up_peer(from, to, session),
+            Happening::Resume(node) => self.resume(node),
             Happening::Fault => self.fault(),
             Happening::Operate => self.operate(),
-            Happening::RoomAgain => {
+            Happening::RoomAgain(node) => {
                 self.witness.line(format_args!("disk has room again"));
-                self.disk.state().capacity_bytes = u64::MAX;
+                self.machines[node].disk.state().capacity_bytes = u64::MAX;
             }
             Happening::Progress => self.progress(),
         }

@@ -4,6 +4,7 @@ use staunch_sim::{
     check::Kind,
     planted::Planted,
     run::{Plan, run_plan},
+    world::Scale,
 };
 
 /// Seeds within which a planted bug must be found.
@@ -15,6 +16,7 @@ fn found(planted: Planted, kinds: &[Kind]) {
         start: 0,
         count: SEEDS_MAX,
         jobs: 2,
+        scale: Scale::Single,
         planted: Some(planted),
         fail_fast: true,
     };

@@ -1,6 +1,9 @@
 //! A few seeds in every test run; `.ci/run` and the binary run many.
 
-use staunch_sim::run::{Plan, run_plan, run_seed};
+use staunch_sim::{
+    run::{Plan, run_plan, run_seed},
+    world::Scale,
+};
 
 #[test]
 fn twenty_seeds_pass() {
@@ -8,6 +11,7 @@ fn twenty_seeds_pass() {
         start: 0,
         count: 20,
         jobs: 2,
+        scale: Scale::Single,
         planted: None,
         fail_fast: false,
     };
@@ -23,7 +27,10 @@ fn twenty_seeds_pass() {
 #[test]
 fn a_seed_runs_the_same_twice() {
     for seed in 100..104 {
-        let (one, other) = (run_seed(seed, None, false), run_seed(seed, None, false));
+        let (one, other) = (
+            run_seed(seed, Scale::Single, None, false),
+            run_seed(seed, Scale::Single, None, false),
+        );
         assert_eq!(one.hash, other.hash, "seed {seed}");
         assert_eq!(one.event_count, other.event_count, "seed {seed}");
     }

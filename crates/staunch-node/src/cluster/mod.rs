@@ -17,6 +17,7 @@
 mod catalog;
 mod catalog_transfer;
 mod edge;
+mod facts;
 mod groups;
 mod leadership;
 mod nodes;
@@ -38,6 +39,7 @@ use staunch_types::{Name, NodeId, Timestamp};
 use crate::{config::ClusterConfig, input::Output, node::Node};
 
 pub(crate) use catalog::{CatalogGroup, config as catalog_config};
+pub use facts::GroupFacts;
 pub(crate) use groups::{Member, Place};
 use nodes::Nodes;
 pub(crate) use proposals::Then;

@@ -5,7 +5,7 @@ use crate::{
     history::{Fact, History},
 };
 
-/// Flags `Stuck`, `DefinitionWrong` and `ProtocolBroken`.
+/// Flags `Stuck`, `DefinitionWrong`, `Consensus` and `ProtocolBroken`.
 pub fn check(history: &History, out: &mut Vec<Violation>) {
     for (_, fact) in history.iter() {
         match fact {
@@ -13,6 +13,7 @@ pub fn check(history: &History, out: &mut Vec<Violation>) {
             Fact::DefinitionWrong { what } => {
                 flag(out, Kind::DefinitionWrong, format_args!("{what}"));
             }
+            Fact::ConsensusBroken { what } => flag(out, Kind::Consensus, format_args!("{what}")),
             Fact::ProtocolBroken { what } => {
                 flag(out, Kind::ProtocolBroken, format_args!("{what}"));
             }

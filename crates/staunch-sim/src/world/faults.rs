@@ -19,69 +19,79 @@ impl World {
         }
         let next = self.faults.latency(FAULT_STEP);
         self.schedule.after(next, Happening::Fault);
-        if self.process.is_some() {
-            self.fault_of_process();
-            self.fault_of_disk();
+        let node = self.pick_fault_node();
+        if self.machines[node].process.is_some() {
+            self.fault_of_process(node);
+            self.fault_of_disk(node);
             self.fault_of_network();
+        }
+        if self.is_cluster() {
+            self.fault_of_cluster();
         }
     }
 
     /// Power goes at an event, not at a time: between any two steps, and sooner while a write
     /// is pending.
     pub(super) fn count_down_to_crash(&mut self) {
-        let Some(left) = self.crash_in else { return };
-        let is_writing = self
-            .process
-            .as_ref()
-            .is_some_and(|process| process.writes_pending > 0);
-        if left == 0 || (is_writing && self.faults.chance(100)) {
-            self.crash_in = None;
-            if self.process.is_some() && self.stage == Stage::Safety {
-                self.crash("power lost");
+        for node in 0..self.machines.len() {
+            let machine = &mut self.machines[node];
+            let Some(left) = machine.crash_in else {
+                continue;
+            };
+            let process = machine.process.as_ref();
+            let is_writing = process.is_some_and(|process| process.writes_pending > 0);
+            if left == 0 || (is_writing && self.faults.chance(100)) {
+                machine.crash_in = None;
+                if machine.process.is_some() && self.stage == Stage::Safety {
+                    self.crash(node, "power lost");
+                }
+            } else {
+                machine.crash_in = Some(left - 1);
             }
-        } else {
-            self.crash_in = Some(left - 1);
         }
     }
 
-    fn fault_of_process(&mut self) {
-        if self.crash_in.is_none() && self.faults.chance(self.knobs.crash) {
-            self.crash_in = Some(self.faults.below(200));
+    fn fault_of_process(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        if machine.crash_in.is_none() && self.faults.chance(self.knobs.crash) {
+            machine.crash_in = Some(self.faults.below(200));
         }
         if self.faults.chance(self.knobs.clean_stop)
-            && let Some(process) = &mut self.process
+            && let Some(process) = &mut machine.process
         {
-            self.witness.line(format_args!("node is told to stop"));
             process.inbox.push_back(staunch_node::Input::Stop);
-            self.plan_drain();
+            let name = self.name(node);
+            self.witness.line(format_args!("{name} is told to stop"));
+            self.plan_drain(node);
         }
     }
 
-    fn fault_of_disk(&mut self) {
+    fn fault_of_disk(&mut self, node: usize) {
+        let disk = &self.machines[node].disk;
         let faults = &mut self.faults;
         if faults.chance(self.knobs.crash_in_job) {
-            self.disk.state().power_off_in = u32::try_from(faults.below(16)).ok();
+            disk.state().power_off_in = u32::try_from(faults.below(16)).ok();
         }
         if faults.chance(self.knobs.disk_write_error) {
             self.witness.coverage.hit("fault: write error");
-            self.disk.state().fail_write = true;
+            disk.state().fail_write = true;
         }
         if faults.chance(self.knobs.disk_sync_error) {
             self.witness.coverage.hit("fault: sync error");
-            self.disk.state().fail_sync = true;
+            disk.state().fail_sync = true;
         }
         if faults.chance(self.knobs.disk_full) {
             self.witness.coverage.hit("fault: disk full");
             let room = faults.below(600 * 1024);
-            let mut state = self.disk.state();
+            let mut state = disk.state();
             state.capacity_bytes = state.used_bytes() + room;
             self.witness
                 .line(format_args!("disk has {room} bytes left"));
             self.schedule
-                .after(faults.below(4 * SECONDS), Happening::RoomAgain);
+                .after(faults.below(4 * SECONDS), Happening::RoomAgain(node));
         }
         if !self.is_damaged && faults.chance(self.knobs.disk_bit_flip) {
-            let flipped = self.disk.state().flip_bit();
+            let flipped = disk.state().flip_bit();
             if let Some((name, offset)) = flipped {
                 self.witness.coverage.hit("fault: bit flip");
                 self.witness
@@ -128,7 +138,8 @@ impl World {
     /// Somebody connects and sends what no client sends.
     fn attack(&mut self) {
         self.witness.coverage.hit("fault: garbage");
-        let connection = self.accept(None);
+        let node = self.pick_node();
+        let connection = self.accept(None, node);
         let faults = &mut self.faults;
         let mut bytes = Vec::new();
         if faults.chance(700) {

@@ -19,9 +19,10 @@ impl World {
         self.witness.line(format_args!("faults are over"));
         self.stage = Stage::Liveness(self.schedule.now_nanos());
         self.knobs.heal();
-        self.crash_in = None;
-        {
-            let mut state = self.disk.state();
+        self.heal_cluster();
+        for machine in &mut self.machines {
+            machine.crash_in = None;
+            let mut state = machine.disk.state();
             state.capacity_bytes = u64::MAX;
             state.power_off_in = None;
             state.fail_write = false;
@@ -39,7 +40,9 @@ impl World {
         for line in self.lines.values_mut() {
             line.link.paused_until = 0;
         }
-        self.schedule.after(0, Happening::Restart);
+        for node in 0..self.machines.len() {
+            self.schedule.after(0, Happening::Restart(node));
+        }
         self.schedule
             .after(0, Happening::Connect(self.clients.len() - 1));
         self.schedule.after(0, Happening::Progress);
@@ -56,14 +59,11 @@ impl World {
         let alone = self.clients[..drainer]
             .iter()
             .all(|client| client.session.is_none())
-            && self
-                .process
-                .as_ref()
-                .is_some_and(|process| process.peers.len() <= 1);
+            && self.connection_count().is_some_and(|count| count <= 1);
         self.drain
             .step(&mut self.clients[drainer], alone, &mut self.witness);
         self.flush_client(drainer);
-        let is_drained = self.drain.stage == DrainStage::Done && self.is_process_empty();
+        let is_drained = self.drain.stage == DrainStage::Done && self.connection_count() == Some(0);
         if is_drained && self.is_expiry_over() {
             self.stage = Stage::Done;
             self.check_leftovers();
@@ -84,11 +84,11 @@ impl World {
 
     /// Asks the node which queues there are: what was to expire must be gone.
     fn check_expired(&mut self) {
-        let Some(process) = &mut self.process else {
+        let now = self.now_at(0);
+        let Some(process) = &mut self.machines[0].process else {
             return;
         };
         let (id, request) = (AdminId(0), AdminRequest::ListQueues { vhost: None });
-        let now = self.schedule.now();
         process.node.handle(Input::Admin(id, request), now);
         process.node.finish_drain(now);
         let outputs = std::iter::from_fn(|| process.node.poll_output());
@@ -109,10 +109,10 @@ impl World {
         }
     }
 
-    fn is_process_empty(&self) -> bool {
-        self.process
-            .as_ref()
-            .is_some_and(|process| process.peers.is_empty())
+    /// Connections that the nodes know of; none while a node is down.
+    fn connection_count(&self) -> Option<usize> {
+        let processes = self.machines.iter().map(|machine| machine.process.as_ref());
+        processes.map(|it| Some(it?.peers.len())).sum()
     }
 
     /// Clients settle what they hold, and say goodbye when all their answers have come.
@@ -132,8 +132,10 @@ impl World {
 
     fn check_leftovers(&mut self) {
         self.check_expired();
-        if let Some(process) = &mut self.process {
-            process.node.check_invariants();
+        for machine in &mut self.machines {
+            if let Some(process) = &mut machine.process {
+                process.node.check_invariants();
+            }
         }
         self.witness.coverage.hit("liveness phase passed");
     }
@@ -143,13 +145,15 @@ impl World {
             "after {} simulated seconds",
             LIVENESS_MAX / SECONDS
         )];
-        if self.process.is_none() {
-            parts.push("the node is down".into());
-        }
-        if let Some(process) = &self.process {
+        for node in 0..self.machines.len() {
+            let name = self.name(node);
+            let Some(process) = &self.machines[node].process else {
+                parts.push(format!("{name} is down"));
+                continue;
+            };
             let (memory, disk) = process.node.alarms();
             parts.push(format!(
-                "{} connections at the node, memory alarm {memory}, \
+                "{} connections at {name}, memory alarm {memory}, \
                  disk alarm {disk}, {} bytes kept",
                 process.peers.len(),
                 process.node.kept_size_bytes(),

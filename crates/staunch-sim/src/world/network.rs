@@ -1,10 +1,11 @@
 //! Connections: their bytes, their beginnings and their ends.
 
-use staunch_types::{ConnectionId, Timestamp};
+use staunch_types::ConnectionId;
 
 use crate::{
     client::{Phase, drain::Stage as DrainStage},
     link::{Link, WINDOW_SIZE_BYTES},
+    machine::Machine,
     schedule::{MILLIS, SECONDS},
     world::{Happening, Line, Stage, World},
 };
@@ -14,12 +15,13 @@ impl World {
         if self.clients[client].session.is_some() || !self.wants_connection(client) {
             return;
         }
-        if self.process.is_none() {
+        let node = self.pick_node_for(client);
+        if self.machines[node].process.is_none() {
             let delay = self.network.between(100 * MILLIS, SECONDS);
             self.schedule.after(delay, Happening::Connect(client));
             return;
         }
-        let connection = self.accept(Some(client));
+        let connection = self.accept(Some(client), node);
         self.witness
             .line(format_args!("client {client} connects as {connection}"));
         self.clients[client].connect(connection);
@@ -32,9 +34,10 @@ impl World {
     }
 
     /// A new connection at both ends.
-    pub(super) fn accept(&mut self, client: Option<usize>) -> ConnectionId {
+    pub(super) fn accept(&mut self, client: Option<usize>, node: usize) -> ConnectionId {
         self.next_connection += 1;
-        let connection = ConnectionId(self.next_connection);
+        let nodes = self.machines.len() as u64;
+        let connection = ConnectionId(self.next_connection * nodes + node as u64);
         self.lines.insert(
             connection,
             Line {
@@ -42,8 +45,8 @@ impl World {
                 client,
             },
         );
-        let now = self.schedule.now();
-        if let Some(process) = &mut self.process {
+        let now = self.now_at(node);
+        if let Some(process) = &mut self.machines[node].process {
             process.accept(connection, now);
         }
         self.after_peer(connection);
@@ -111,8 +114,9 @@ impl World {
             return;
         }
         self.witness.trace.absorb(&piece);
-        let now = self.schedule.now();
-        if let Some(process) = &mut self.process {
+        let node = self.home(connection);
+        let now = self.now_at(node);
+        if let Some(process) = &mut self.machines[node].process {
             process.receive(connection, &piece, now, &mut self.witness);
         }
         self.after_peer(connection);
@@ -139,9 +143,14 @@ impl World {
     /// Whatever a connection at the node did: moves its bytes, sets its timer, closes it, and
     /// has the node drained.
     pub(super) fn after_peer(&mut self, connection: ConnectionId) {
+        let node = self.home(connection);
+        if self.is_paused(node) {
+            return;
+        }
         self.write_to_client(connection);
-        self.plan_drain();
-        let Some(process) = &mut self.process else {
+        self.plan_drain(node);
+        let Machine { process, clock, .. } = &mut self.machines[node];
+        let Some(process) = process else {
             return;
         };
         let Some(peer) = process.peers.get_mut(&connection) else {
@@ -151,7 +160,8 @@ impl World {
             && peer.timer.is_none_or(|timer| due < timer)
         {
             peer.timer = Some(due);
-            self.schedule.at(due.0, Happening::PeerTimer(connection));
+            let at = clock.when(due);
+            self.schedule.at(at, Happening::PeerTimer(connection));
         }
         let written = !peer.is_writing && !peer.machine.has_output();
         if peer.machine.is_closed() && (written || peer.is_hung_up) {
@@ -170,8 +180,9 @@ impl World {
     }
 
     fn write_to_client(&mut self, connection: ConnectionId) {
-        let now = self.schedule.now();
-        let Some(process) = &mut self.process else {
+        let node = self.home(connection);
+        let (now, now_nanos) = (self.now_at(node), self.schedule.now_nanos());
+        let Some(process) = &mut self.machines[node].process else {
             return;
         };
         loop {
@@ -194,7 +205,7 @@ impl World {
             let mut output = Vec::new();
             peer.machine.take_output(&mut output);
             peer.is_writing = true;
-            let times = (now.0, line.link.paused_until);
+            let times = (now_nanos, line.link.paused_until);
             for at in pipe.send(&output, times, &self.knobs, &mut self.network) {
                 self.schedule.at(at, Happening::ToClient(connection));
             }
@@ -209,12 +220,13 @@ impl World {
     }
 
     pub(super) fn peer_timer(&mut self, connection: ConnectionId) {
-        let now: Timestamp = self.schedule.now();
-        if let Some(process) = &mut self.process
+        let node = self.home(connection);
+        let now = self.now_at(node);
+        if let Some(process) = &mut self.machines[node].process
             && process
                 .peers
                 .get(&connection)
-                .is_some_and(|peer| peer.timer == Some(now))
+                .is_some_and(|peer| peer.timer.is_some_and(|timer| timer <= now))
         {
             process.expire(connection, now, &mut self.witness);
             self.after_peer(connection);
@@ -284,8 +296,9 @@ impl World {
     }
 
     fn hang_up(&mut self, connection: ConnectionId) {
-        let now = self.schedule.now();
-        if let Some(process) = &mut self.process {
+        let node = self.home(connection);
+        let now = self.now_at(node);
+        if let Some(process) = &mut self.machines[node].process {
             process.hang_up(connection, now, &mut self.witness);
             self.after_peer(connection);
         }

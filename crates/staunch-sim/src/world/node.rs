@@ -4,14 +4,20 @@ use std::collections::BTreeSet;
 
 use staunch_broker::{CatalogLimits, HashAlgorithm, PermissionPatterns};
 use staunch_log::{Config as LogConfig, Note, RecoverError};
-use staunch_node::{FirstUser, Input, NodeConfig, NodeLimits, Output, StartError};
+use staunch_node::{ClusterConfig, FirstUser, Input, NodeConfig, NodeLimits, Output, StartError};
+use staunch_raft::LivenessConfig;
 use staunch_types::{Name, Secret, UnixMillis};
 
 use crate::{
     history::Fact,
+    machine::{Life, Machine},
     process::Process,
     schedule::{MICROS, MILLIS, SECONDS},
-    world::{Happening, Job, Stage, World},
+    world::{
+        Happening, Job, Stage, World,
+        peers::{Ending, peer_name},
+        place::home_of,
+    },
 };
 
 /// How often the node hears that time passes, in nanoseconds.
@@ -24,22 +30,29 @@ const DISK_FREE_LIMIT: u64 = 256 * 1024;
 const STARTED_AT: UnixMillis = UnixMillis(1_700_000_000_000);
 
 impl World {
-    pub(super) fn restart(&mut self) {
-        if self.process.is_some() || self.stage == Stage::Done {
+    pub(super) fn restart(&mut self, node: usize) {
+        if self.machines[node].process.is_some() || self.stage == Stage::Done {
             return;
         }
-        self.incarnation += 1;
-        let (incarnation, planted) = (self.incarnation, self.planted);
+        self.machines[node].lives += 1;
+        let number = self.machines[node].lives;
+        let life = Life { node, number };
+        let disk = self.machines[node].disk.clone();
         if self.faults.chance(self.knobs.crash_in_job * 2) {
             let operations = self.faults.below(60);
-            self.disk.state().power_off_in = u32::try_from(operations).ok();
+            disk.state().power_off_in = u32::try_from(operations).ok();
         }
         let random = self.node_random.split();
-        let config = self.node_config();
-        match Process::start(self.disk.clone(), config, incarnation, planted, random) {
+        if self.is_cluster() {
+            self.machines[node].incarnation = self.node_random.next_u64();
+        }
+        let config = self.node_config(node);
+        let disks: Vec<_> = self.machines.iter().map(|it| it.disk.clone()).collect();
+        match Process::start(disks, config, life, self.planted, random) {
             Ok((process, notes)) => {
+                let name = self.name(node);
                 self.witness
-                    .line(format_args!("node starts, life {incarnation}: {notes:?}"));
+                    .line(format_args!("{name} starts, life {number}: {notes:?}"));
                 self.witness.coverage.hit("node started");
                 for note in &notes {
                     self.witness.coverage.hit(match note {
@@ -48,24 +61,25 @@ impl World {
                         Note::ForeignFile { .. } => "foreign file left alone",
                     });
                 }
-                self.process = Some(process);
-                self.disk.state().power_off_in = None;
-                self.schedule.after(0, Happening::Tick(incarnation));
+                self.machines[node].process = Some(process);
+                self.open_links(node);
+                disk.state().power_off_in = None;
+                self.schedule.after(0, Happening::Tick(life));
             }
-            Err(_) if self.disk.state().is_power_lost() => {
+            Err(_) if disk.state().is_power_lost() => {
                 self.witness.coverage.hit("crash during recovery");
-                self.crash("power lost at start");
+                self.crash(node, "power lost at start");
             }
-            Err(error) if self.disk.state().has_failed => {
+            Err(error) if disk.state().has_failed => {
                 self.witness
                     .line(format_args!("node does not start: {error}"));
                 self.witness.coverage.hit("stopped on a disk error");
-                self.crash("after a disk error at start");
+                self.crash(node, "after a disk error at start");
             }
             // Whoever supervises the process tries again; that ends when there is room.
             Err(StartError::Log(RecoverError::Disk(error))) if error.is_no_space() => {
                 self.witness.coverage.hit("no start on a full disk");
-                self.schedule.after(SECONDS, Happening::Restart);
+                self.schedule.after(SECONDS, Happening::Restart(node));
             }
             Err(error) => {
                 self.witness
@@ -87,97 +101,117 @@ impl World {
     }
 
     /// Power goes.
-    pub(super) fn crash(&mut self, why: &str) {
-        self.witness.line(format_args!("CRASH: {why}"));
+    pub(super) fn crash(&mut self, node: usize, why: &str) {
+        let of = self.of(node);
+        self.witness.line(format_args!("CRASH{of}: {why}"));
         self.witness.coverage.hit("crash");
-        if self
-            .process
-            .as_ref()
-            .is_some_and(|process| process.writes_pending > 0)
-        {
+        let process = self.machines[node].process.as_ref();
+        if process.is_some_and(|process| process.writes_pending > 0) {
             self.witness.coverage.hit("crash with a write pending");
         }
-        self.disk.state().lose_power();
-        self.process_over();
+        self.machines[node].disk.state().lose_power();
+        self.process_over(node, Ending::Crashed);
     }
 
     /// The process is gone, with or without power.
-    pub(super) fn process_over(&mut self) {
-        self.process = None;
-        self.crash_in = None;
-        self.operator.forget();
+    pub(super) fn process_over(&mut self, node: usize, ending: Ending) {
+        self.machines[node].process = None;
+        self.machines[node].crash_in = None;
+        self.machines[node].paused_until = 0;
+        self.close_links(node, ending);
+        self.consensus.forget(node);
+        self.operator.forget(node);
         let at = self.witness.history.push(Fact::Crash);
         self.witness.definitions.crash(at);
         let connections: Vec<_> = self.lines.keys().copied().collect();
         for connection in connections {
-            self.reset(connection);
+            if self.home(connection) == node {
+                self.reset(connection);
+            }
         }
-        self.witness.all_connections_over();
+        let nodes = self.machines.len();
+        self.witness
+            .connections_over(|connection| home_of(connection, nodes) == node);
         let delay = if self.stage == Stage::Safety && self.faults.chance(150) {
             self.faults.below(60 * SECONDS)
         } else {
             self.faults.below(500 * MILLIS)
         };
-        self.schedule.after(delay, Happening::Restart);
+        self.schedule.after(delay, Happening::Restart(node));
     }
 
-    pub(super) fn plan_drain(&mut self) {
-        let Some(process) = &mut self.process else {
+    pub(super) fn plan_drain(&mut self, node: usize) {
+        let Some(process) = &mut self.machines[node].process else {
             return;
         };
         if !process.inbox.is_empty() && !process.is_drain_planned {
             process.is_drain_planned = true;
             let delay = self.node_random.below(200 * MICROS);
-            self.schedule
-                .after(delay, Happening::Drain(process.incarnation));
+            self.schedule.after(delay, Happening::Drain(process.life));
         }
     }
 
     /// Has the node drained when its timer goes off, unless that is planned.
-    fn plan_wake(&mut self) {
+    fn plan_wake(&mut self, node: usize) {
         let now = self.schedule.now_nanos();
-        let Some(process) = &mut self.process else {
+        let Machine { process, clock, .. } = &mut self.machines[node];
+        let Some(process) = process else {
             return;
         };
         process.wake_at = process.wake_at.filter(|at| *at > now);
         if let Some(due) = process.node.poll_timeout()
-            && process.wake_at.is_none_or(|at| due.0 < at)
+            && let due = clock.when(due)
+            && process.wake_at.is_none_or(|at| due < at)
         {
-            process.wake_at = Some(due.0);
-            let wake = Happening::Drain(process.incarnation);
-            self.schedule.at(due.0, wake);
+            process.wake_at = Some(due);
+            let wake = Happening::Drain(process.life);
+            self.schedule.at(due, wake);
         }
     }
 
-    pub(super) fn drain(&mut self, incarnation: u64) {
-        let now = self.schedule.now();
+    pub(super) fn drain(&mut self, life: Life) {
+        let node = life.node;
+        let now = self.now_at(node);
         let input_count_max = if self.knobs.drain_of_one {
             1
         } else {
             DRAIN_INPUTS_MAX
         };
-        let Some(process) = self
-            .process
-            .as_mut()
-            .filter(|p| p.incarnation == incarnation)
-        else {
+        let machine = &mut self.machines[node];
+        let Some(process) = machine.process.as_mut().filter(|it| it.life == life) else {
             return;
         };
         let outputs = process.drain(input_count_max, now, &mut self.witness);
+        self.look_at_groups(node);
         for output in outputs {
-            self.handle_output(output);
+            self.handle_output(node, output);
         }
-        self.plan_wake();
-        self.plan_drain();
+        self.plan_wake(node);
+        self.plan_drain(node);
     }
 
-    fn handle_output(&mut self, output: Output) {
-        let (now, mean) = (self.schedule.now(), self.knobs.disk_latency_nanos);
-        let wait = self.disk_random.latency(mean) / 2;
-        let Some(process) = &mut self.process else {
+    /// What must hold of the groups after every drain.
+    fn look_at_groups(&mut self, node: usize) {
+        if !self.is_cluster() {
+            return;
+        }
+        let Some(process) = &self.machines[node].process else {
             return;
         };
-        let incarnation = process.incarnation;
+        for what in self.consensus.look(node, &process.node) {
+            self.witness.line(format_args!("CONSENSUS BROKEN {what}"));
+            self.witness.history.push(Fact::ConsensusBroken { what });
+        }
+    }
+
+    fn handle_output(&mut self, node: usize, output: Output) {
+        let mean = self.knobs.disk_latency_nanos;
+        let (now, now_nanos) = (self.now_at(node), self.schedule.now_nanos());
+        let wait = self.disk_random.latency(mean) / 2;
+        let Some(process) = &mut self.machines[node].process else {
+            return;
+        };
+        let life = process.life;
         match output {
             Output::Events(id, events) => {
                 process.deliver(id, events, now, &mut self.witness);
@@ -189,40 +223,39 @@ impl World {
             }
             Output::Write(job) => {
                 process.writes_pending += 1;
-                let at = process.writer_free_at.max(now.0) + wait;
+                let at = process.writer_free_at.max(now_nanos) + wait;
                 process.writer_free_at = at;
                 self.schedule
-                    .at(at, Happening::JobStart(incarnation, Job::Write(job)));
+                    .at(at, Happening::JobStart(life, Job::Write(job)));
             }
             Output::Background(job) => {
                 self.witness.coverage.hit(background_kind(&job));
-                let at = process.background_free_at.max(now.0) + wait;
+                let at = process.background_free_at.max(now_nanos) + wait;
                 process.background_free_at = at;
                 self.schedule
-                    .at(at, Happening::JobStart(incarnation, Job::Background(job)));
+                    .at(at, Happening::JobStart(life, Job::Background(job)));
             }
             Output::Fetch(queue, job) => {
                 self.witness.coverage.hit("cold read");
-                self.schedule.after(
-                    wait,
-                    Happening::JobStart(incarnation, Job::Fetch(queue, job)),
-                );
+                self.schedule
+                    .after(wait, Happening::JobStart(life, Job::Fetch(queue, job)));
             }
             Output::Verify(id, job) => {
                 let verified = Input::Verified(id, job.run());
                 process.inbox.push_back(verified);
             }
-            Output::Peer(sent) => panic!("it stands alone: {sent:?}"),
+            Output::Peer(sent) => self.send_to_peer(node, sent),
             Output::Admin(_, answer) => self.operator_answered(answer),
             Output::Stopped => {
-                self.witness.line(format_args!("node has stopped"));
+                let name = self.name(node);
+                self.witness.line(format_args!("{name} has stopped"));
                 self.witness.coverage.hit("clean stop");
-                self.process_over();
+                self.process_over(node, Ending::Stopped);
             }
             Output::Unreadable(failed) => {
                 self.witness.line(format_args!("node stops: {failed}"));
-                if self.disk.state().is_power_lost() {
-                    self.crash("power lost in a read");
+                if self.machines[node].disk.state().is_power_lost() {
+                    self.crash(node, "power lost in a read");
                 } else {
                     self.refuse(format!("node cannot read its data: {failed}"));
                 }
@@ -230,14 +263,11 @@ impl World {
         }
     }
 
-    pub(super) fn start_job(&mut self, incarnation: u64, job: Job) {
+    pub(super) fn start_job(&mut self, life: Life, job: Job) {
         let wait = self.disk_random.latency(self.knobs.disk_latency_nanos) / 2;
         let now = self.schedule.now_nanos();
-        let Some(process) = self
-            .process
-            .as_mut()
-            .filter(|p| p.incarnation == incarnation)
-        else {
+        let disk = self.machines[life.node].disk.clone();
+        let Some(process) = self.process_of(life) else {
             return;
         };
         let is_write = matches!(job, Job::Write(_));
@@ -259,19 +289,19 @@ impl World {
             Job::Fetch(queue, job) => Ok(Input::Fetched(queue, process.reader.run(job))),
         };
         let (power_lost, failing) = {
-            let mut state = self.disk.state();
+            let mut state = disk.state();
             state.power_off_in = None;
             (state.is_power_lost(), std::mem::take(&mut state.has_failed))
         };
         match result {
-            _ if power_lost => self.crash("power lost in a job"),
+            _ if power_lost => self.crash(life.node, "power lost in a job"),
             Ok(input) => {
                 if let Input::Background(done) = &input
                     && done.is_no_space()
                 {
                     self.witness.coverage.hit("no space for a background job");
                 }
-                let end = Happening::JobEnd(incarnation, Box::new(input), is_write);
+                let end = Happening::JobEnd(life, Box::new(input), is_write);
                 self.schedule.after(wait, end);
             }
             Err(error) => {
@@ -279,7 +309,7 @@ impl World {
                     .line(format_args!("node stops on a disk error: {error}"));
                 self.witness.coverage.hit("stopped on a disk error");
                 if failing {
-                    self.crash("after a disk error");
+                    self.crash(life.node, "after a disk error");
                 } else {
                     self.refuse(format!("node stops on an error no fault explains: {error}"));
                 }
@@ -287,12 +317,8 @@ impl World {
         }
     }
 
-    pub(super) fn end_job(&mut self, incarnation: u64, input: Input, is_write: bool) {
-        let Some(process) = self
-            .process
-            .as_mut()
-            .filter(|p| p.incarnation == incarnation)
-        else {
+    pub(super) fn end_job(&mut self, life: Life, input: Input, is_write: bool) {
+        let Some(process) = self.process_of(life) else {
             return;
         };
         if is_write {
@@ -300,27 +326,23 @@ impl World {
         }
         // Done work goes first, as the runtime has it: it makes room.
         process.inbox.push_front(input);
-        self.plan_drain();
+        self.plan_drain(life.node);
     }
 
-    pub(super) fn tick(&mut self, incarnation: u64) {
-        let disk_free_size_bytes = self.disk.state().free_bytes();
-        let Some(process) = self
-            .process
-            .as_mut()
-            .filter(|p| p.incarnation == incarnation)
-        else {
+    pub(super) fn tick(&mut self, life: Life) {
+        let disk_free_size_bytes = self.machines[life.node].disk.state().free_bytes();
+        let Some(process) = self.process_of(life) else {
             return;
         };
         process.inbox.push_back(Input::Tick);
         process.inbox.push_back(Input::Resources {
             disk_free_size_bytes,
         });
-        self.schedule.after(TICK, Happening::Tick(incarnation));
-        self.plan_drain();
+        self.schedule.after(TICK, Happening::Tick(life));
+        self.plan_drain(life.node);
     }
 
-    fn node_config(&mut self) -> NodeConfig {
+    fn node_config(&mut self, node: usize) -> NodeConfig {
         let mut log = LogConfig::tiny();
         if !self.knobs.tiny_files {
             log.file_size_bytes = 1024 * 1024;
@@ -339,6 +361,12 @@ impl World {
         } else {
             64 * 1024 * 1024
         };
+        let cluster = self.is_cluster().then(|| ClusterConfig {
+            me: peer_name(node),
+            seeds: (0..self.machines.len()).map(peer_name).collect(),
+            incarnation: self.machines[node].incarnation,
+            liveness: LivenessConfig::default(),
+        });
         NodeConfig {
             memory_limit_size_bytes: memory,
             disk_free_limit_size_bytes: DISK_FREE_LIMIT,
@@ -360,9 +388,9 @@ impl World {
             limits: NodeLimits::default(),
             catalog_limits: CatalogLimits::default(),
             seed: self.node_random.next_u64(),
-            started_at: STARTED_AT,
+            started_at: UnixMillis(STARTED_AT.0 + self.machines[node].clock.ahead_millis),
             log,
-            cluster: None,
+            cluster,
         }
     }
 }

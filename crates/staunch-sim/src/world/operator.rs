@@ -22,6 +22,8 @@ const RULE_STEP: u64 = 300 * MILLIS;
 pub(super) struct Operator {
     /// What was last asked, until the answer comes or the node goes.
     pending: Option<(Operation, Rules)>,
+    /// Who was asked.
+    asked: usize,
     /// What is certainly in force.
     in_force: Option<Rules>,
     last: u64,
@@ -32,6 +34,7 @@ impl Operator {
     pub(super) fn new(random: Random) -> Self {
         Self {
             pending: None,
+            asked: 0,
             in_force: None,
             last: 0,
             random,
@@ -39,8 +42,8 @@ impl Operator {
     }
 
     /// The node is gone: an answer will not come.
-    pub(super) fn forget(&mut self) {
-        if self.pending.take().is_some() {
+    pub(super) fn forget(&mut self, node: usize) {
+        if self.asked == node && self.pending.take().is_some() {
             self.in_force = None;
         }
     }
@@ -55,12 +58,14 @@ impl World {
         }
         let delay = self.operator.random.latency(RULE_STEP);
         self.schedule.after(delay, Happening::Operate);
-        let Some(process) = &mut self.process else {
-            return;
-        };
         if self.operator.pending.is_some() {
             return;
         }
+        let node = self.pick_node();
+        let Some(process) = &mut self.machines[node].process else {
+            return;
+        };
+        self.operator.asked = node;
         self.operator.last += 1;
         let operation = Operation(self.operator.last);
         let id = AdminId(operation.0);
@@ -68,7 +73,7 @@ impl World {
             // Before anything that the node has not come to: it has just put its queues right.
             let look = AdminRequest::ListQueues { vhost: None };
             process.inbox.push_front(Input::Admin(id, look));
-            return self.plan_drain();
+            return self.plan_drain(node);
         }
         let rules = *self.operator.random.pick(&Rules::ALL);
         self.witness.line(format_args!("operator sets {rules:?}"));
@@ -84,7 +89,7 @@ impl World {
             on_refusal: OnRefusal::Stop,
         };
         process.inbox.push_back(Input::Admin(id, request));
-        self.plan_drain();
+        self.plan_drain(node);
     }
 
     /// The node has answered.
