@@ -5,7 +5,7 @@
 //! cache survives the process. `power` can: the data directory lies on a loop-mounted ext4 that
 //! is shut down without its journal being flushed, and what was not synced is gone after the
 //! next mount. `power --prove` turns the question round: fsync does nothing, so the check must
-//! find losses, or it could not find any.
+//! find losses, or it could not find any. `failover` does it to the leader of a cluster.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,9 +23,13 @@ use staunch_client::proof::{
 use self::broker::{Broker, Kind};
 
 mod broker;
+mod failover;
+mod flock;
+mod network;
 mod no_fsync;
 mod random;
 mod volume;
+mod waits;
 
 use self::{random::Random, volume::Volume};
 
@@ -33,7 +37,10 @@ use self::{random::Random, volume::Volume};
 pub(crate) const USAGE: &str = "\
   chaos kill|power [--cycles N] [--seed S] [--broker staunch|rabbitmq] [--binary FILE]
                    [--queue-type TYPE] [--prove]
-                      kill -9 or power loss under load; nothing confirmed may be lost";
+                      kill -9 or power loss under load; nothing confirmed may be lost
+  chaos failover [--cycles N] [--how kill|pause|cut] [--nodes N] [--rate N] [--seed S]
+                 [--broker staunch|rabbitmq] [--binary FILE]
+                      strikes the node that leads, and measures how long clients of others wait";
 
 /// Cycles between two drains: the backlog must be deep, but not without bound.
 const CYCLES_PER_ROUND: u32 = 5;
@@ -80,6 +87,9 @@ struct Totals {
 
 /// Runs `words`, what follows `chaos` on the command line.
 pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<ExitCode> {
+    if let ["failover", options @ ..] = words {
+        return failover::run(root, options);
+    }
     let plan = Plan::parse(root, words)?;
     eprintln!(
         "chaos {:?}, {} cycles, {:?}, --seed {}",

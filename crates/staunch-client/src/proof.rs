@@ -5,8 +5,10 @@
 //! * [`workload`]: producers, consumers and an unread backlog queue on a broker that comes and
 //!   goes, writing into a history.
 //! * [`node`]: a server process that can be killed and started again.
+//! * [`cluster`]: several such processes that form a cluster, and what they say about it.
 //! * [`guard`]: cleans up after a proof whatever way it ends.
 
+pub mod cluster;
 pub mod guard;
 pub mod history;
 pub mod node;

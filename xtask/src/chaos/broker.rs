@@ -50,7 +50,7 @@ impl Broker {
                 let node = NodeProcess::new(binary, data_dir, log_file)?
                     .with_arguments(&["--log-level", "warn"]);
                 Self::Staunch(match launcher {
-                    Some(launcher) => node.with_launcher(launcher),
+                    Some(launcher) => node.with_launcher(&[launcher.as_os_str()]),
                     None => node,
                 })
             }

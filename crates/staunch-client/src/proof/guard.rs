@@ -1,8 +1,8 @@
 //! Cleans up whatever way this process ends, `kill -9` included.
 //!
 //! A shell in a session of its own reads from a pipe that only this process writes. When the
-//! pipe closes, it kills the processes it was last told of, unmounts everything below the
-//! directory and removes it.
+//! pipe closes, it kills the processes it was last told of, runs the script `undo` in the directory
+//! if there is one, unmounts everything below the directory and removes it.
 
 use std::{
     cell::RefCell,
@@ -18,6 +18,7 @@ pids=
 while read -r line; do pids=$line; done
 for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
 sleep 0.2
+if [ -f "$1/undo" ]; then sh "$1/undo"; fi
 for point in "$1"/*; do
     if mountpoint -q "$point"; then umount "$point" 2>/dev/null || umount -l "$point"; fi
 done

@@ -257,6 +257,34 @@ impl History {
         self.published
     }
 
+    /// Messages sent so far, by producer.
+    pub fn published_counts(&self) -> Vec<u64> {
+        let sent = |producer: &Producer| producer.messages.len() as u64;
+        self.producers.iter().map(sent).collect()
+    }
+
+    /// Every message that was not both confirmed and seen, one a line.
+    #[must_use]
+    pub fn unsettled(&self) -> String {
+        let mut lines = String::new();
+        for (number, producer) in (0..).zip(&self.producers) {
+            for (seq, bits) in (0..).zip(&producer.messages) {
+                let what = match bits & (CONFIRMED | SEEN) {
+                    CONFIRMED => "confirmed, not seen",
+                    SEEN => "seen, not confirmed",
+                    0 => "neither confirmed nor seen",
+                    _ => continue,
+                };
+                let id = MessageId {
+                    producer: number,
+                    seq,
+                };
+                lines.extend([id.to_string().as_str(), " ", what, "\n"]);
+            }
+        }
+        lines
+    }
+
     /// Judges the history: after everything that could come has come.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

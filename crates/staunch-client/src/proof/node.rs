@@ -1,14 +1,20 @@
 //! A server process that can be killed and started again.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, BufRead as _, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::options::ConnectOptions;
 
@@ -42,44 +48,66 @@ pub enum NodeError {
     },
 }
 
+/// Ports for nodes are looked for among these, below those that systems give to outgoing
+/// connections: while a node is down, nobody may come to sit on its port by accident.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
 /// A node of Staunch as a process of its own. Dropping it kills the process.
 #[derive(Debug)]
 pub struct NodeProcess {
     program: PathBuf,
     data_dir: PathBuf,
     log_file: PathBuf,
-    port: u16,
-    /// A program that runs the program.
-    launcher: Option<PathBuf>,
+    host: String,
+    ports: Ports,
+    /// A program that runs the program, with its arguments.
+    launcher: Vec<OsString>,
     /// Further arguments.
     arguments: Vec<String>,
     /// Further environment variables.
     environment: Vec<(String, String)>,
     child: Option<Child>,
+    /// Hears that the process is ready; it is closed when the process ends.
+    ready: Option<mpsc::Receiver<()>>,
     ready_timeout: Duration,
 }
 
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    amqp: u16,
+    http: u16,
+    peer: u16,
+}
+
 impl NodeProcess {
-    /// A node that is not running yet, on a free port.
+    /// A node that is not running yet, on free ports.
     ///
     /// # Errors
     /// When there is no free port.
     pub fn new(program: &Path, data_dir: &Path, log_file: &Path) -> Result<Self, NodeError> {
-        let failed = |source| NodeError::Io {
-            program: program.display().to_string(),
-            source,
+        let mut free = free_ports();
+        let mut port = || {
+            free.next().ok_or_else(|| NodeError::Io {
+                program: program.display().to_string(),
+                source: io::ErrorKind::AddrNotAvailable.into(),
+            })
         };
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
-        let port = listener.local_addr().map_err(failed)?.port();
         Ok(Self {
             program: program.to_owned(),
             data_dir: data_dir.to_owned(),
             log_file: log_file.to_owned(),
-            port,
-            launcher: None,
+            host: "127.0.0.1".to_owned(),
+            ports: Ports {
+                amqp: port()?,
+                http: port()?,
+                peer: port()?,
+            },
+            launcher: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
             child: None,
+            ready: None,
             ready_timeout: Duration::from_mins(2),
         })
     }
@@ -92,10 +120,17 @@ impl NodeProcess {
         self
     }
 
-    /// Runs the program by another, which gets it and its arguments as its own.
+    /// Runs the program by another, which gets it and its arguments behind its own.
     #[must_use]
-    pub fn with_launcher(mut self, launcher: &Path) -> Self {
-        self.launcher = Some(launcher.to_owned());
+    pub fn with_launcher(mut self, launcher: &[&OsStr]) -> Self {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Listens on this address instead of the loopback's.
+    #[must_use]
+    pub fn with_host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
         self
     }
 
@@ -110,10 +145,21 @@ impl NodeProcess {
     #[must_use]
     pub fn connect_options(&self) -> ConnectOptions {
         ConnectOptions {
-            port: self.port,
+            host: self.host.clone(),
+            port: self.ports.amqp,
             timeout: Duration::from_secs(10),
             ..ConnectOptions::default()
         }
+    }
+
+    /// Where its HTTP interface is, HOST:PORT.
+    pub fn http_address(&self) -> String {
+        format!("{}:{}", self.host, self.ports.http)
+    }
+
+    /// Where other nodes connect, HOST:PORT.
+    pub fn peer_address(&self) -> String {
+        format!("{}:{}", self.host, self.ports.peer)
     }
 
     /// Its process id, while it runs.
@@ -126,6 +172,17 @@ impl NodeProcess {
     /// # Errors
     /// When it cannot be started, or is not ready in time.
     pub fn start(&mut self) -> Result<Duration, NodeError> {
+        let started = Instant::now();
+        self.spawn()?;
+        self.wait_ready()?;
+        Ok(started.elapsed())
+    }
+
+    /// Starts the process.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&mut self) -> Result<(), NodeError> {
         let failed = |source| NodeError::Io {
             program: self.program.display().to_string(),
             source,
@@ -135,28 +192,8 @@ impl NodeProcess {
             .append(true)
             .open(&self.log_file)
             .map_err(failed)?;
-        let started = Instant::now();
-        let mut command = match &self.launcher {
-            Some(launcher) => Command::new(launcher),
-            None => Command::new(&self.program),
-        };
-        let program = self.launcher.as_ref().map(|_| &self.program);
-        let mut child = command
-            .args(program)
-            .arg("server")
-            .arg("--data-dir")
-            .arg(&self.data_dir)
-            .args(["--amqp", &format!("127.0.0.1:{}", self.port)])
-            .args([
-                "--http",
-                "127.0.0.1:0",
-                "--metrics",
-                "127.0.0.1:0",
-                "--peer",
-                "127.0.0.1:0",
-            ])
-            .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+        let mut child = self
+            .command()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -165,6 +202,7 @@ impl NodeProcess {
         let stdout = child.stdout.take();
         self.child = Some(child);
         let (sender, receiver) = mpsc::sync_channel(1);
+        self.ready = Some(receiver);
         std::thread::spawn(move || {
             let lines = stdout
                 .into_iter()
@@ -176,20 +214,52 @@ impl NodeProcess {
                 }
             }
         });
-        match receiver.recv_timeout(self.ready_timeout) {
-            Ok(()) => Ok(started.elapsed()),
-            Err(error) => {
-                self.kill();
-                let log = self.log_end();
-                Err(match error {
-                    mpsc::RecvTimeoutError::Timeout => NodeError::NotReady {
-                        waited: self.ready_timeout,
-                        log,
-                    },
-                    mpsc::RecvTimeoutError::Disconnected => NodeError::Ended { log },
-                })
+        Ok(())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = match self.launcher.split_first() {
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(&self.program);
+                command
             }
-        }
+            None => Command::new(&self.program),
+        };
+        let at = |port: u16| format!("{}:{port}", self.host);
+        command
+            .arg("server")
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .args(["--amqp", &at(self.ports.amqp)])
+            .args(["--http", &at(self.ports.http)])
+            .args(["--metrics", &at(0)])
+            .args(["--peer", &at(self.ports.peer)])
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Waits until the process that was started is ready.
+    ///
+    /// # Errors
+    /// When it ends before, or is not ready in time; it is killed then.
+    pub fn wait_ready(&mut self) -> Result<(), NodeError> {
+        let Some(ready) = self.ready.take() else {
+            return Ok(());
+        };
+        let Err(error) = ready.recv_timeout(self.ready_timeout) else {
+            return Ok(());
+        };
+        self.kill();
+        let log = self.log_end();
+        Err(match error {
+            mpsc::RecvTimeoutError::Timeout => NodeError::NotReady {
+                waited: self.ready_timeout,
+                log,
+            },
+            mpsc::RecvTimeoutError::Disconnected => NodeError::Ended { log },
+        })
     }
 
     /// `kill -9`, and waits until the process is gone.
@@ -201,6 +271,44 @@ impl NodeProcess {
         }
     }
 
+    /// Stops every thread of the process where it is, as a machine that stands still.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a paused process go on.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Asks the process to stop and waits until it has.
+    ///
+    /// # Errors
+    /// When the process is gone, or ends otherwise than well.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.signal(Signal::TERM)?;
+        let ended = self
+            .child
+            .take()
+            .map(|mut child| child.wait())
+            .transpose()?;
+        match ended {
+            Some(status) if !status.success() => Err(io::Error::other(status.to_string())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let child = self.child.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
+    }
+
     /// The last lines of its log.
     pub fn log_end(&self) -> String {
         let text = std::fs::read(&self.log_file).unwrap_or_default();
@@ -208,6 +316,20 @@ impl NodeProcess {
         let lines: Vec<_> = text.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Ports of the loopback that nobody listens on, each given out once by this process; other
+/// processes begin to look elsewhere.
+pub fn free_ports() -> impl Iterator<Item = u16> {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    let first = std::process::id().wrapping_mul(97) % u32::from(count);
+    let first = u16::try_from(first).unwrap_or(0);
+    let candidates = (0..count).map(move |_| {
+        let number = TAKEN.fetch_add(1, Ordering::Relaxed) % count;
+        PORTS.start + (first + number) % count
+    });
+    candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
 impl Drop for NodeProcess {

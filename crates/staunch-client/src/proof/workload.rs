@@ -4,11 +4,16 @@
 //! has been consumed cannot be lost any more and would hide a loss. Every thread connects again
 //! when its connection goes, and takes up a new session. What was not confirmed by then stays
 //! unknown: it may come or not.
+//!
+//! With several nodes every thread has a *home*, the node it connects to. A fault is announced by
+//! moving the clients of the node that will suffer it ([`Workload::leave`]); so a connection that
+//! breaks all the same was not to break ([`Workload::interruptions`]). A *probe* says how long the
+//! producers waited for the first confirm of something they published after it was set.
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -70,14 +75,40 @@ impl Default for WorkloadSpec {
 /// What threads and their owner share.
 #[derive(Debug)]
 struct Shared {
-    options: ConnectOptions,
+    /// The nodes.
+    nodes: Vec<ConnectOptions>,
     spec: WorkloadSpec,
+    /// By producer, and behind them by consumed queue.
+    clients: Vec<Client>,
     history: Mutex<History>,
+    probe: Mutex<Probe>,
+    /// Connections that went although nobody meant them to.
+    interruptions: AtomicU64,
     stop_producers: AtomicBool,
     stop_consumers: AtomicBool,
     sessions: AtomicU64,
     /// What the threads found wrong besides a lost connection.
     refusals: Mutex<Vec<String>>,
+}
+
+/// Where a thread is.
+#[derive(Debug)]
+struct Client {
+    /// The node it is to connect to.
+    home: AtomicUsize,
+    /// The node it is connected to, or [`NOWHERE`].
+    at: AtomicUsize,
+}
+
+/// The place of a client without a connection.
+const NOWHERE: usize = usize::MAX;
+
+/// Which publishes came after a moment, and when the first of them was confirmed.
+#[derive(Debug, Default)]
+struct Probe {
+    /// By producer, the number of its first publish after that moment.
+    from: Vec<u64>,
+    confirmed_at: Vec<Option<Instant>>,
 }
 
 /// A running workload. Dropping it stops the threads.
@@ -107,9 +138,20 @@ impl Workload {
     /// # Errors
     /// When the broker cannot be reached or refuses.
     pub fn start(options: &ConnectOptions, spec: &WorkloadSpec) -> Result<Self, ClientError> {
+        Self::start_on(std::slice::from_ref(options), spec)
+    }
+
+    /// As [`Self::start`], with clients spread over the nodes of a cluster.
+    ///
+    /// # Errors
+    /// When a node cannot be reached or refuses.
+    ///
+    /// # Panics
+    /// If there is no node.
+    pub fn start_on(nodes: &[ConnectOptions], spec: &WorkloadSpec) -> Result<Self, ClientError> {
         let mut history = History::default();
         let queue_count = spec.consumed_producers + spec.backlog_producers;
-        let mut control = Connection::open(options)?;
+        let mut control = Connection::open(&nodes[0])?;
         let channel = control.open_channel()?;
         for queue in 0..queue_count {
             control.queue_delete(channel, &queue_name(queue))?;
@@ -118,9 +160,12 @@ impl Workload {
         }
         control.close()?;
         let shared = Arc::new(Shared {
-            options: options.clone(),
+            nodes: nodes.to_vec(),
             spec: spec.clone(),
+            clients: clients(queue_count as usize, nodes.len()),
             history: Mutex::new(history),
+            probe: Mutex::default(),
+            interruptions: AtomicU64::new(0),
             stop_producers: AtomicBool::new(false),
             stop_consumers: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
@@ -152,6 +197,72 @@ impl Workload {
         }
     }
 
+    /// Moves the clients of a node to others. What they have published is confirmed first, if the
+    /// node still does that.
+    ///
+    /// # Panics
+    /// If there is no other node.
+    pub fn leave(&self, node: usize) {
+        let others: Vec<_> = (0..self.shared.nodes.len())
+            .filter(|it| *it != node)
+            .collect();
+        for (number, client) in self.shared.clients.iter().enumerate() {
+            if client.home.load(Ordering::SeqCst) == node {
+                client
+                    .home
+                    .store(others[number % others.len()], Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Spreads the clients over all nodes again.
+    pub fn spread(&self) {
+        for (number, client) in self.shared.clients.iter().enumerate() {
+            client
+                .home
+                .store(number % self.shared.nodes.len(), Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until every client that runs is at home; false if that takes longer than `patience`.
+    pub fn wait_home(&self, patience: Duration) -> bool {
+        // The queues of the backlog have no consumer yet.
+        let running = self.producers.len() + self.consumers.len();
+        super::cluster::wait(patience, || {
+            let running = self.shared.clients.iter().take(running);
+            running.into_iter().all(|client| {
+                client.home.load(Ordering::SeqCst) == client.at.load(Ordering::SeqCst)
+            })
+        })
+    }
+
+    /// From now on [`Self::probed`] tells of what is published from now on.
+    pub fn probe(&self) {
+        let from = self.shared.history().published_counts();
+        let confirmed_at = vec![None; from.len()];
+        *self.shared.probe() = Probe { from, confirmed_at };
+    }
+
+    /// By producer, when the first was confirmed of what it has published since the last probe.
+    pub fn probed(&self) -> Vec<Option<Instant>> {
+        self.shared.probe().confirmed_at.clone()
+    }
+
+    /// Connections that went although nobody meant them to.
+    pub fn interruptions(&self) -> u64 {
+        self.shared.interruptions.load(Ordering::SeqCst)
+    }
+
+    /// The queue of a producer.
+    pub fn queue_name(producer: u32) -> String {
+        queue_name(producer)
+    }
+
+    /// Writes down every message that was not confirmed and seen, one a line.
+    pub fn unsettled(&self) -> String {
+        self.shared.history().unsettled()
+    }
+
     /// Stops publishing; what is in flight is confirmed first if the broker is there.
     pub fn stop_producers(&mut self) {
         self.shared.stop_producers.store(true, Ordering::SeqCst);
@@ -164,7 +275,12 @@ impl Workload {
     /// Consumes every queue, the backlog too, until no confirmed message is missing and the
     /// queues are empty, or until nothing has come for `idle_max`. `each` hears how far it has
     /// come. Then stops everything and gives the verdict.
-    pub fn drain(mut self, idle_max: Duration, mut each: impl FnMut(Progress)) -> Verdict {
+    pub fn drain(mut self, idle_max: Duration, each: impl FnMut(Progress)) -> Verdict {
+        self.settle(idle_max, each)
+    }
+
+    /// As [`Self::drain`], for who has questions afterwards.
+    pub fn settle(&mut self, idle_max: Duration, mut each: impl FnMut(Progress)) -> Verdict {
         self.stop_producers();
         let consumed = self.shared.spec.consumed_producers;
         for queue in consumed..consumed + self.shared.spec.backlog_producers {
@@ -204,7 +320,7 @@ impl Workload {
     fn queues_are_empty(&self) -> bool {
         let spec = &self.shared.spec;
         let empty = || -> Result<bool, ClientError> {
-            let mut connection = Connection::open(&self.shared.options)?;
+            let mut connection = Connection::open(&self.shared.nodes[0])?;
             let channel = connection.open_channel()?;
             let mut ready = 0;
             for queue in 0..spec.consumed_producers + spec.backlog_producers {
@@ -240,6 +356,28 @@ impl Shared {
         self.history.lock().expect("recording does not panic")
     }
 
+    fn probe(&self) -> MutexGuard<'_, Probe> {
+        self.probe.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a queue's consumer among the clients.
+    fn consumer(&self, queue: u32) -> &Client {
+        &self.clients[self.clients.len() / 2 + queue as usize]
+    }
+
+    fn options(&self, node: usize) -> &ConnectOptions {
+        &self.nodes[node]
+    }
+
+    /// A session has ended by an error.
+    fn broken(&self, client: &Client, error: &ClientError) {
+        let at = client.at.swap(NOWHERE, Ordering::SeqCst);
+        if at != NOWHERE {
+            self.interruptions.fetch_add(1, Ordering::SeqCst);
+        }
+        self.note(error);
+    }
+
     /// Remembers what is more than a lost connection.
     fn note(&self, error: &ClientError) {
         // 320 is how a broker says that it is stopping.
@@ -250,6 +388,34 @@ impl Shared {
             refusals.push(error.to_string());
         }
     }
+}
+
+impl Client {
+    /// The node to connect to.
+    fn home(&self) -> usize {
+        self.home.load(Ordering::SeqCst)
+    }
+
+    fn arrived(&self, node: usize) {
+        self.at.store(node, Ordering::SeqCst);
+    }
+
+    fn left(&self) {
+        self.at.store(NOWHERE, Ordering::SeqCst);
+    }
+
+    fn is_at_home(&self) -> bool {
+        self.at.load(Ordering::SeqCst) == self.home()
+    }
+}
+
+/// Producers, then as many consumers.
+fn clients(queue_count: usize, node_count: usize) -> Vec<Client> {
+    let client = |number| Client {
+        home: AtomicUsize::new(number % node_count),
+        at: AtomicUsize::new(NOWHERE),
+    };
+    (0..2 * queue_count).map(client).collect()
 }
 
 fn queue_name(queue: u32) -> String {
@@ -267,16 +433,18 @@ fn queue_spec(spec: &WorkloadSpec, queue: u32) -> QueueSpec {
 
 fn produce(shared: &Shared, producer: u32) {
     while !shared.stop_producers.load(Ordering::SeqCst) {
-        if let Err(error) = produce_session(shared, producer) {
-            shared.note(&error);
+        let client = &shared.clients[producer as usize];
+        if let Err(error) = produce_session(shared, client, producer) {
+            shared.broken(client, &error);
             std::thread::sleep(RECONNECT_INTERVAL);
         }
     }
 }
 
-/// Publishes on one connection until it goes or the producer is told to stop.
-fn produce_session(shared: &Shared, producer: u32) -> Result<(), ClientError> {
-    let mut connection = Connection::open(&shared.options)?;
+/// Publishes on one connection until it goes, the home changes or the producer is told to stop.
+fn produce_session(shared: &Shared, client: &Client, producer: u32) -> Result<(), ClientError> {
+    let node = client.home();
+    let mut connection = Connection::open(shared.options(node))?;
     let channel = connection.open_channel()?;
     connection.confirm_select(channel)?;
     let properties = PropertiesBuilder::new()
@@ -285,8 +453,10 @@ fn produce_session(shared: &Shared, producer: u32) -> Result<(), ClientError> {
         .expect("a mode alone is never too long");
     let template =
         connection.publish_template(channel, "", &queue_name(producer), false, &properties)?;
+    client.arrived(node);
     let mut session = PublishSession {
         shared,
+        client,
         producer,
         connection,
         template,
@@ -297,12 +467,14 @@ fn produce_session(shared: &Shared, producer: u32) -> Result<(), ClientError> {
         session.salvage();
         return Err(error);
     }
+    client.left();
     session.connection.close()
 }
 
 /// A producer on one connection.
 struct PublishSession<'a> {
     shared: &'a Shared,
+    client: &'a Client,
     producer: u32,
     connection: Connection,
     template: PublishTemplate,
@@ -315,7 +487,7 @@ impl PublishSession<'_> {
     fn run(&mut self) -> Result<(), ClientError> {
         let spec = &self.shared.spec;
         let mut pace = Pace::new(spec.rate_per_producer);
-        while !self.shared.stop_producers.load(Ordering::SeqCst) {
+        while !self.shared.stop_producers.load(Ordering::SeqCst) && self.client.is_at_home() {
             let batch = pace.allowed(spec.confirm_window - self.unconfirmed.len());
             let ids: Vec<MessageId> = {
                 let mut history = self.shared.history();
@@ -379,6 +551,15 @@ impl PublishSession<'_> {
                 .ok()
                 .and_then(|at| self.ids.get(at).copied())
         };
+        if let Some(seq) = confirmed
+            .iter()
+            .max()
+            .copied()
+            .and_then(id)
+            .map(|id| id.seq)
+        {
+            self.shared.probe().confirmed(self.producer, seq);
+        }
         let mut history = self.shared.history();
         confirmed
             .into_iter()
@@ -389,6 +570,16 @@ impl PublishSession<'_> {
             .filter_map(id)
             .for_each(|id| history.refuse(id));
         result
+    }
+}
+
+impl Probe {
+    /// Confirms came, the last of them for this publish.
+    fn confirmed(&mut self, producer: u32, seq: u64) {
+        let producer = producer as usize;
+        if self.from.get(producer).is_some_and(|from| seq >= *from) {
+            self.confirmed_at[producer].get_or_insert_with(Instant::now);
+        }
     }
 }
 
@@ -432,23 +623,31 @@ impl Pace {
 fn consume(shared: &Shared, queue: u32) {
     while !shared.stop_consumers.load(Ordering::SeqCst) {
         let mut seen = Vec::with_capacity(SEEN_BATCH_COUNT);
-        let result = consume_session(shared, queue, &mut seen);
+        let client = shared.consumer(queue);
+        let result = consume_session(shared, client, queue, &mut seen);
         record(shared, &mut seen);
         if let Err(error) = result {
-            shared.note(&error);
+            shared.broken(client, &error);
             std::thread::sleep(RECONNECT_INTERVAL);
         }
     }
 }
 
-/// Consumes on one connection until it goes or the consumer is told to stop.
-fn consume_session(shared: &Shared, queue: u32, seen: &mut Vec<Seen>) -> Result<(), ClientError> {
+/// Consumes on one connection until it goes, the home changes or the consumer is told to stop.
+fn consume_session(
+    shared: &Shared,
+    client: &Client,
+    queue: u32,
+    seen: &mut Vec<Seen>,
+) -> Result<(), ClientError> {
     let session = shared.sessions.fetch_add(1, Ordering::SeqCst);
-    let mut connection = Connection::open(&shared.options)?;
+    let node = client.home();
+    let mut connection = Connection::open(shared.options(node))?;
     let channel = connection.open_channel()?;
     connection.qos(channel, shared.spec.prefetch)?;
     connection.consume(channel, &queue_name(queue), false)?;
-    while !shared.stop_consumers.load(Ordering::SeqCst) {
+    client.arrived(node);
+    while !shared.stop_consumers.load(Ordering::SeqCst) && client.is_at_home() {
         let mut last_tag = None;
         let mut incoming = connection.next(Some(STOP_CHECK_INTERVAL))?;
         while let Some(one) = incoming {
@@ -475,6 +674,7 @@ fn consume_session(shared: &Shared, queue: u32, seen: &mut Vec<Seen>) -> Result<
             connection.ack(channel, tag, true)?;
         }
     }
+    client.left();
     connection.flush()?;
     connection.close()
 }

@@ -1,0 +1,85 @@
+//! Three nodes as processes of their own, and what operators see of them.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::Value;
+use staunch_client::proof::cluster::{ClusterProcess, Site, wait};
+
+/// Longest wait for anything that a test expects.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn three(directory: &Path) -> ClusterProcess {
+    let program = Path::new(env!("CARGO_BIN_EXE_staunch"));
+    let mut nodes = ClusterProcess::new(program, directory, &Site::loopback(3)).unwrap();
+    nodes.start().unwrap();
+    assert!(nodes.wait_whole(PATIENCE), "the nodes meet");
+    nodes
+}
+
+fn staunch(nodes: &mut ClusterProcess, asked: usize, arguments: &[&str]) -> Output {
+    let url = format!("http://{}", nodes.node(asked).http_address());
+    Command::new(env!("CARGO_BIN_EXE_staunch"))
+        .args(arguments)
+        .args(["--url", &url])
+        .output()
+        .unwrap()
+}
+
+fn states(nodes: &mut ClusterProcess, asked: usize) -> Vec<(String, bool, bool)> {
+    let output = staunch(nodes, asked, &["cluster", "status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let state = |node: &Value| {
+        let name = node["name"].as_str().unwrap().to_owned();
+        (name, node["up"] == true, node["suspected"] == true)
+    };
+    status["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(state)
+        .collect()
+}
+
+#[test]
+fn nodes_meet_and_the_others_say_who_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut nodes = three(directory.path());
+    let well = staunch(&mut nodes, 0, &["cluster", "status"]);
+    assert!(well.status.success(), "{well:?}");
+    let table = String::from_utf8(well.stdout).unwrap();
+    assert!(table.contains("\nn1 *  1   up"), "{table}");
+    let incarnation =
+        |nodes: &ClusterProcess| nodes.status(0).unwrap()["nodes"][2]["incarnation"].clone();
+    let before = incarnation(&nodes);
+    nodes.node(2).kill();
+    let gone = |nodes: &mut ClusterProcess| states(nodes, 0)[2] == ("n3".to_owned(), false, true);
+    assert!(wait(PATIENCE, || gone(&mut nodes)), "n3 is missed");
+    let output = staunch(&mut nodes, 1, &["cluster", "status"]);
+    assert_eq!(output.status.code(), Some(1));
+    nodes.node(2).start().unwrap();
+    assert!(nodes.wait_whole(PATIENCE), "n3 is back");
+    assert_ne!(incarnation(&nodes), before);
+    // One that stands still is silent on a good connection; one that stops well says so.
+    nodes.node(2).pause().unwrap();
+    let silent = |nodes: &mut ClusterProcess| states(nodes, 0)[2] == ("n3".to_owned(), true, true);
+    assert!(wait(PATIENCE, || silent(&mut nodes)), "n3 is silent");
+    nodes.node(2).resume().unwrap();
+    assert!(nodes.wait_whole(PATIENCE), "n3 speaks again");
+    nodes.node(2).stop().unwrap();
+    assert!(wait(PATIENCE, || gone(&mut nodes)), "n3 has left");
+}
+
+#[test]
+fn who_is_asked_about_a_queue_that_is_not_there_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut nodes = three(directory.path());
+    let output = staunch(&mut nodes, 0, &["queue", "leader", "no/such queue"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("404"), "{errors}");
+}
