@@ -27,7 +27,7 @@ pub use exchange::{DELAY_MILLIS_MAX, Envelope, properties_after_delay};
 pub use password::{HashAlgorithm, PasswordHash};
 pub use queue::{
     Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Death, Departed, Durability, Dying,
-    ENTRY_MESSAGES_MAX, EntryHead, Got, MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES, NextDelivery,
-    Origin, Queue, QueueCommand, Refused, Released, Restored, UnknownDelivery,
+    ENTRY_MESSAGES_MAX, EntryHead, Got, Holding, MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES,
+    NextDelivery, Origin, Queue, QueueCommand, Refused, Released, Restored, UnknownDelivery,
 };
 pub use settings::{DELIVERY_LIMIT_DEFAULT, DeadLettering, Overflow, Priorities, QueueSettings};

@@ -60,6 +60,7 @@ impl Node {
             + self.fetches.size_bytes() as u64
             + self.store.unwritten_size_bytes() as u64
             + self.tx_size_bytes
+            + self.outboxes_size_bytes()
     }
 
     /// Raises or clears alarms and tells every connection of a change.

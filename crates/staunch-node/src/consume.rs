@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use staunch_broker::{ConsumerSpec, Departed, QueueKind, Refused};
 use staunch_types::{
-    ChannelNumber, ConsumerKey, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
+    ChannelNumber, ConsumerKey, Event, Name, Operation, QueueId, Refusal, Reply, Request, Resource,
     request::Consume,
 };
 
@@ -26,6 +26,9 @@ impl Node {
             Ok(entry) => entry.id,
             Err(refusal) => return self.refuse(session, channel, Operation::Consume, refusal),
         };
+        if self.is_elsewhere(id) {
+            return self.ask(session, channel, id, Request::Consume(consume.clone()));
+        }
         self.dispatch_now(id);
         match self.add_consumer(session, id, consume, vhost) {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
@@ -130,6 +133,9 @@ impl Node {
         if self.requester(session, channel).is_none() {
             return;
         }
+        if self.cancel_elsewhere(session, channel, key) {
+            return;
+        }
         if let Some(queue) = self.consumers.get(key).map(|consumer| consumer.queue) {
             self.dispatch_now(queue);
         }
@@ -170,6 +176,28 @@ impl Node {
         }
         // Whoever comes next in line may take over.
         self.mark_dirty(queue);
+    }
+
+    /// A consumer on another node is cancelled as its client wants.
+    pub(crate) fn cancelled_elsewhere(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return;
+        };
+        consumer.kind = ConsumerKind::Cancelled;
+        let Consumer {
+            session,
+            channel,
+            unsettled_count,
+            ..
+        } = *consumer;
+        self.notify_consumer_gone(key);
+        if unsettled_count == 0 {
+            self.consumers.remove(key);
+            if let Some(open) = self.sessions.channel_mut(session, channel) {
+                open.consumers.remove(&key);
+            }
+        }
+        self.reply(session, channel, Reply::Cancelled { consumer: key });
     }
 
     /// The consumer's queue is gone: the client is told, and what it holds of it is void.
@@ -213,6 +241,8 @@ impl Node {
         open.prefetch = prefetch;
         open.recheck_room();
         self.unblock_session(session);
+        let request = Request::LimitChannel { channel, prefetch };
+        self.tell_servers(session, channel, &request);
     }
 
     /// `basic.qos` without `global`, for clients that take it to change consumers there are.
@@ -236,6 +266,8 @@ impl Node {
                 self.mark_dirty(queue);
             }
         }
+        let request = Request::LimitConsumers { channel, prefetch };
+        self.tell_servers(session, channel, &request);
     }
 
     /// A channel is over: consumers go, what was not settled returns to its queues, and gets
@@ -253,6 +285,7 @@ impl Node {
         if let Some(client) = &found.client {
             self.census.close_channel(&client.user);
         }
+        self.leave_servers(session, channel);
         self.tx_size_bytes -= open.tx.as_ref().map_or(0, |tx| tx.size_bytes);
         if let Some(replies) = &open.replies {
             self.consumers.remove(replies.key);
@@ -271,7 +304,8 @@ impl Node {
         let mut emptied = Vec::new();
         for key in open.consumers.iter().chain(open.getters.values()) {
             self.notify_consumer_gone(*key);
-            let Some(consumer) = self.consumers.remove(*key) else {
+            let is_remote = self.forget_remote(*key);
+            let Some(consumer) = self.consumers.remove(*key).filter(|_| !is_remote) else {
                 continue;
             };
             let Some(slot) = self.queues.get_mut(consumer.queue) else {
@@ -298,7 +332,7 @@ impl Node {
     }
 }
 
-fn priority(consume: &Consume, vhost: &Name) -> Result<i32, Refusal> {
+pub(crate) fn priority(consume: &Consume, vhost: &Name) -> Result<i32, Refusal> {
     let Some(value) = consume.arguments.get("x-priority") else {
         return Ok(0);
     };

@@ -30,6 +30,7 @@ use staunch_broker::{
 use staunch_types::{Message, MessageIndex, Name, QueueId, Timestamp};
 
 use crate::{
+    cluster::Purpose,
     delay::{Target, targets},
     input::Output,
     node::Node,
@@ -68,6 +69,8 @@ pub(crate) struct Dead {
     /// Where its dead letters went when a policy that said so was taken away: those that died
     /// before still go there.
     went_to: Option<Arc<QueueSettings>>,
+    /// Copies of these are on their way to queues that other nodes serve.
+    leaving: BTreeMap<MessageIndex, Leaving>,
     /// A body could not be asked for while another fetch was under way: it is next.
     pub(crate) is_starved: bool,
 }
@@ -78,6 +81,14 @@ struct Mourned {
     dying: Dying,
     /// Queues that have its dead letter already, in order.
     placed: Vec<QueueId>,
+}
+
+/// A dead message whose copies are on their way.
+#[derive(Debug)]
+struct Leaving {
+    mourned: Mourned,
+    /// Some queue did not take it.
+    is_missing: bool,
 }
 
 /// What is left to be passed on, and how much of it this drain may still move.
@@ -114,6 +125,14 @@ enum Placed {
     Done,
     /// These queues have it; others, or any at all, are still missing.
     Missing(Vec<QueueId>),
+    /// Copies are on their way.
+    Sent {
+        to: Vec<QueueId>,
+        /// These have it already.
+        placed: Vec<QueueId>,
+        /// Others are missing.
+        is_missing: bool,
+    },
 }
 
 impl DeadLetters {
@@ -139,7 +158,13 @@ impl DeadLetters {
 
 impl Dead {
     fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.parked.is_empty()
+        self.waiting.is_empty() && self.parked.is_empty() && self.leaving.is_empty()
+    }
+
+    /// Whether the message waits to be passed on.
+    pub(crate) fn has(&self, index: MessageIndex) -> bool {
+        let mut others = self.waiting.iter().chain(&self.parked);
+        self.leaving.contains_key(&index) || others.any(|it| it.dying.index == index)
     }
 
     /// Memory that it takes, in bytes; bodies that were read back are counted by who reads.
@@ -286,6 +311,24 @@ impl Node {
             match placed {
                 Placed::Done => self.bury(id, dying.index),
                 Placed::Missing(placed) => self.park(id, Mourned { dying, placed }),
+                Placed::Sent {
+                    to,
+                    placed,
+                    is_missing,
+                } => {
+                    let index = dying.index;
+                    let slot = self.queues.get_mut(id);
+                    if let Some(dead) = slot.and_then(|slot| slot.dead.as_mut()) {
+                        let mourned = Mourned { dying, placed };
+                        let leaving = Leaving {
+                            mourned,
+                            is_missing,
+                        };
+                        dead.leaving.insert(index, leaving);
+                    }
+                    let purpose = Purpose::Bury { queue: id, index };
+                    self.await_answers_of(&to, purpose, false);
+                }
             }
         }
     }
@@ -298,7 +341,7 @@ impl Node {
             slot.is_dirty = true;
             self.dirty.push(slot.id);
         }
-        if dead.parked.len() >= PARKED_MAX {
+        if dead.parked.len() + dead.leaving.len() >= PARKED_MAX {
             return None;
         }
         let Some(first) = dead.waiting.front() else {
@@ -340,7 +383,8 @@ impl Node {
         }
         let mut wanted = Vec::new();
         let mut size_bytes = 0;
-        let count_max = FETCH_COUNT_MAX.min(PARKED_MAX - dead.parked.len());
+        let under_way = dead.parked.len() + dead.leaving.len();
+        let count_max = FETCH_COUNT_MAX.min(PARKED_MAX.saturating_sub(under_way));
         for mourned in dead.waiting.iter().take(count_max) {
             let index = mourned.dying.index;
             let Some((_, body, size)) = slot.queue.message(index) else {
@@ -383,6 +427,38 @@ impl Node {
             let released = slot.queue.bury(index);
             self.let_go(id, vec![released]);
         }
+    }
+
+    /// All queues that copies were on their way to have answered; these have them.
+    pub(crate) fn copies_answered(
+        &mut self,
+        id: QueueId,
+        index: MessageIndex,
+        mut has_it: Vec<QueueId>,
+        is_refused: bool,
+    ) {
+        let Some(slot) = self.queues.get_mut(id) else {
+            return;
+        };
+        let dead = slot.dead.as_mut();
+        // None if the queue is not served here any more: who serves it passes the message on.
+        let Some(leaving) = dead.and_then(|dead| dead.leaving.remove(&index)) else {
+            return;
+        };
+        let Leaving {
+            mut mourned,
+            is_missing,
+        } = leaving;
+        let settings = slot.settings_at_death();
+        let dead_lettering = settings.dead_lettering.as_ref();
+        if (is_refused || is_missing) && dead_lettering.is_some_and(|it| it.at_least_once) {
+            mourned.placed.append(&mut has_it);
+            mourned.placed.sort_unstable();
+            self.park(id, mourned);
+        } else {
+            self.bury(id, index);
+        }
+        self.mourn(id);
     }
 
     /// The message could not be placed and must not be lost.
@@ -434,8 +510,16 @@ impl Node {
             match self.enqueue_at(target, &mut arriving) {
                 Enqueued::InLog | Enqueued::InMemory => placed.push(target.0),
                 Enqueued::Refused => is_missing = true,
-                Enqueued::Gone => {}
+                Enqueued::Gone | Enqueued::Sent => {}
             }
+        }
+        if !arriving.sent.is_empty() {
+            placed.sort_unstable();
+            return Placed::Sent {
+                to: arriving.sent,
+                placed,
+                is_missing,
+            };
         }
         if is_missing && dead_lettering.at_least_once {
             placed.sort_unstable();

@@ -9,7 +9,8 @@ use staunch_broker::{
 use staunch_log::StreamId;
 use staunch_replica::OnRefusal;
 use staunch_types::{
-    ChannelNumber, ConnectionId, Event, Name, Operation, QueueId, Refusal, Reply, Resource,
+    ChannelNumber, ConnectionId, Event, Name, Operation, QueueId, Refusal, Reply, Request,
+    Resource,
     request::{Binding, DeclareExchange, DeclareQueue, Destination},
 };
 
@@ -245,6 +246,10 @@ impl Node {
             if !self.is_still(session, connection) {
                 continue;
             }
+            if self.is_elsewhere(queue) {
+                self.ask_for_counts(session, channel, queue);
+                continue;
+            }
             // A queue deleted in the meantime was there when it was declared, and empty then.
             let found = self.queues.get(queue).map(|slot| &slot.queue);
             let ready_count = found.map_or(0, Queue::ready_count);
@@ -275,6 +280,11 @@ impl Node {
                 return self.refuse(session, channel, Operation::PurgeQueue, refusal);
             }
         };
+        if self.is_elsewhere(id) {
+            let queue = Name::new(name).unwrap_or_default();
+            let request = Request::PurgeQueue { channel, queue };
+            return self.ask(session, channel, id, request);
+        }
         self.dispatch_now(id);
         let slot = self
             .queues
@@ -302,6 +312,15 @@ impl Node {
         let operation = Operation::DeleteQueue;
         let found = self.catalog.check_queue(&vhost, name, connection);
         let count = match found.map(|entry| entry.id) {
+            Ok(id) if self.is_elsewhere(id) => {
+                let request = Request::DeleteQueue {
+                    channel,
+                    queue: name.clone(),
+                    if_unused: conditions.0,
+                    if_empty: conditions.1,
+                };
+                return self.ask(session, channel, id, request);
+            }
             Ok(id) => {
                 self.dispatch_now(id);
                 let slot = self
@@ -318,14 +337,23 @@ impl Node {
             Err(Refusal::NotFound { .. }) => 0,
             Err(refusal) => return self.refuse(session, channel, operation, refusal),
         };
-        let command = CatalogCommand::DeleteQueue {
-            vhost,
-            name: name.clone(),
-        };
+        self.define_deletion(session, channel, vhost, name.clone(), count);
+    }
+
+    /// Deletes a queue that held so many messages.
+    pub(crate) fn define_deletion(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        vhost: Name,
+        name: Name,
+        count: u64,
+    ) {
+        let command = CatalogCommand::DeleteQueue { vhost, name };
         self.define(
             session,
             channel,
-            operation,
+            Operation::DeleteQueue,
             command,
             Reply::QueueDeleted { count },
         );
@@ -528,6 +556,7 @@ impl Node {
             self.cancel_by_node(key);
         }
         self.refuse_getters(&mut slot);
+        self.edge_queue_removed(&mut slot);
     }
 
     /// The exclusive queues of a connection go with it, and then the connection.
@@ -594,7 +623,10 @@ fn catalog_binding(binding: Binding) -> CatalogBinding {
 }
 
 /// Quorum queues know no conditions (RabbitMQ).
-fn check_kind(slot: &QueueSlot, (if_unused, if_empty): (bool, bool)) -> Result<(), Refusal> {
+pub(crate) fn check_kind(
+    slot: &QueueSlot,
+    (if_unused, if_empty): (bool, bool),
+) -> Result<(), Refusal> {
     if slot.kind != QueueKind::Quorum || !(if_unused || if_empty) {
         return Ok(());
     }
@@ -606,7 +638,10 @@ fn check_kind(slot: &QueueSlot, (if_unused, if_empty): (bool, bool)) -> Result<(
     )))
 }
 
-fn check_conditions(slot: &QueueSlot, (if_unused, if_empty): (bool, bool)) -> Result<(), Refusal> {
+pub(crate) fn check_conditions(
+    slot: &QueueSlot,
+    (if_unused, if_empty): (bool, bool),
+) -> Result<(), Refusal> {
     let (vhost, name) = (slot.vhost.clone(), slot.name.clone());
     if if_unused && slot.queue.consumer_count() > 0 {
         return Err(Refusal::InUse {

@@ -113,7 +113,7 @@ impl Node {
             slot.is_active = true;
             self.active.push(id);
         }
-        if slot.is_served_here() {
+        if slot.is_served_here() && !self.is_claiming(id) {
             self.serve(&mut slot);
         }
         self.queues.put(slot);

@@ -5,7 +5,9 @@
 //! remembers where, to take it back when the channel goes first.
 
 use staunch_broker::{Assignment, Got, QueueKind};
-use staunch_types::{ChannelNumber, ConsumerKey, Operation, QueueId, Refusal, Reply, Resource};
+use staunch_types::{
+    ChannelNumber, ConsumerKey, Operation, QueueId, Refusal, Reply, Request, Resource,
+};
 
 use crate::{
     consumers::{Consumer, ConsumerKind},
@@ -32,6 +34,15 @@ impl Node {
             Err(refusal) => self.refuse(session, channel, Operation::Get, refusal),
             Ok(entry) => {
                 let id = entry.id;
+                if self.is_elsewhere(id) {
+                    let queue = entry.name.clone();
+                    let request = Request::Get {
+                        channel,
+                        queue,
+                        no_ack,
+                    };
+                    return self.ask(session, channel, id, request);
+                }
                 let now = self.wall_now();
                 let slot = self
                     .queues
@@ -133,7 +144,7 @@ impl Node {
 
     /// The key under which a channel gets from a queue: it lasts while something got under it is
     /// unsettled, so that a channel that gets from many queues in turn does not gather keys.
-    fn getter_key(&mut self, get: WaitingGet, queue: QueueId) -> ConsumerKey {
+    pub(crate) fn getter_key(&mut self, get: WaitingGet, queue: QueueId) -> ConsumerKey {
         let WaitingGet {
             session, channel, ..
         } = get;
@@ -166,7 +177,7 @@ impl Node {
         }
     }
 
-    fn end_waiting(&mut self, get: WaitingGet, queue: QueueId) {
+    pub(crate) fn end_waiting(&mut self, get: WaitingGet, queue: QueueId) {
         let open = self.sessions.channel_mut(get.session, get.channel);
         let open = open.expect("a get leaves the line with its channel");
         let place = open

@@ -191,6 +191,7 @@ impl Node {
         }
         self.serve_queues();
         self.log_settlements();
+        self.flush_outboxes();
         self.propose_all();
         self.advance_catalog();
         self.seal_for_use();
@@ -201,6 +202,7 @@ impl Node {
         self.advance_stop(now);
         self.let_proceed(now);
         self.emit(now);
+        self.flush_edge();
         self.flush_peers();
     }
 
@@ -228,7 +230,9 @@ impl Node {
 
     /// Whether the disk is so far behind that the runtime should hold requests back.
     pub fn is_saturated(&self) -> bool {
+        let cluster = self.cluster.as_ref();
         self.store.unwritten_size_bytes() > UNWRITTEN_SIZE_BYTES_MAX
+            || cluster.is_some_and(|cluster| cluster.outboxes.is_full())
     }
 
     /// Whether the disk is so far behind that what nobody waits for should not add to it: the
@@ -363,6 +367,8 @@ impl Node {
                 }
             }
             Pending::Counts(counts) => self.counts_due.push(counts),
+            Pending::Ticket(ticket) => self.close_ticket(ticket),
+            Pending::Frame(frame) => self.send_later(frame.0, frame.1),
             Pending::Checkpoint(job) => self.outputs.push_back(Output::Background(*job)),
             Pending::EndSession {
                 session,
@@ -434,8 +440,11 @@ impl Node {
                 self.outputs.push_back(Output::Write(job));
             }
         }
-        for (id, events) in self.sessions.take_events() {
-            self.outputs.push_back(Output::Events(id, events));
+        for (id, shadow_of, events) in self.sessions.take_events() {
+            match (shadow_of, &mut self.cluster) {
+                (Some(node), Some(cluster)) => cluster.edge.push_events(node, id, events),
+                _ => self.outputs.push_back(Output::Events(id, events)),
+            }
         }
     }
 

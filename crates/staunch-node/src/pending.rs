@@ -7,10 +7,13 @@
 use std::collections::VecDeque;
 
 use staunch_log::{BackgroundJob, ChunkId};
-use staunch_types::{ChannelNumber, ConnectionId, Event, MessageIndex, PublishSeq, QueueId};
+use staunch_types::{
+    ChannelNumber, ConnectionId, Event, MessageIndex, NodeId, PublishSeq, QueueId,
+};
 
 use crate::{
     admin::{AdminAnswer, AdminId},
+    cluster::Frame,
     session::SessionSlot,
 };
 
@@ -42,6 +45,10 @@ pub(crate) enum Pending {
     Reserve { queue: QueueId, upto: MessageIndex },
     /// A checkpoint that speaks of chunks up to here.
     Checkpoint(Box<BackgroundJob>),
+    /// An answer that something waits for, of several.
+    Ticket(u64),
+    /// A frame for another node.
+    Frame(Box<(NodeId, Frame)>),
     /// The last event of a session, which ends with it.
     EndSession {
         session: SessionSlot,

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use staunch_broker::{Arrival, Envelope, Overflow, QueueSettings, Route};
 use staunch_log::{RecordMeta, StreamId};
+use staunch_replica::EntryMessage;
 use staunch_types::{
     BodyRef, ChannelNumber, Message, Operation, QueueId, Refusal, UnixMillis,
     properties::Properties, request::Publish,
@@ -11,6 +12,7 @@ use staunch_types::{
 
 use crate::{
     access::Examined,
+    cluster::{Place, Publisher, Purpose},
     expiry::message_ttl,
     node::Node,
     queues::QueueSlot,
@@ -41,6 +43,10 @@ pub(crate) enum Kept {
     Nowhere,
     /// Some queue keeps it in the log: confirmed when that is on disk.
     InLog,
+    /// It is on its way to queues that several nodes keep, or others: confirmed when they have it.
+    Sent,
+    /// Both.
+    SentAndInLog,
     /// Some queue was full and refused it: not confirmed, whatever the others did.
     Refused,
 }
@@ -50,9 +56,27 @@ impl Kept {
     fn with(self, enqueued: Enqueued) -> Self {
         match enqueued {
             Enqueued::InLog if self == Self::Nowhere => Self::InLog,
+            Enqueued::InLog if self == Self::Sent => Self::SentAndInLog,
             Enqueued::InLog | Enqueued::InMemory | Enqueued::Gone => self,
             Enqueued::Refused => Self::Refused,
+            Enqueued::Sent => self.and_sent(),
         }
+    }
+}
+
+impl Kept {
+    #[cold]
+    fn and_sent(self) -> Self {
+        match self {
+            Self::Nowhere | Self::Sent => Self::Sent,
+            Self::InLog | Self::SentAndInLog => Self::SentAndInLog,
+            Self::Refused => Self::Refused,
+        }
+    }
+
+    /// Whether what is on its way must be waited for.
+    pub(crate) fn is_sent(self) -> bool {
+        matches!(self, Self::Sent | Self::SentAndInLog)
     }
 }
 
@@ -67,6 +91,8 @@ pub(crate) enum Enqueued {
     Refused,
     /// There is no such queue any more.
     Gone,
+    /// It is on its way to whoever serves the queue.
+    Sent,
 }
 
 /// A message on its way into queues, with what each of them has to know of it.
@@ -86,6 +112,8 @@ pub(crate) struct Arriving<'a> {
     pub(crate) redelivered: bool,
     /// How long the next queue holds it back, whatever it says itself.
     pub(crate) delay_millis: Option<u64>,
+    /// Queues that it is on its way to.
+    pub(crate) sent: Vec<QueueId>,
 }
 
 impl<'a> Arriving<'a> {
@@ -110,6 +138,20 @@ impl<'a> Arriving<'a> {
             lagging: None,
             redelivered: false,
             delay_millis: None,
+            sent: Vec::new(),
+        }
+    }
+
+    /// What travels to the server of the queue in `slot`.
+    pub(crate) fn entry_message(&mut self, slot: &mut QueueSlot) -> EntryMessage {
+        let meta = self.arrival(&slot.settings).meta();
+        let message = self.message;
+        let stored = self
+            .in_memory
+            .get_or_insert_with(|| slot.arena.get_or_insert_default().store(message));
+        EntryMessage {
+            meta,
+            stored: stored.clone(),
         }
     }
 
@@ -164,6 +206,15 @@ impl Node {
                 self.pending.push_confirm(slot, connection, channel, seq);
             }
             (Some(seq), Ok(Some(Kept::Refused))) => self.sessions.push_nack(slot, channel, seq),
+            (Some(seq), Ok(Some(kept @ (Kept::Sent | Kept::SentAndInLog)))) => {
+                let publisher = Publisher {
+                    session: slot,
+                    connection,
+                    channel,
+                    seq,
+                };
+                self.await_answers(Purpose::Publish(publisher), kept == Kept::SentAndInLog);
+            }
         }
     }
 
@@ -313,6 +364,11 @@ impl Node {
         if self.dead_letters.has_refused() {
             self.publish_refused();
         }
+        if kept.is_sent()
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.outboxes.last = arriving.sent;
+        }
         kept
     }
 
@@ -321,6 +377,9 @@ impl Node {
         let Some(slot) = self.queues.get_mut(id) else {
             return Enqueued::Gone;
         };
+        if !matches!(slot.place, Place::Here) {
+            return self.send_off(id, arriving);
+        }
         let overflow = slot.settings.overflow;
         if overflow != Overflow::DropHead && slot.queue.is_full_for(arriving.body_size_bytes) {
             if overflow == Overflow::RejectPublishDlx {

@@ -23,7 +23,7 @@ impl Node {
         }
     }
 
-    fn handle_rare_request(&mut self, slot: SessionSlot, request: Request) {
+    pub(crate) fn handle_rare_request(&mut self, slot: SessionSlot, request: Request) {
         match request {
             Request::Publish(_) | Request::Settle(_) | Request::Drained { .. } => {
                 unreachable!("handled before")
@@ -101,8 +101,13 @@ impl Node {
         operation: Operation,
         refusal: Refusal,
     ) {
+        let is_shadow = self
+            .sessions
+            .get(slot)
+            .is_some_and(|it| it.shadow_of.is_some());
         if let Some(open) = self.sessions.channel_mut(slot, channel) {
-            open.is_refused = true;
+            // The client's own node ignores the channel; here are its consumers only.
+            open.is_refused = !is_shadow;
         }
         self.sessions.push(
             slot,
@@ -135,7 +140,8 @@ impl Node {
         self.notify_channel(slot, channel);
     }
 
-    fn drained(&mut self, slot: SessionSlot, size_bytes: u64) {
+    pub(crate) fn drained(&mut self, slot: SessionSlot, size_bytes: u64) {
+        self.drained_elsewhere(slot, size_bytes);
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
@@ -158,7 +164,9 @@ impl Node {
 
     fn close_channel(&mut self, slot: SessionSlot, channel: ChannelNumber) {
         self.abandon_channel(slot, channel);
-        self.answer_when_persisted(slot, Event::ChannelClosed { channel });
+        if !self.waits_to_close(slot, Some(channel)) {
+            self.answer_when_persisted(slot, Event::ChannelClosed { channel });
+        }
     }
 
     fn close_connection(&mut self, slot: SessionSlot) {
@@ -169,7 +177,10 @@ impl Node {
         for channel in channels {
             self.abandon_channel(slot, channel);
         }
-        self.end_with_exclusive_queues(slot);
+        self.end_shadows(slot);
+        if !self.waits_to_close(slot, None) {
+            self.end_with_exclusive_queues(slot);
+        }
     }
 
     /// Hands over what is left for the session, the farewell last.

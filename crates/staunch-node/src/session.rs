@@ -5,7 +5,9 @@ use std::{
     ops::Bound,
 };
 
-use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Event, Name, PublishSeq, QueueId};
+use staunch_types::{
+    ChannelNumber, ConnectionId, ConsumerKey, Event, Name, NodeId, PublishSeq, QueueId,
+};
 
 use crate::{
     access::Epoch,
@@ -30,6 +32,8 @@ pub(crate) struct SessionSlot(pub(crate) u32);
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: ConnectionId,
+    /// The node whose client it is, if that is another one.
+    pub(crate) shadow_of: Option<NodeId>,
     /// Somebody whose password is being checked.
     pub(crate) candidate: Option<Box<Candidate>>,
     /// The epoch in which it was found that its user may do everything in a virtual host that is
@@ -90,6 +94,7 @@ impl Session {
     pub(crate) fn new(id: ConnectionId) -> Self {
         Self {
             id,
+            shadow_of: None,
             candidate: None,
             free_pass: Epoch::default(),
             client: None,
@@ -283,8 +288,11 @@ impl Sessions {
         );
     }
 
-    /// The sessions with events, with their events.
-    pub(crate) fn take_events(&mut self) -> impl Iterator<Item = (ConnectionId, Vec<Event>)> {
+    /// The sessions with events, with the node whose client each is, if that is another one, and
+    /// their events.
+    pub(crate) fn take_events(
+        &mut self,
+    ) -> impl Iterator<Item = (ConnectionId, Option<NodeId>, Vec<Event>)> {
         let touched = std::mem::take(&mut self.touched);
         touched.into_iter().filter_map(|slot| {
             let session = self.slots[slot.0 as usize].as_deref_mut()?;
@@ -292,7 +300,7 @@ impl Sessions {
             let events = std::mem::take(&mut session.events);
             let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
             session.events_count_last = count.min(EVENTS_RESERVED_MAX);
-            (!events.is_empty()).then_some((session.id, events))
+            (!events.is_empty()).then_some((session.id, session.shadow_of, events))
         })
     }
 
@@ -306,8 +314,9 @@ impl Sessions {
         self.by_id.values().filter_map(|slot| self.get(*slot))
     }
 
+    /// Whether this node has no clients of its own.
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.iter().all(|session| session.shadow_of.is_some())
     }
 }
 

@@ -2,11 +2,16 @@
 
 use staunch_broker::{Departed, QueueCommand, Released};
 use staunch_log::{Store, StreamId};
-use staunch_types::{ChannelNumber, ConsumerKey, Outcome, QueueId, request::Settle};
+use staunch_types::{ChannelNumber, ConsumerKey, MessageIndex, Outcome, QueueId, request::Settle};
 
 use crate::{
-    cluster::Place, consumers::ConsumerKind, node::Node, pending::Pending, queues::QueueSlot,
-    session::SessionSlot, transient::TransientBodies,
+    cluster::Place,
+    consumers::{Consumer, ConsumerKind},
+    node::Node,
+    pending::Pending,
+    queues::QueueSlot,
+    session::SessionSlot,
+    transient::TransientBodies,
 };
 
 /// Runs of settled messages in one record of the log.
@@ -28,6 +33,13 @@ impl Node {
             // The queue went with its messages; there is nothing left to settle.
             return self.count_settled(session, channel, consumer, count);
         };
+        if !matches!(slot.place, Place::Here) {
+            if !self.settle_elsewhere(&settle) {
+                self.settle_held(settle);
+                self.count_settled(session, channel, consumer, count);
+            }
+            return;
+        }
         let mut departed = Departed::default();
         let is_return = outcome == Outcome::Requeue;
         if is_return {
@@ -43,6 +55,67 @@ impl Node {
         self.leave(queue, departed, is_return);
         self.mark_dirty(queue);
         self.count_settled(session, channel, consumer, settled);
+    }
+
+    /// Settles what the consumer holds of the run, where it may have lost some of it with the
+    /// queue's server before. Returns how many were settled.
+    pub(crate) fn settle_held(&mut self, settle: Settle) -> u32 {
+        let Settle {
+            consumer,
+            queue,
+            first,
+            count,
+            outcome,
+            ..
+        } = settle;
+        let now = self.wall_now();
+        let Some(slot) = self
+            .queues
+            .get_mut(queue)
+            .filter(|slot| slot.is_served_here())
+        else {
+            return 0;
+        };
+        let mut departed = Departed::default();
+        let is_return = outcome == Outcome::Requeue;
+        if is_return {
+            slot.queue.begin_return();
+        }
+        let mut settled = 0;
+        let queue_of = &mut slot.queue;
+        match queue_of.settle(consumer, (first, count), outcome, now, &mut departed) {
+            Ok(all) => settled = all,
+            Err(_) => {
+                for index in first.0..first.0.saturating_add(u64::from(count)) {
+                    let one = (MessageIndex(index), 1);
+                    let done = queue_of.settle(consumer, one, outcome, now, &mut departed);
+                    settled += done.unwrap_or(0);
+                }
+            }
+        }
+        if is_return {
+            slot.queue.drop_returned(settled, &mut departed);
+        }
+        self.leave(queue, departed, is_return);
+        self.mark_dirty(queue);
+        settled
+    }
+
+    /// As [`Node::settle`] for a client of another node.
+    pub(crate) fn settle_what_is_held(&mut self, session: SessionSlot, settle: Settle) {
+        let Settle {
+            channel,
+            consumer: key,
+            queue,
+            ..
+        } = settle;
+        let is_its_own = |consumer: &Consumer| {
+            (consumer.session, consumer.channel, consumer.queue) == (session, channel, queue)
+        };
+        if self.consumers.get(key).is_some_and(is_its_own) {
+            let settled = self.settle_held(settle);
+            self.count_settled(session, channel, key, settled);
+        }
     }
 
     /// Messages have left their places in a queue, or were given back to it.
@@ -91,7 +164,7 @@ impl Node {
     }
 
     /// Keeps the books of channel and consumer after `count` settlements.
-    fn count_settled(
+    pub(crate) fn count_settled(
         &mut self,
         session: SessionSlot,
         channel: ChannelNumber,

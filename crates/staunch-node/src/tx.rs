@@ -9,7 +9,7 @@ use staunch_types::{
     ChannelNumber, Event, Message, Operation, QueueId, Refusal, Reply, request::Settle,
 };
 
-use crate::{node::Node, publish::Kept, session::SessionSlot};
+use crate::{cluster::Purpose, node::Node, publish::Kept, session::SessionSlot};
 
 /// Messages that one transaction may hold.
 const TX_MESSAGES_MAX: usize = 65_536;
@@ -101,9 +101,14 @@ impl Node {
             let refusal = Refusal::Precondition("channel is not transactional".to_owned());
             return self.refuse(slot, channel, Operation::Commit, refusal);
         };
-        let mut is_whole = true;
+        let (mut is_whole, mut ticket) = (true, None);
         for publish in held {
-            is_whole &= self.enqueue_held(slot, channel, publish) != Kept::Refused;
+            let kept = self.enqueue_held(slot, channel, publish);
+            is_whole &= kept != Kept::Refused;
+            if kept.is_sent() {
+                ticket = ticket.or_else(|| self.open_commit(slot, channel));
+                self.add_to_ticket(ticket);
+            }
         }
         for settle in settles {
             self.settle(slot, settle);
@@ -112,8 +117,21 @@ impl Node {
             let refusal = Refusal::Precondition("partial tx completion".to_owned());
             return self.refuse(slot, channel, Operation::Commit, refusal);
         }
+        if let Some(ticket) = ticket {
+            // Its part here is what the answer waits for when the others are known.
+            return self.close_ticket(ticket);
+        }
         let reply = Reply::Committed;
         self.answer_when_persisted(slot, Event::Reply { channel, reply });
+    }
+
+    fn open_commit(&mut self, session: SessionSlot, channel: ChannelNumber) -> Option<u64> {
+        let connection = self.sessions.get(session)?.id;
+        self.open_ticket(Purpose::Commit {
+            session,
+            connection,
+            channel,
+        })
     }
 
     /// `tx.rollback`.

@@ -86,6 +86,14 @@ impl Consumer {
         }
     }
 
+    /// None if it only holds.
+    pub(super) fn spec(&self) -> Option<ConsumerSpec> {
+        match self.role {
+            Role::Consumer(spec) => Some(spec),
+            Role::Holder => None,
+        }
+    }
+
     fn is_no_ack(&self) -> bool {
         matches!(self.role, Role::Consumer(spec) if spec.no_ack)
     }
@@ -215,6 +223,15 @@ impl Consumers {
         };
         self.get_mut(slot).unacked.push(index);
         self.refresh(slot);
+    }
+
+    /// As [`Consumers::hold`], for what it has held before, even if that is more than it may now.
+    pub(super) fn claim(&mut self, key: ConsumerKey, index: u64) {
+        self.hold(key, index);
+        if let Some(slot) = self.find(key) {
+            let consumer = self.get_mut(slot);
+            consumer.held_max = consumer.held_max.max(consumer.unacked.count());
+        }
     }
 
     pub(super) fn set_blocked(&mut self, key: ConsumerKey, blocked: bool) {

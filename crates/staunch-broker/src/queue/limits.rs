@@ -62,6 +62,9 @@ impl Queue {
     }
 
     /// As [`Queue::is_full_for`], with so many messages and bytes of bodies on their way into it.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
     pub fn is_full_with(&self, coming: (u64, u64), body_size_bytes: u32) -> bool {
         let Some(limits) = &self.limits else {
             return false;

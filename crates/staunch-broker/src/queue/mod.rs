@@ -18,6 +18,7 @@
 
 mod arrival;
 mod chunk;
+mod claims;
 mod command;
 mod consumers;
 mod departed;
@@ -40,6 +41,7 @@ mod tests;
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
 
 pub use arrival::{Arrival, META_SIZE_BYTES};
+pub use claims::Holding;
 pub use command::QueueCommand;
 pub use consumers::CONSUMERS_PER_QUEUE_MAX;
 pub use departed::{Death, Departed, Dying};

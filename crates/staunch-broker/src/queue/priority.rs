@@ -47,6 +47,11 @@ pub(super) struct Levels {
 }
 
 impl Levels {
+    /// A message of a level above 0 has been handed out.
+    pub(super) fn was_handed_out(&mut self, index: u64) {
+        self.handed_out_below = self.handed_out_below.max(index + 1);
+    }
+
     /// None for a queue without priorities.
     pub(super) fn new(priorities: Priorities) -> Option<Box<Self>> {
         let level_max = match priorities {
@@ -289,7 +294,7 @@ impl Queue {
         if level > 0 {
             let index = position.index.0;
             levels.remove(level, index);
-            levels.handed_out_below = levels.handed_out_below.max(index + 1);
+            levels.was_handed_out(index);
         }
         level > 0
     }

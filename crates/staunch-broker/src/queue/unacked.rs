@@ -48,6 +48,16 @@ impl Unacked {
         std::mem::take(&mut self.indexes)
     }
 
+    /// Each index it holds once, sorted.
+    pub(super) fn indexes(&self, is_held: impl FnMut(&u64) -> bool) -> Vec<u64> {
+        let mut copy = Self {
+            indexes: self.indexes.clone(),
+            count: self.count,
+        };
+        copy.compact(is_held);
+        copy.indexes
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.indexes.capacity() * size_of::<u64>()
     }

@@ -94,6 +94,11 @@ impl CatalogGroup {
         self.replica.state_now(whole.into())
     }
 
+    /// Index of the last entry that this node has applied.
+    pub(super) fn applied(&self) -> u64 {
+        self.replica.group().applied_index().0
+    }
+
     /// Who leads, as far as this node knows.
     pub(super) fn leader(&self) -> Option<NodeId> {
         self.replica.group().role_now().leader

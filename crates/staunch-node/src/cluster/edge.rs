@@ -1,31 +1,397 @@
 //! What clients of this node ask of queues that are served elsewhere, and what clients of other
 //! nodes ask of queues that are served here.
+//!
+//! * `abroad`: the client's node. A request for a queue that is not served here goes to the node
+//!   that serves it; what that one says of it comes back.
+//! * `shadow`: the serving node. A client of another node has a session here as well, its shadow,
+//!   with the same id, so that consumers, limits and gets are those of any session.
+//! * `claims`: when another node begins to serve a queue, consumers move there with what they hold.
+//! * `settled`: settlements that are not known to be committed, and closings that wait for them.
+//!
+//! Frames of a peer are handled in their order, and none before this node has applied as much of
+//! the catalog as the sender had: so nobody is asked about a queue that he does not know yet.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use staunch_broker::Origin;
-use staunch_types::{NodeId, QueueId, Term};
+use staunch_types::{ConnectionId, Event, Name, NodeId, QueueId, Request, Term, Timestamp};
 
-use crate::node::Node;
+use super::{
+    PeerPayload,
+    abroad::Abroad,
+    claims::Claiming,
+    settled::Settlements,
+    shadow::Home,
+    wire::{self, Frame, Heard},
+};
+use crate::{node::Node, queues::QueueSlot};
+
+/// How often waits are looked at that may have become too long.
+const CHECK_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub(crate) struct Edge {}
+pub(crate) struct Edge {
+    /// Who serves a replicated queue, and in which term.
+    servers: BTreeMap<QueueId, (NodeId, Term)>,
+    /// What this node has begun to serve and has not told the others.
+    announced: Vec<(QueueId, Term)>,
+    /// Frames that speak of a catalog which is ahead of this node's.
+    parked: BTreeMap<NodeId, VecDeque<(u64, Frame)>>,
+    /// What goes to each node when the drain ends.
+    outgoing: BTreeMap<NodeId, Vec<Frame>>,
+    pub(super) abroad: Abroad,
+    pub(super) settlements: Settlements,
+    /// Queues that this node has begun to serve whose holders have not all spoken.
+    pub(super) claiming: BTreeMap<QueueId, Claiming>,
+    /// What came for queues that are kept here alone.
+    pub(super) homes: BTreeMap<(QueueId, NodeId), Home>,
+    next_check: Timestamp,
+}
+
+impl Edge {
+    /// Has a frame sent when the drain ends.
+    pub(super) fn push(&mut self, to: NodeId, frame: Frame) {
+        self.outgoing.entry(to).or_default().push(frame);
+    }
+
+    /// As [`Edge::push`] for a request of a client; those that follow each other share a frame.
+    pub(super) fn push_request(
+        &mut self,
+        to: NodeId,
+        connection: ConnectionId,
+        vhost: &Name,
+        request: Request,
+    ) {
+        let outgoing = self.outgoing.entry(to).or_default();
+        if let Some(Frame::Requests {
+            connection: of,
+            requests,
+            ..
+        }) = outgoing.last_mut()
+            && *of == connection
+        {
+            return requests.push(request);
+        }
+        outgoing.push(Frame::Requests {
+            connection,
+            vhost: vhost.clone(),
+            requests: vec![request],
+        });
+    }
+
+    /// As [`Edge::push`] for what a shadow session is told.
+    pub(crate) fn push_events(
+        &mut self,
+        to: NodeId,
+        connection: ConnectionId,
+        mut events: Vec<Event>,
+    ) {
+        events.retain(wire::travels);
+        if !events.is_empty() {
+            self.push(to, Frame::Events { connection, events });
+        }
+    }
+}
 
 impl Node {
-    pub(crate) fn edge_peer_up(&mut self, _node: NodeId, _incarnation: u64) {}
+    /// How much of the catalog this node has applied.
+    fn catalog_applied(&self) -> u64 {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(0, |cluster| cluster.catalog.applied())
+    }
 
-    pub(crate) fn edge_peer_down(&mut self, _node: NodeId) {}
+    pub(crate) fn outboxes_size_bytes(&self) -> u64 {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(0, |cluster| cluster.outboxes.size_bytes() as u64)
+    }
+
+    /// The node that serves the queue; none if that is not known, or it is not connected.
+    pub(crate) fn server_of(&self, id: QueueId) -> Option<NodeId> {
+        let cluster = self.cluster.as_ref()?;
+        if self.queues.get(id)?.is_served_here() {
+            return Some(cluster.me);
+        }
+        let node = match self.home_of(id) {
+            Some(home) => home,
+            None => cluster.edge.servers.get(&id)?.0,
+        };
+        (node != cluster.me && cluster.nodes.is_connected(node)).then_some(node)
+    }
+
+    /// The node that keeps the queue alone.
+    pub(super) fn home_of(&self, id: QueueId) -> Option<NodeId> {
+        self.catalog.queue_by_id(id)?.placement.home()
+    }
+
+    /// Whether another node serves the queue, or none does.
+    #[inline]
+    pub(crate) fn is_elsewhere(&self, id: QueueId) -> bool {
+        self.cluster.is_some()
+            && self
+                .queues
+                .get(id)
+                .is_some_and(|slot| !slot.is_served_here())
+    }
+
+    pub(crate) fn edge_peer_up(&mut self, node: NodeId, is_restarted: bool) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.edge.outgoing.remove(&node);
+        let me = cluster.me;
+        let served = cluster.edge.servers.iter();
+        let served = served.filter(|(_, (server, _))| *server == me);
+        let served: Vec<_> = served.map(|(id, (_, term))| (*id, *term)).collect();
+        if !served.is_empty() {
+            cluster.edge.push(node, Frame::Serves(served));
+        }
+        if is_restarted {
+            self.give_up_sent(node);
+        }
+        for id in self.queues_of_interest() {
+            if self.home_of(id) == Some(node) {
+                self.resume(id, node);
+            }
+        }
+    }
+
+    /// Queues that something of this node waits for.
+    fn queues_of_interest(&self) -> BTreeSet<QueueId> {
+        let Some(cluster) = &self.cluster else {
+            return BTreeSet::new();
+        };
+        let outboxes = cluster.outboxes.queues().into_iter();
+        let edge = &cluster.edge;
+        let others = edge.abroad.queues().chain(edge.settlements.queues());
+        outboxes.chain(others).collect()
+    }
+
+    pub(crate) fn edge_peer_down(&mut self, node: NodeId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let edge = &mut cluster.edge;
+        edge.outgoing.remove(&node);
+        edge.parked.remove(&node);
+        edge.servers.retain(|_, (server, _)| *server != node);
+        edge.settlements.server_lost(node);
+        let spoke: Vec<_> = edge.claiming.keys().copied().collect();
+        for id in spoke {
+            self.has_claimed_all(id, node, None);
+        }
+        self.end_shadows_of(node);
+        self.lose_server(node);
+    }
 
     /// [`super::PeerPayload::Queue`] has come.
-    pub(crate) fn queue_received(&mut self, _from: NodeId, _payload: Bytes) {}
+    pub(crate) fn queue_received(&mut self, from: NodeId, payload: Bytes) {
+        let Ok((at, frame)) = wire::decode(payload) else {
+            // Of another version: who cannot be understood is as good as silent.
+            return;
+        };
+        let applied = self.catalog_applied();
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let parked = cluster.edge.parked.get(&from);
+        if at > applied || parked.is_some_and(|parked| !parked.is_empty()) {
+            let parked = cluster.edge.parked.entry(from).or_default();
+            return parked.push_back((at, frame));
+        }
+        self.take_frame(from, frame);
+    }
+
+    /// Handles what has waited for the catalog.
+    fn unpark(&mut self) {
+        let applied = self.catalog_applied();
+        let Some(cluster) = &self.cluster else { return };
+        if cluster.edge.parked.is_empty() {
+            return;
+        }
+        let nodes: Vec<_> = cluster.edge.parked.keys().copied().collect();
+        for node in nodes {
+            while let Some(cluster) = &mut self.cluster
+                && let Some(parked) = cluster.edge.parked.get_mut(&node)
+            {
+                let Some((_, frame)) = parked.pop_front_if(|(at, _)| *at <= applied) else {
+                    if parked.is_empty() {
+                        cluster.edge.parked.remove(&node);
+                    }
+                    break;
+                };
+                self.take_frame(node, frame);
+            }
+        }
+    }
+
+    fn take_frame(&mut self, from: NodeId, frame: Frame) {
+        match frame {
+            Frame::Publish(published) => self.take_published(from, published),
+            Frame::Heard(heard) => self.outbox_heard(&heard),
+            Frame::Serves(queues) => {
+                for (id, term) in &queues {
+                    self.served_by(*id, from, *term);
+                }
+                self.queue_frame(from, Frame::ClaimedAll(queues));
+            }
+            Frame::Requests {
+                connection,
+                vhost,
+                requests,
+            } => self.take_requests(from, connection, &vhost, requests),
+            Frame::Events { connection, events } => self.take_events(from, connection, events),
+            Frame::Barrier(number) => self.answer_barrier(from, number),
+            Frame::Passed(number) => self.barrier_passed(from, number),
+            Frame::Claim(claim) => self.take_claim(from, &claim),
+            Frame::Claimed { token, consumer } => self.claim_answered(from, token, consumer),
+            Frame::ClaimedAll(queues) => {
+                for (id, term) in queues {
+                    self.has_claimed_all(id, from, Some(term));
+                }
+            }
+            Frame::Settled { queue, runs } => self.take_settled(queue, &runs),
+        }
+    }
 
     /// Some node serves the queue from now on, in this term; it may be this one.
-    pub(crate) fn served_by(&mut self, _queue: QueueId, _leader: NodeId, _term: Term) {}
+    pub(crate) fn served_by(&mut self, queue: QueueId, leader: NodeId, term: Term) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let (me, edge) = (cluster.me, &mut cluster.edge);
+        if let Some((_, known)) = edge.servers.get(&queue)
+            && *known >= term
+        {
+            return;
+        }
+        edge.servers.insert(queue, (leader, term));
+        if leader == me {
+            edge.announced.push((queue, term));
+            self.begin_claims(queue, term);
+        }
+        self.resume(queue, leader);
+    }
+
+    /// What waited for the queue's server goes on.
+    fn resume(&mut self, queue: QueueId, server: NodeId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.outboxes.rewind(queue);
+        self.settle_again(queue, server);
+        self.move_consumers(queue, server);
+        self.ask_again(queue, server);
+    }
 
     /// This node served the queue and does not any more: its consumers and all that they held is
     /// forgotten there. Called before the queue forgets: who holds what can still be asked.
-    pub(crate) fn ceases_to_serve(&mut self, _queue: QueueId) {}
+    pub(crate) fn ceases_to_serve(&mut self, queue: QueueId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let me = cluster.me;
+        cluster.edge.claiming.remove(&queue);
+        if let Some((server, _)) = cluster.edge.servers.get(&queue)
+            && *server == me
+        {
+            cluster.edge.servers.remove(&queue);
+        }
+        cluster.outboxes.rewind(queue);
+        let Some(mut slot) = self.queues.take(queue) else {
+            return;
+        };
+        self.keep_uncommitted(&slot);
+        self.disperse(&mut slot);
+        self.queues.put(slot);
+    }
 
     /// This node, which serves the queue, has applied everything of `origin` up to `number`.
-    pub(crate) fn heard(&mut self, _queue: QueueId, _origin: Origin, _number: u64) {}
+    pub(crate) fn heard(&mut self, queue: QueueId, origin: Origin, number: u64) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let heard = Heard {
+            queue,
+            upto: number,
+            ..Heard::default()
+        };
+        if origin == cluster.origin {
+            return self.outbox_heard(&heard);
+        }
+        if let Some(node) = cluster.nodes.find_incarnation(origin.0) {
+            cluster.edge.push(node, Frame::Heard(heard));
+        }
+    }
+
+    /// A queue is gone from the catalog.
+    pub(crate) fn edge_queue_removed(&mut self, slot: &mut QueueSlot) {
+        let id = slot.id;
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.edge.servers.remove(&id);
+        cluster.edge.claiming.remove(&id);
+        let of_queue = (id, NodeId(0))..=(id, NodeId(u64::MAX));
+        let homes: Vec<_> = cluster.edge.homes.range(of_queue).collect();
+        let homes: Vec<_> = homes.into_iter().map(|(key, _)| *key).collect();
+        for key in homes {
+            cluster.edge.homes.remove(&key);
+        }
+        self.settlements_void(id);
+        self.drop_outbox(id);
+        self.cancel_abroad(slot);
+    }
+
+    /// Does what is due; part of every drain.
+    pub(crate) fn advance_edge(&mut self, now: Timestamp) {
+        self.unpark();
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        if now < cluster.edge.next_check {
+            return;
+        }
+        cluster.edge.next_check = now + CHECK_PERIOD;
+        self.check_outboxes(now);
+        self.check_asked(now);
+        self.check_claiming(now);
+        self.check_closings(now);
+    }
+
+    /// Has a frame sent when the drain ends.
+    pub(crate) fn queue_frame(&mut self, to: NodeId, frame: Frame) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.edge.push(to, frame);
+        }
+    }
+
+    /// Sends a frame, before those that wait for the end of the drain.
+    pub(super) fn send_frame(&mut self, to: NodeId, frame: &Frame) {
+        let at = self.catalog_applied();
+        self.send(to, PeerPayload::Queue, wire::encode(at, frame));
+    }
+
+    /// Sends what has gathered in this drain.
+    pub(crate) fn flush_edge(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let announced = std::mem::take(&mut cluster.edge.announced);
+        if !announced.is_empty() {
+            for node in cluster.nodes.others() {
+                cluster.edge.push(node, Frame::Serves(announced.clone()));
+            }
+        }
+        cluster.edge.push_drained();
+        for (node, number) in cluster.edge.settlements.take_barriers() {
+            cluster.edge.push(node, Frame::Barrier(number));
+        }
+        for (node, frames) in std::mem::take(&mut cluster.edge.outgoing) {
+            for frame in frames {
+                self.send_frame(node, &frame);
+            }
+        }
+    }
 }

@@ -14,8 +14,11 @@
 
 #![allow(dead_code)]
 
+mod abroad;
+mod answers;
 mod catalog;
 mod catalog_transfer;
+mod claims;
 mod edge;
 mod facts;
 mod groups;
@@ -25,6 +28,8 @@ mod outbox;
 mod place;
 mod proposal;
 mod proposals;
+mod settled;
+mod shadow;
 mod status;
 mod transfer;
 mod wire;
@@ -42,8 +47,10 @@ pub(crate) use catalog::{CatalogGroup, config as catalog_config};
 pub use facts::GroupFacts;
 pub(crate) use groups::{Member, Place};
 use nodes::Nodes;
+pub(crate) use outbox::{Publisher, Purpose};
 pub(crate) use proposals::Then;
 pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
+pub(crate) use wire::Frame;
 
 /// How often the failure detector looks at its watch.
 const LIVENESS_TICK: Duration = Duration::from_millis(10);
@@ -189,7 +196,7 @@ impl Node {
                     self.groups_peer_restarted(node);
                 }
                 self.catalog_peer_up(node);
-                self.edge_peer_up(node, incarnation);
+                self.edge_peer_up(node, is_restarted);
             }
             PeerInput::Down { peer, goodbye } => {
                 let Some(node) = cluster.nodes.find(&peer) else {
@@ -238,6 +245,7 @@ impl Node {
         self.tick_groups(now);
         self.advance_groups();
         self.advance_catalog();
+        self.advance_edge(now);
     }
 
     /// When [`Node::advance_cluster`] has something to do although nothing happens.

@@ -92,6 +92,13 @@ impl Nodes {
         self.by_id.get(&id)?.connected_since
     }
 
+    /// The node whose process it is.
+    pub(crate) fn find_incarnation(&self, incarnation: u64) -> Option<NodeId> {
+        let mut all = self.by_id.iter();
+        all.find(|(_, known)| known.incarnation == Some(incarnation))
+            .map(|(id, _)| *id)
+    }
+
     /// It is connected; true if it is another process than the one that was met before.
     pub(crate) fn set_up(&mut self, id: NodeId, incarnation: u64, now: Timestamp) -> bool {
         let Some(known) = self.by_id.get_mut(&id) else {

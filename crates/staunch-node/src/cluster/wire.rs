@@ -35,6 +35,8 @@ use staunch_types::{
 
 pub(crate) use bytes_io::WireError;
 use bytes_io::{Segments, Taker};
+pub(super) use events::travels;
+pub(super) use requests::count;
 
 /// The layout above.
 const VERSION: u8 = 1;

@@ -103,7 +103,10 @@ fn the_leader_dies_on_the_way() {
 fn a_minority_refuses_after_a_while_and_goes_on_afterwards() {
     let mut world = World::new(3);
     let client = Client::connect(&mut world, 3);
-    assert_declared(&client.ask(&mut world, declare_queue("there", queue(&["durable"]))));
+    assert_declared(&client.ask(
+        &mut world,
+        declare_queue("there", queue(&["durable", "auto-delete"])),
+    ));
     world.isolate(3);
     let began = world.now;
     client.send(&mut world, declare_queue("q", queue(&["durable"])));
@@ -113,9 +116,12 @@ fn a_minority_refuses_after_a_while_and_goes_on_afterwards() {
         panic!("{event:?}");
     };
     assert!(refusal.to_string().starts_with("no majority"), "{refusal}");
-    // What is there needs nobody's consent.
+    // What is there needs nobody's consent, where nobody else has to be asked for its counts.
     let second = Client::connect(&mut world, 3);
-    assert_declared(&second.ask(&mut world, declare_queue("there", queue(&["durable"]))));
+    assert_declared(&second.ask(
+        &mut world,
+        declare_queue("there", queue(&["durable", "auto-delete"])),
+    ));
     world.mend();
     assert_declared(&second.ask(&mut world, declare_queue("q", queue(&["durable"]))));
     assert_agreed(&mut world);

@@ -4,6 +4,7 @@
 
 mod client;
 mod definitions;
+mod edges;
 mod links;
 mod machine;
 mod world;

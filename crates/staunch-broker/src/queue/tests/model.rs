@@ -134,6 +134,7 @@ impl World {
             }
             Step::Assign(count) => (0..count).for_each(|_| self.assign()),
             Step::Get { key, no_ack } => self.get(key, no_ack),
+            Step::Claim { key, skip, count } => self.claim(key, skip, count),
             Step::Settle {
                 key,
                 skip,
@@ -368,6 +369,30 @@ impl World {
             Got::Empty => assert_eq!(next, None),
             Got::AwaitsReservation => assert!(next.unwrap() >= self.reserved),
         }
+    }
+
+    /// Somebody who is known, or only holds, has had some messages before.
+    fn claim(&mut self, key: u32, skip: usize, count: u32) {
+        let Some(first) = self.live.keys().nth(skip).copied() else {
+            return;
+        };
+        if key < 10 && !self.consumers.contains_key(&key) {
+            return;
+        }
+        let end = (first + u64::from(count)).min(self.reserved);
+        let run = first..end.max(first);
+        let mut expected = 0;
+        for (_, known) in self.live.range_mut(run) {
+            if known.state == State::Ready {
+                known.state = State::Held(key);
+                known.sent = true;
+                expected += 1;
+            }
+        }
+        let claimed = self
+            .queue
+            .claim(ConsumerKey(key), MessageIndex(first), count);
+        assert_eq!(claimed, expected);
     }
 
     fn handed_out(&mut self, assignment: Assignment) {

@@ -422,3 +422,42 @@ fn what_was_not_committed_is_back_in_its_place() {
         "below the watermark they count as handed out"
     );
 }
+
+#[test]
+fn a_new_leader_hands_nothing_out_again_that_is_claimed() {
+    let mut all = Replicas::new(&QueueSettings::default());
+    for _ in 0..4 {
+        all.publish(arrival(BodyRef(0), 10));
+    }
+    all.commit(4);
+    all.hand_out();
+    all.commit(1);
+    all.hand_out();
+    all.settle(0, Outcome::Ack);
+    let holdings = all.queues[0].holdings();
+    let held: Vec<_> = holdings
+        .iter()
+        .map(|it| (it.key, it.held.clone()))
+        .collect();
+    assert_eq!(
+        held,
+        [(A, vec![(MessageIndex(1), 2)]), (B, Vec::new())],
+        "three were handed out, and one of them settled"
+    );
+    assert_eq!(holdings[0].spec, Some(consumer(A, 3)));
+    assert_eq!(all.queues[0].leaving(), [(MessageIndex(0), 1)]);
+    all.depose(1, 0);
+    let leader = &mut all.queues[1];
+    let other = ConsumerKey(9);
+    assert_eq!(leader.claim(other, MessageIndex(1), 2), 2);
+    assert_eq!(leader.claim(A, MessageIndex(1), 2), 0, "they are held");
+    assert_eq!(leader.claim(A, MessageIndex(900), 7), 0, "they never were");
+    leader.check_invariants();
+    assert_eq!((leader.ready_count(), leader.unacked_count()), (2, 2));
+    let (message, outcome) = ((MessageIndex(1), 2), Outcome::Requeue);
+    assert_eq!(assigned(leader), [(A.0, 0, true), (A.0, 3, true)]);
+    let mut departed = Departed::default();
+    let settled = leader.settle(other, message, outcome, NOW, &mut departed);
+    assert_eq!(settled, Ok(2));
+    assert_eq!(assigned(leader), [(A.0, 1, true)], "it had room for three");
+}

@@ -27,6 +27,11 @@ pub(super) enum Step {
         key: u32,
         no_ack: bool,
     },
+    Claim {
+        key: u32,
+        skip: usize,
+        count: u32,
+    },
     Settle {
         key: u32,
         skip: usize,
@@ -144,6 +149,8 @@ fn deliveries() -> impl Strategy<Value = Step> {
         8 => (1..100u8).prop_map(Step::Assign),
         3 => (10..12u32, any::<bool>()).prop_map(|(key, no_ack)| Step::Get { key, no_ack }),
         4 => Just(Step::Reserve),
+        1 => (prop_oneof![0..4u32, 10..12u32], 0..40usize, 1..10u32)
+            .prop_map(|(key, skip, count)| Step::Claim { key, skip, count }),
     ]
 }
 

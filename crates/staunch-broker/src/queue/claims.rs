@@ -1,0 +1,126 @@
+//! Deliveries that outlive their leader.
+//!
+//! Who holds what is known to the node that leads a queue, and is gone with it. The clients still
+//! have their deliveries, though, and their nodes know which. So before a new leader hands out
+//! anything that may be with a client, the nodes *claim* for their consumers what these hold: it
+//! becomes held again, without being delivered, and can be settled as if nothing had happened.
+
+use staunch_types::{ConsumerKey, MessageIndex};
+
+use super::chunk::{Holder, bits};
+use super::entries::Position;
+use super::{ConsumerSpec, Queue};
+
+/// Someone who consumes, or holds deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Who.
+    pub key: ConsumerKey,
+    /// None if it only holds.
+    pub spec: Option<ConsumerSpec>,
+    /// What it holds: first index and count of each run, ascending.
+    pub held: Vec<(MessageIndex, u32)>,
+}
+
+impl Queue {
+    /// Has `consumer` hold those of `count` messages from `first` on that are ready and may have
+    /// been handed out, which means that they lie below the reserved watermark. Who is no consumer
+    /// becomes a holder, as with [`Queue::get`]. Returns how many it holds by that.
+    pub fn claim(&mut self, consumer: ConsumerKey, first: MessageIndex, count: u32) -> u32 {
+        let end = first.0.saturating_add(u64::from(count));
+        let end = end.min(self.entries.next_index());
+        let mut claimed = 0;
+        for index in first.0..end {
+            if !self.watermark.permits(index) {
+                break;
+            }
+            if self.entries.state(index) != (true, true) {
+                continue;
+            }
+            if let Some(position) = self.entries.position(index) {
+                self.claim_at(position, consumer);
+                claimed += 1;
+            }
+        }
+        claimed
+    }
+
+    fn claim_at(&mut self, position: Position, consumer: ConsumerKey) {
+        let index = position.index.0;
+        let level = self.entries.chunk(position).level(position.bit());
+        if level == 0 {
+            self.count_as_returned(index);
+        }
+        self.withdraw(position);
+        if let Some(levels) = &mut self.levels
+            && level > 0
+        {
+            levels.was_handed_out(index);
+        }
+        let taken = self.entries.take(position, Holder::Consumer(consumer));
+        self.unacked_count += 1;
+        self.unacked_body_bytes += u64::from(taken.sizes.body);
+        self.ready.subtract(taken.sizes);
+        self.consumers_mut().claim(consumer, index);
+    }
+
+    /// A message is about to be claimed: it and all before it may have been handed out, so those
+    /// that are ready stand where returned ones do.
+    fn count_as_returned(&mut self, upto: u64) {
+        while self.fresh <= upto {
+            let next = self.entries.next_ready(self.fresh);
+            let Some(next) = next.filter(|next| next.index.0 <= upto) else {
+                break;
+            };
+            if self.returned_count == 0 {
+                self.returned_from = next.index.0;
+            }
+            self.returned_count += 1;
+            self.fresh = next.index.0 + 1;
+        }
+        self.fresh = self.fresh.max(upto + 1);
+    }
+
+    /// Everybody who consumes or holds something, by key.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let all = self.consumers.iter().flat_map(|consumers| consumers.iter());
+        let mut holdings: Vec<_> = all
+            .map(|consumer| {
+                let key = consumer.key;
+                let is_held = |index: &u64| self.entries.is_held_by(*index, key);
+                let indexes = consumer.unacked.indexes(is_held);
+                Holding {
+                    key,
+                    spec: consumer.spec(),
+                    held: runs(indexes),
+                }
+            })
+            .collect();
+        holdings.sort_unstable_by_key(|holding| holding.key);
+        holdings
+    }
+
+    /// Messages that are neither ready nor held: they are dying or, where several nodes keep the
+    /// queue, leave it when that is committed. First index and count of each run, ascending.
+    pub fn leaving(&self) -> Vec<(MessageIndex, u32)> {
+        let of = |chunk: &super::chunk::Chunk| {
+            let first = chunk.index_of(0).0;
+            bits(chunk.dying()).map(move |bit| first + u64::from(bit))
+        };
+        runs(self.entries.chunks.iter().flat_map(of))
+    }
+}
+
+/// Indexes that ascend, as runs.
+fn runs(indexes: impl IntoIterator<Item = u64>) -> Vec<(MessageIndex, u32)> {
+    let mut runs: Vec<(MessageIndex, u32)> = Vec::new();
+    for index in indexes {
+        match runs.last_mut() {
+            Some((first, count)) if first.0 + u64::from(*count) == index && *count < u32::MAX => {
+                *count += 1;
+            }
+            Some(_) | None => runs.push((MessageIndex(index), 1)),
+        }
+    }
+    runs
+}

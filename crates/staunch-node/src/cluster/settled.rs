@@ -1,0 +1,361 @@
+//! Settlements that a queue's server may not have committed yet, and closings that wait for them
+//! (contract C9).
+//!
+//! A settlement is kept until its server says that everything before a barrier is safe. When
+//! another node begins to serve the queue first, it is told again: what it finds ready among the
+//! messages is settled, the rest was committed or is with somebody else by now.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use staunch_broker::Departed;
+use staunch_types::{
+    ChannelNumber, ConnectionId, ConsumerKey, Event, MessageIndex, NodeId, Outcome, QueueId,
+    Timestamp,
+};
+
+use super::wire::{Frame, SettledRun};
+use crate::{node::Node, queues::QueueSlot, session::SessionSlot};
+
+/// How long a closing waits for the settlements before it.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
+
+/// Who holds a message for the moment in which it is settled again. No consumer has this key.
+const SETTLER: ConsumerKey = ConsumerKey(u32::MAX);
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub(crate) struct Settlements {
+    /// By their order.
+    open: BTreeMap<u64, Open>,
+    last: u64,
+    links: BTreeMap<NodeId, Link>,
+    closings: Vec<Closing>,
+}
+
+#[derive(Debug)]
+struct Open {
+    queue: QueueId,
+    run: SettledRun,
+    /// Whose channel it came on.
+    of: Option<(ConnectionId, ChannelNumber)>,
+    /// Who was told, and before which barrier.
+    told: Option<(NodeId, u64)>,
+}
+
+/// Barriers of one server.
+#[derive(Debug, Default)]
+struct Link {
+    /// The next one.
+    barrier: u64,
+    is_due: bool,
+    /// Barrier and settlement.
+    waiting: VecDeque<(u64, u64)>,
+}
+
+/// A channel or connection that is to be closed.
+#[derive(Debug)]
+struct Closing {
+    session: SessionSlot,
+    connection: ConnectionId,
+    /// None: all of it.
+    channel: Option<ChannelNumber>,
+    left: BTreeSet<u64>,
+    until: Timestamp,
+}
+
+impl Settlements {
+    /// Remembers a settlement of which `server` is being told.
+    pub(super) fn add(
+        &mut self,
+        server: Option<NodeId>,
+        queue: QueueId,
+        run: SettledRun,
+        of: Option<(ConnectionId, ChannelNumber)>,
+    ) {
+        let told = server.map(|server| (server, self.barrier(server)));
+        if let Some(mut last) = self.open.last_entry() {
+            let last = last.get_mut();
+            let adjoins = last.run.first.0 + u64::from(last.run.count) == run.first.0;
+            let count = last.run.count.checked_add(run.count);
+            if let Some(count) = count
+                && adjoins
+                && (last.queue, last.of, last.told) == (queue, of, told)
+                && last.run.outcome == run.outcome
+            {
+                last.run.count = count;
+                return;
+            }
+        }
+        self.last += 1;
+        self.wait(self.last, told);
+        let open = Open {
+            queue,
+            run,
+            of,
+            told,
+        };
+        self.open.insert(self.last, open);
+    }
+
+    /// The barrier behind what `server` is told now.
+    fn barrier(&mut self, server: NodeId) -> u64 {
+        let link = self.links.entry(server).or_default();
+        link.is_due = true;
+        link.barrier
+    }
+
+    fn wait(&mut self, number: u64, told: Option<(NodeId, u64)>) {
+        if let Some((server, barrier)) = told
+            && let Some(link) = self.links.get_mut(&server)
+        {
+            link.waiting.push_back((barrier, number));
+        }
+    }
+
+    /// Barriers to be sent behind what servers were told in this drain.
+    pub(super) fn take_barriers(&mut self) -> Vec<(NodeId, u64)> {
+        let due = self.links.iter_mut().filter(|(_, link)| link.is_due);
+        due.map(|(node, link)| {
+            link.is_due = false;
+            link.barrier += 1;
+            (*node, link.barrier - 1)
+        })
+        .collect()
+    }
+
+    /// Queues of settlements.
+    pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
+        self.open.values().map(|open| open.queue)
+    }
+
+    /// What a node was told is not known to be safe.
+    pub(super) fn server_lost(&mut self, node: NodeId) {
+        self.links.remove(&node);
+        for open in self.open.values_mut() {
+            open.told = open.told.filter(|(server, _)| *server != node);
+        }
+    }
+
+    fn of_queue(&self, queue: QueueId) -> Vec<u64> {
+        let all = self.open.iter();
+        all.filter(|(_, open)| open.queue == queue)
+            .map(|(number, _)| *number)
+            .collect()
+    }
+
+    /// These are safe, or void.
+    fn end(&mut self, numbers: &[u64]) -> Vec<Closing> {
+        for number in numbers {
+            self.open.remove(number);
+            for closing in &mut self.closings {
+                closing.left.remove(number);
+            }
+        }
+        let over = |closing: &mut Closing| closing.left.is_empty();
+        self.closings.extract_if(.., over).collect()
+    }
+}
+
+impl Node {
+    /// A server has made everything safe that it was told before a barrier.
+    pub(super) fn barrier_passed(&mut self, from: NodeId, barrier: u64) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let settlements = &mut cluster.edge.settlements;
+        let mut numbers = Vec::new();
+        while let Some(link) = settlements.links.get_mut(&from)
+            && let Some((at, number)) = link.waiting.pop_front_if(|(at, _)| *at <= barrier)
+        {
+            let open = settlements.open.get(&number);
+            if open.is_some_and(|open| open.told == Some((from, at))) {
+                numbers.push(number);
+            }
+        }
+        let over = settlements.end(&numbers);
+        self.finish_closings(over);
+    }
+
+    /// The queue is gone with its messages.
+    pub(super) fn settlements_void(&mut self, queue: QueueId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let settlements = &mut cluster.edge.settlements;
+        let numbers = settlements.of_queue(queue);
+        let over = settlements.end(&numbers);
+        self.finish_closings(over);
+    }
+
+    /// Another node serves the queue, or the same one has been reached again: it is told what may
+    /// have been lost.
+    pub(super) fn settle_again(&mut self, queue: QueueId, server: NodeId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let settlements = &mut cluster.edge.settlements;
+        let numbers = settlements.of_queue(queue);
+        let runs: Vec<_> = numbers
+            .iter()
+            .map(|number| settlements.open[number].run)
+            .collect();
+        if runs.is_empty() {
+            return;
+        }
+        if server != cluster.me {
+            let told = Some((server, settlements.barrier(server)));
+            for number in numbers {
+                settlements.wait(number, told);
+                if let Some(open) = settlements.open.get_mut(&number) {
+                    open.told = told;
+                }
+            }
+            return cluster.edge.push(server, Frame::Settled { queue, runs });
+        }
+        let over = settlements.end(&numbers);
+        self.take_settled(queue, &runs);
+        self.finish_closings(over);
+    }
+
+    /// Settles what clients have settled with a server before this one.
+    pub(super) fn take_settled(&mut self, queue: QueueId, runs: &[SettledRun]) {
+        let now = self.wall_now();
+        let Some(slot) = self.queues.get_mut(queue) else {
+            return;
+        };
+        if !slot.is_served_here() {
+            return;
+        }
+        let mut departed = Departed::default();
+        for run in runs {
+            if run.outcome == Outcome::Requeue {
+                // It is ready, or with somebody.
+                continue;
+            }
+            for index in run.first.0..run.first.0 + u64::from(run.count) {
+                let index = MessageIndex(index);
+                if slot.queue.claim(SETTLER, index, 1) == 0 {
+                    continue;
+                }
+                let settled =
+                    slot.queue
+                        .settle(SETTLER, (index, 1), run.outcome, now, &mut departed);
+                assert_eq!(settled, Ok(1), "what was claimed is held");
+            }
+        }
+        self.leave(queue, departed, false);
+        self.mark_dirty(queue);
+    }
+
+    /// This node ceases to serve the queue in `slot`: what has left it and was not committed is
+    /// back in its place, and the next server is to settle it.
+    pub(super) fn keep_uncommitted(&mut self, slot: &QueueSlot) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let outcome = Outcome::Ack;
+        for (first, count) in slot.queue.leaving() {
+            let settlements = &mut cluster.edge.settlements;
+            let Some(dead) = &slot.dead else {
+                let run = SettledRun {
+                    first,
+                    count,
+                    outcome,
+                };
+                settlements.add(None, slot.id, run, None);
+                continue;
+            };
+            // What has died and was not passed on dies again with the next server.
+            let indexes = (first.0..first.0 + u64::from(count)).map(MessageIndex);
+            for first in indexes.filter(|index| !dead.has(*index)) {
+                let run = SettledRun {
+                    first,
+                    count: 1,
+                    outcome,
+                };
+                settlements.add(None, slot.id, run, None);
+            }
+        }
+    }
+
+    /// Whether a channel or connection has to wait before it is closed; it is closed then.
+    pub(crate) fn waits_to_close(
+        &mut self,
+        session: SessionSlot,
+        channel: Option<ChannelNumber>,
+    ) -> bool {
+        let Some(connection) = self.sessions.get(session).map(|session| session.id) else {
+            return false;
+        };
+        let until = self.now + CLOSING_MAX;
+        let Some(cluster) = &mut self.cluster else {
+            return false;
+        };
+        let settlements = &mut cluster.edge.settlements;
+        let concerns = |open: &Open| {
+            let of = open.of.filter(|(of, _)| *of == connection);
+            of.is_some_and(|(_, on)| channel.is_none_or(|channel| channel == on))
+        };
+        let open = settlements.open.iter();
+        let left: BTreeSet<_> = open
+            .filter(|(_, open)| concerns(open))
+            .map(|(number, _)| *number)
+            .collect();
+        if left.is_empty() {
+            return false;
+        }
+        settlements.closings.push(Closing {
+            session,
+            connection,
+            channel,
+            left,
+            until,
+        });
+        true
+    }
+
+    fn finish_closings(&mut self, closings: Vec<Closing>) {
+        for closing in closings {
+            let Closing {
+                session,
+                connection,
+                channel,
+                ..
+            } = closing;
+            if !self.is_still(session, connection) {
+                continue;
+            }
+            match channel {
+                Some(channel) => {
+                    self.answer_when_persisted(session, Event::ChannelClosed { channel });
+                }
+                None => self.end_with_exclusive_queues(session),
+            }
+        }
+    }
+
+    /// Who has waited too long to be closed is dropped: what became of its settlements is not
+    /// known.
+    pub(super) fn check_closings(&mut self, now: Timestamp) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let late = |closing: &mut Closing| now >= closing.until;
+        let closings = &mut cluster.edge.settlements.closings;
+        let late: Vec<_> = closings.extract_if(.., late).collect();
+        for closing in late {
+            if !self.is_still(closing.session, closing.connection) {
+                continue;
+            }
+            let reason = "settlements could not be committed: no majority".to_owned();
+            self.sessions
+                .push(closing.session, Event::Forced { reason });
+            if closing.channel.is_none() {
+                self.end_with_exclusive_queues(closing.session);
+            }
+        }
+    }
+}
