@@ -96,7 +96,6 @@ SINGLE = "one exchange's topic permissions stand for themselves"
 PLACES = "the message says where the JSON is wrong"
 LENIENT = "who is gone already is no error"
 SECRET = "what others may do is only administrators' business"
-CHANGES = "limits and operator policies are set by paths of their own"
 UNKNOWN = "parameters of plugins are kept for when they are known"
 EMPTY = "RabbitMQ goes on to list limits that were taken away"
 
@@ -113,13 +112,6 @@ CALLS = {
     ("permissions", "PUT", "/topic-permissions/one/ann"): SINGLE,
     ("permissions", "GET", "/topic-permissions/one/ann/amq.topic"): SINGLE,
     ("permissions", "DELETE", "/topic-permissions/one/ann/amq.topic"): SINGLE,
-    ("parameters", "PUT", "/parameters/vhost-limits/one/limits"): CHANGES,
-    ("parameters", "GET", "/parameters"): CHANGES,
-    ("parameters", "GET", "/parameters/vhost-limits"): CHANGES,
-    ("parameters", "GET", "/parameters/vhost-limits/one"): CHANGES,
-    ("parameters", "GET", "/parameters/vhost-limits/one/limits"): CHANGES,
-    ("parameters", "DELETE", "/parameters/vhost-limits/one/limits"): CHANGES,
-    ("parameters", "GET", "/vhost-limits"): CHANGES,
     ("parameters", "PUT", "/parameters/unknown/one/name"): UNKNOWN,
     ("parameters", "DELETE", "/parameters/unknown/one/name"): UNKNOWN,
     ("queues", "GET", "/queues/one/missing/bindings"): NOTHING,

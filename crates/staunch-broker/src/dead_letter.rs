@@ -20,9 +20,23 @@ const LAST_REASON: &str = "x-last-death-reason";
 const LAST_QUEUE: &str = "x-last-death-queue";
 const LAST_EXCHANGE: &str = "x-last-death-exchange";
 
+/// Key of a death under which its routing keys stand.
+const ROUTING_KEYS: &str = "routing-keys";
+
 /// Header that names more routing keys, as the blind keys of a message do; a dead-letter routing
 /// key replaces them all.
 const MORE_KEYS: &str = "CC";
+
+/// What dying may add to a stored message, in bytes. Who takes messages in leaves so much room
+/// below the largest that can be kept, so that every dead letter fits: its history is shortened
+/// where it would not, but names the last deaths and the first one. In this there is room for two
+/// new names (510), `x-first-death-*` and `x-last-death-*` (1,800), and four deaths with the
+/// longest names there are (1,200 each).
+pub const ROOM_SIZE_BYTES: usize = 8 * 1024;
+
+/// What an array takes for an element that is a table, beside the table's bytes: its type and
+/// its length, the latter at most twice.
+const ELEMENT_SIZE_BYTES: usize = 1 + 4 + 4;
 
 /// Where, why and when a message died.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +50,8 @@ pub struct Departure<'a> {
 }
 
 /// The message to publish to `exchange` in place of `message`, which has died: under
-/// `routing_key`, or else under its own.
+/// `routing_key`, or else under its own. If its stored form would be larger than `size_bytes_max`
+/// its history is shortened: further routing keys are left out of it, and then the oldest deaths.
 ///
 /// # Panics
 /// If a string of the message's properties is longer than 255 bytes, which none can be.
@@ -45,9 +60,28 @@ pub fn dead_letter(
     departure: &Departure<'_>,
     exchange: &Name,
     routing_key: Option<&Name>,
+    size_bytes_max: usize,
+) -> Message {
+    let with =
+        |deaths: &ArrayBuilder| with_deaths(message, departure, exchange, routing_key, deaths);
+    let letter = with(&next_deaths(message, departure));
+    if letter.stored_size_bytes() <= size_bytes_max {
+        return letter;
+    }
+    let bare_size_bytes = with(&ArrayBuilder::new()).stored_size_bytes();
+    let room_size_bytes = size_bytes_max.saturating_sub(bare_size_bytes);
+    with(&last_deaths(message, departure, room_size_bytes))
+}
+
+fn with_deaths(
+    message: &Message,
+    departure: &Departure<'_>,
+    exchange: &Name,
+    routing_key: Option<&Name>,
+    deaths: &ArrayBuilder,
 ) -> Message {
     let properties = Properties::from_validated(message.properties());
-    let headers = headers(message, departure, routing_key.is_some());
+    let headers = headers(message, departure, routing_key.is_some(), deaths);
     let mut encoded = Vec::with_capacity(properties.as_bytes().len() + headers.as_bytes().len());
     PropertiesBuilder::from_properties(properties)
         .headers(headers.as_table_ref())
@@ -81,7 +115,12 @@ pub fn is_cycle(dead_letter: &Message, queue: &[u8]) -> bool {
 }
 
 /// The headers of the dead letter.
-fn headers(message: &Message, departure: &Departure<'_>, replaces_keys: bool) -> FieldTable {
+fn headers(
+    message: &Message,
+    departure: &Departure<'_>,
+    replaces_keys: bool,
+    deaths: &ArrayBuilder,
+) -> FieldTable {
     let own = Properties::from_validated(message.properties()).headers();
     let own = own.unwrap_or_default();
     let written = [
@@ -103,7 +142,7 @@ fn headers(message: &Message, departure: &Departure<'_>, replaces_keys: bool) ->
     };
     TableBuilder::new()
         .copy_except(own, &written[..written.len() - kept_names])
-        .array(DEATHS, &next_deaths(message, departure))
+        .array(DEATHS, deaths)
         .value(FIRST_REASON, first(FIRST_REASON, reason))
         .value(FIRST_QUEUE, first(FIRST_QUEUE, queue))
         .value(FIRST_EXCHANGE, first(FIRST_EXCHANGE, exchange))
@@ -115,18 +154,63 @@ fn headers(message: &Message, departure: &Departure<'_>, replaces_keys: bool) ->
 
 /// The history with this death at its head.
 fn next_deaths(message: &Message, departure: &Departure<'_>) -> ArrayBuilder {
-    let is_same = |death: &TableRef<'_>| {
-        string(*death, "queue") == Some(departure.queue.as_bytes())
-            && string(*death, "reason") == Some(departure.reason.reason().as_bytes())
-    };
-    let newest = match deaths(message).find(is_same) {
-        Some(before) => counted_again(before),
-        None => first_death(message, departure),
-    };
-    let others = deaths(message).filter(|death| !is_same(death));
+    let newest = newest_death(message, departure);
+    let others = other_deaths(message, departure);
     others.fold(ArrayBuilder::new().table(&newest), |all, death| {
         all.value(Value::Table(death))
     })
+}
+
+/// As much of the history, this death at its head, as there is room for.
+#[cold]
+fn last_deaths(
+    message: &Message,
+    departure: &Departure<'_>,
+    room_size_bytes: usize,
+) -> ArrayBuilder {
+    let newest = newest_death(message, departure);
+    let others = other_deaths(message, departure);
+    let all = std::iter::once(newest.as_table_ref()).chain(others);
+    let mut left = room_size_bytes;
+    all.map(without_further_keys)
+        .take_while(|death| {
+            let size_bytes = death.as_bytes().len() + ELEMENT_SIZE_BYTES;
+            let fits = size_bytes <= left;
+            left = left.saturating_sub(size_bytes);
+            fits
+        })
+        .fold(ArrayBuilder::new(), |all, death| all.table(&death))
+}
+
+fn newest_death(message: &Message, departure: &Departure<'_>) -> FieldTable {
+    match deaths(message).find(|death| is_of(*death, departure)) {
+        Some(before) => counted_again(before),
+        None => first_death(message, departure),
+    }
+}
+
+/// The deaths in other queues or of other reasons.
+fn other_deaths<'a>(
+    message: &'a Message,
+    departure: &Departure<'_>,
+) -> impl Iterator<Item = TableRef<'a>> {
+    deaths(message).filter(|death| !is_of(*death, departure))
+}
+
+fn is_of(death: TableRef<'_>, departure: &Departure<'_>) -> bool {
+    string(death, "queue") == Some(departure.queue.as_bytes())
+        && string(death, "reason") == Some(departure.reason.reason().as_bytes())
+}
+
+/// The death without the routing keys of `CC`.
+fn without_further_keys(death: TableRef<'_>) -> FieldTable {
+    let own = death.get(ROUTING_KEYS).and_then(Value::as_array);
+    let own = own.and_then(|keys| keys.into_iter().find_map(bytes));
+    let keys = own.map_or_else(ArrayBuilder::new, |own| ArrayBuilder::new().longstr(own));
+    TableBuilder::new()
+        .copy_except(death, &[ROUTING_KEYS])
+        .array(ROUTING_KEYS, &keys)
+        .build()
 }
 
 /// A repeated death: the count rises, everything else stays as it was at the first.
@@ -156,7 +240,7 @@ fn first_death(message: &Message, departure: &Departure<'_>) -> FieldTable {
         .longstr("queue", departure.queue.as_bytes())
         .timestamp("time", departure.at.seconds())
         .longstr("exchange", message.exchange())
-        .array("routing-keys", &routing_keys(message))
+        .array(ROUTING_KEYS, &routing_keys(message))
         .build()
 }
 

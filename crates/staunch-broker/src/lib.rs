@@ -17,10 +17,11 @@ pub mod queue;
 mod settings;
 
 pub use catalog::{
-    Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change, MEMBERS_MAX,
-    NodeCommand, NodeEntry, ParameterCommand, ParameterValue, PermissionCommand,
-    PermissionPatterns, Placement, Policy, PolicyCommand, PolicyScope, QueueEntry, QueueKind,
-    Route, TopicPatterns, User, UserCommand, UserLimits, VhostCommand, VhostLimits, VhostMetadata,
+    Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change,
+    LIFE_MILLIS_MAX, MEMBERS_MAX, NodeCommand, NodeEntry, ParameterCommand, ParameterValue,
+    PermissionCommand, PermissionPatterns, Placement, Policy, PolicyCommand, PolicyScope,
+    QueueEntry, QueueKind, Route, TopicPatterns, User, UserCommand, UserLimits, VhostCommand,
+    VhostLimits, VhostMetadata,
 };
 pub use encoding::DecodeError;
 pub use exchange::{DELAY_MILLIS_MAX, Envelope, properties_after_delay};

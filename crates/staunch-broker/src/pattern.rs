@@ -12,8 +12,10 @@ use fancy_regex::{Regex, RegexBuilder};
 /// Longest pattern in bytes.
 pub const PATTERN_SIZE_BYTES_MAX: usize = 4_096;
 
-/// Steps that one search may take where it has to backtrack; a name has at most 255 bytes.
-const BACKTRACK_STEPS_MAX: usize = 5_000;
+/// Steps that one search may take where it has to backtrack: some for each byte of a name, of
+/// which there are 255 at most. A policy is searched for in every name of its virtual host at once,
+/// so this bounds how long a bad one holds up everything else.
+const BACKTRACK_STEPS_MAX: usize = 1_500;
 
 /// Most memory that one compiled pattern may take.
 const COMPILED_SIZE_BYTES_MAX: usize = 1 << 20;
@@ -318,6 +320,14 @@ mod tests {
         assert!(!pattern.matches(&[b'a'; 200]));
         let pattern = Pattern::new("^(a|aa)+\\1!$").unwrap();
         assert!(!pattern.matches(&[b'a'; 255]));
+    }
+
+    #[test]
+    fn the_longest_names_are_searched_to_their_end() {
+        for pattern in ["^((?!temp|test).)*$", "^(?=.*a)(?!.*b)((?!temp)[a-z])++$"] {
+            let pattern = Pattern::new(pattern).unwrap();
+            assert!(pattern.matches(&[b'a'; 255]), "{}", pattern.as_str());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! they were routed to; only then is it settled, and the log keeps that order. So a crash can
 //! publish a dead letter twice, and never loses one. Dying takes turns with the traffic: a drain
 //! moves so many on and leaves the rest to the next, so that a million messages that expire at
-//! once delay nobody for long. While the disk is behind none is moved: what clients ask comes
+//! once delay nobody for long, nor does one that goes to a thousand queues. While the disk is behind none is moved: what clients ask comes
 //! first.
 //!
 //! At most once (RabbitMQ's default) a dead letter without a route, or refused by a full queue,
@@ -123,6 +123,8 @@ struct Passing<'a> {
 enum Placed {
     /// It has left, or was dropped as it may be.
     Done,
+    /// These queues have it; no more copies were to be made at once.
+    Partly(Vec<QueueId>),
     /// These queues have it; others, or any at all, are still missing.
     Missing(Vec<QueueId>),
     /// Copies are on their way.
@@ -178,13 +180,22 @@ impl Dead {
 }
 
 impl QueueSlot {
-    /// Its settings change: who has died by the old ones is still to be passed on.
+    /// Its settings change: who has died by the old ones is still to be passed on. If nothing says
+    /// any more where to, that is tried once and no more, whatever was promised before (RabbitMQ,
+    /// `rabbit_fifo_dlx`, deletes what waits when a queue stops to dead-letter at least once).
     pub(crate) fn keep_dead_lettering(&mut self, next: &QueueSettings) {
-        let is_taken_away = self.settings.dead_lettering.is_some() && next.dead_lettering.is_none();
-        if let Some(dead) = &mut self.dead
-            && is_taken_away
-        {
-            dead.went_to = Some(self.settings.clone());
+        let Some(dead) = &mut self.dead else { return };
+        if next.dead_lettering.is_some() {
+            return;
+        }
+        let mut went_to = (*self.settings).clone();
+        let Some(dead_lettering) = &mut went_to.dead_lettering else {
+            return;
+        };
+        dead_lettering.at_least_once = false;
+        dead.went_to = Some(Arc::new(went_to));
+        for mourned in dead.parked.drain(..).rev() {
+            dead.waiting.push_front(mourned);
         }
     }
 
@@ -298,18 +309,21 @@ impl Node {
             };
             self.dead_letters.count_left -= 1;
             let left = self.dead_letters.size_bytes_left;
-            self.dead_letters.size_bytes_left = left.saturating_sub(stored.len());
-            let message = Message::from_stored(stored).expect("bodies are kept in their form");
+            let mut left = left.saturating_sub(stored.len());
+            let message =
+                Message::from_stored(stored.clone()).expect("bodies are kept in their form");
             let Mourned { dying, placed } = mourned;
             let passing = Passing {
                 message: &message,
                 reason: dying.reason,
                 redelivered,
             };
-            let placed = self.place(&passing, &grave, placed);
+            let placed = self.place(&passing, &grave, placed, &mut left);
+            self.dead_letters.size_bytes_left = left;
             self.publish_refused();
             match placed {
                 Placed::Done => self.bury(id, dying.index),
+                Placed::Partly(placed) => self.put_back(id, Mourned { dying, placed }, stored),
                 Placed::Missing(placed) => self.park(id, Mourned { dying, placed }),
                 Placed::Sent {
                     to,
@@ -474,41 +488,54 @@ impl Node {
         }
     }
 
-    /// Publishes the dead letter of what passes on to every queue it is routed to that does not have
-    /// it yet.
-    fn place(&mut self, passing: &Passing<'_>, grave: &Grave, mut placed: Vec<QueueId>) -> Placed {
-        let Passing {
+    /// The message is not in all of its queues yet: it is the next to go on.
+    fn put_back(&mut self, id: QueueId, mourned: Mourned, stored: Bytes) {
+        let Some(dead) = self.queues.get_mut(id).and_then(|slot| slot.dead.as_mut()) else {
+            return;
+        };
+        self.fetches.add_window(stored.len());
+        let replaced = dead.bodies.insert(mourned.dying.index, stored);
+        self.fetches
+            .subtract_window(replaced.map_or(0, |body| body.len()));
+        dead.waiting.push_front(mourned);
+    }
+
+    /// Publishes what passes on to every queue it is routed to that does not have it yet, as far as
+    /// the bytes `left` for copies go, and to one in any case.
+    fn place(
+        &mut self,
+        passing: &Passing<'_>,
+        grave: &Grave,
+        mut placed: Vec<QueueId>,
+        left: &mut usize,
+    ) -> Placed {
+        let Some(onward) = self.onward(passing, grave) else {
+            return Placed::Done;
+        };
+        let Onward {
             message,
-            reason,
-            redelivered,
-        } = *passing;
-        if grave.holds_delayed {
-            self.let_through(grave.id, message, redelivered);
-            return Placed::Done;
-        }
-        let Some(dead_lettering) = &grave.settings.dead_lettering else {
-            return Placed::Done;
-        };
-        let departure = Departure {
-            queue: &grave.queue,
-            reason,
-            at: self.wall_now(),
-        };
-        let routing_key = dead_lettering.routing_key.as_ref();
-        let letter = dead_letter(message, &departure, &dead_lettering.exchange, routing_key);
-        let targets = self.targets_of(&grave.vhost, &letter);
-        let left = &mut self.dead_letters.size_bytes_left;
-        *left = left.saturating_sub(letter.stored_size_bytes().saturating_mul(targets.len()));
+            targets,
+            at_least_once,
+        } = onward;
+        let size_bytes = message.stored_size_bytes();
         let mut is_missing = targets.is_empty();
         let placed_before = placed.len();
-        let mut arriving = Arriving::new(&letter, self.wall_now());
-        arriving.redelivered = redelivered;
+        let mut arriving = Arriving::new(&message, self.wall_now());
+        arriving.redelivered = passing.redelivered;
         for target in targets {
             if placed[..placed_before].binary_search(&target.0).is_ok() {
                 continue;
             }
+            // What is on its way to other nodes is answered as a whole.
+            if *left == 0 && placed.len() > placed_before && arriving.sent.is_empty() {
+                placed.sort_unstable();
+                return Placed::Partly(placed);
+            }
             match self.enqueue_at(target, &mut arriving) {
-                Enqueued::InLog | Enqueued::InMemory => placed.push(target.0),
+                Enqueued::InLog | Enqueued::InMemory => {
+                    *left = left.saturating_sub(size_bytes);
+                    placed.push(target.0);
+                }
                 Enqueued::Refused => is_missing = true,
                 Enqueued::Gone | Enqueued::Sent => {}
             }
@@ -521,7 +548,7 @@ impl Node {
                 is_missing,
             };
         }
-        if is_missing && dead_lettering.at_least_once {
+        if is_missing && at_least_once {
             placed.sort_unstable();
             Placed::Missing(placed)
         } else {
@@ -529,12 +556,43 @@ impl Node {
         }
     }
 
-    /// The queues a dead letter goes to: where it is routed, but not round in a circle. None if it
-    /// has outgrown the log.
-    fn targets_of(&mut self, vhost: &Name, letter: &Message) -> Vec<Target> {
-        if letter.stored_size_bytes() > self.payload_size_bytes_max() {
-            return Vec::new();
+    /// What passes on as it is published again, and where to; none if it goes nowhere for good.
+    fn onward(&mut self, passing: &Passing<'_>, grave: &Grave) -> Option<Onward> {
+        if grave.holds_delayed {
+            let (message, targets) = self.let_through(grave.id, passing.message);
+            return Some(Onward {
+                message,
+                targets,
+                at_least_once: false,
+            });
         }
+        let dead_lettering = grave.settings.dead_lettering.as_ref()?;
+        let departure = Departure {
+            queue: &grave.queue,
+            reason: passing.reason,
+            at: self.wall_now(),
+        };
+        let message = dead_letter(
+            passing.message,
+            &departure,
+            &dead_lettering.exchange,
+            dead_lettering.routing_key.as_ref(),
+            self.payload_size_bytes_max(),
+        );
+        let targets = self.targets_of(&grave.vhost, &message);
+        Some(Onward {
+            message,
+            targets,
+            at_least_once: dead_lettering.at_least_once,
+        })
+    }
+
+    /// The queues a dead letter goes to: where it is routed, but not round in a circle.
+    fn targets_of(&mut self, vhost: &Name, letter: &Message) -> Vec<Target> {
+        assert!(
+            letter.stored_size_bytes() <= self.payload_size_bytes_max(),
+            "who takes a message in leaves room for its dead letters"
+        );
         let route = &mut self.routes.onward;
         let envelope = Envelope {
             more_keys: &more_keys(letter),
@@ -556,9 +614,10 @@ impl Node {
     /// was never in a queue.
     pub(crate) fn publish_refused(&mut self) {
         let mut count = 0;
+        let mut left = usize::try_from(self.fan_out_size_bytes_max()).unwrap_or(usize::MAX);
         while let Some(refused) = self.dead_letters.refused.pop() {
             count += 1;
-            if count > PER_REFUSAL_MAX {
+            if count > PER_REFUSAL_MAX || left == 0 {
                 // Full queues that pass on to each other have more ways than can be gone.
                 return self.dead_letters.refused.clear();
             }
@@ -571,7 +630,7 @@ impl Node {
                 reason: Death::MaxLength,
                 redelivered: refused.redelivered,
             };
-            self.place(&passing, &grave, Vec::new());
+            self.place(&passing, &grave, Vec::new(), &mut left);
         }
     }
 
@@ -584,6 +643,14 @@ impl Node {
         let read_size_bytes = dead.bodies.values().map(Bytes::len).sum();
         self.fetches.subtract_window(read_size_bytes);
     }
+}
+
+/// What is published again in place of a dead message.
+struct Onward {
+    message: Message,
+    targets: Vec<Target>,
+    /// It must be taken by all of them, and by one at least.
+    at_least_once: bool,
 }
 
 /// Where a message died.

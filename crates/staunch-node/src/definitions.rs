@@ -530,6 +530,7 @@ impl Node {
             slot.settings = settings;
             self.watch_use(id);
             self.mark_dirty(id);
+            self.mourn_again(id);
         }
     }
 

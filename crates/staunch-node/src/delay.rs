@@ -6,7 +6,11 @@
 //! messages do, there may be as many as there may be messages in a queue, and they take turns
 //! with the traffic like dead letters.
 
-use staunch_broker::{Envelope, Route, dead_letter::more_keys, properties_after_delay};
+use staunch_broker::{
+    Envelope, Route,
+    dead_letter::{self, more_keys},
+    properties_after_delay,
+};
 use staunch_types::{Message, QueueId};
 
 use crate::{
@@ -41,16 +45,20 @@ impl Node {
         enqueued
     }
 
-    /// The delay of a message is over: it goes where its exchange routes it now. As with the
-    /// plugin it goes nowhere if there is no route, or no room at its end.
-    pub(crate) fn let_through(&mut self, holder: QueueId, message: &Message, redelivered: bool) {
+    /// A message whose delay is over, and the queues that its exchange routes it to now. As with
+    /// the plugin it goes nowhere if there is no route.
+    pub(crate) fn let_through(
+        &mut self,
+        holder: QueueId,
+        message: &Message,
+    ) -> (Message, Vec<Target>) {
         let after = properties_after_delay(message.properties());
         let message = after.map_or_else(
             || message.clone(),
             |properties| message.with_properties(properties.as_bytes()),
         );
         if message.stored_size_bytes() > self.payload_size_bytes_max() {
-            return;
+            return (message, Vec::new());
         }
         let route = &mut self.routes.onward;
         let envelope = Envelope {
@@ -58,14 +66,8 @@ impl Node {
             ..Envelope::of(&message)
         };
         let routed = self.catalog.route_delayed(holder, &envelope, route);
-        if routed.is_err() {
-            return;
-        }
-        let mut arriving = Arriving::new(&message, self.wall_now());
-        arriving.redelivered = redelivered;
-        for target in targets(&self.routes.onward) {
-            self.enqueue_at(target, &mut arriving);
-        }
+        let targets = routed.map_or_else(|_| Vec::new(), |()| targets(&self.routes.onward));
+        (message, targets)
     }
 
     /// Puts a message into a queue, after a delay or at once.
@@ -80,8 +82,14 @@ impl Node {
         }
     }
 
-    /// Longest message that fits in the log, in its stored form.
+    /// Largest message that fits in the log, in its stored form.
     pub(crate) fn payload_size_bytes_max(&self) -> usize {
         self.store.config().payload_size_bytes_max()
+    }
+
+    /// Largest message that may come in, in its stored form: its dead letters fit as well.
+    pub(crate) fn message_size_bytes_max(&self) -> usize {
+        self.payload_size_bytes_max()
+            .saturating_sub(dead_letter::ROOM_SIZE_BYTES)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use staunch_broker::{Departed, QueueKind};
+use staunch_broker::{Departed, LIFE_MILLIS_MAX, QueueKind};
 use staunch_types::{QueueId, Refusal, Timestamp, UnixMillis, properties::Properties};
 
 use crate::{node::Node, queues::QueueSlot};
@@ -32,7 +32,7 @@ pub(crate) struct Deadlines {
 /// The message's own time to live in milliseconds, if it has one (`expiration`).
 ///
 /// # Errors
-/// A refusal with RabbitMQ's text if the property is no number, or negative.
+/// A refusal with RabbitMQ's text if the property is no number, negative, or more than ten years.
 pub(crate) fn message_ttl(properties: Properties<'_>) -> Result<Option<u64>, Refusal> {
     let Some(text) = properties.expiration() else {
         return Ok(None);
@@ -43,7 +43,7 @@ pub(crate) fn message_ttl(properties: Properties<'_>) -> Result<Option<u64>, Ref
     })
 }
 
-/// Decimal digits, perhaps with a sign; beyond 64 bits it is the end of time.
+/// Decimal digits, perhaps with a sign.
 fn parse_ttl(text: &[u8]) -> Result<u64, String> {
     let (is_negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -65,6 +65,13 @@ fn parse_ttl(text: &[u8]) -> Result<u64, String> {
     });
     if is_negative && value > 0 {
         return Err(format!("{{value_negative,-{value}}}"));
+    }
+    if value > LIFE_MILLIS_MAX {
+        let digits = String::from_utf8_lossy(digits);
+        return Err(format!(
+            "{{value_too_large,{}}}",
+            digits.trim_start_matches('0')
+        ));
     }
     Ok(value)
 }
@@ -232,7 +239,12 @@ mod tests {
             ("60000", Ok(60_000)),
             ("+5", Ok(5)),
             ("-0", Ok(0)),
-            ("99999999999999999999999", Ok(u64::MAX)),
+            ("315360000000", Ok(315_360_000_000)),
+            ("315360000001", Err("{value_too_large,315360000001}")),
+            (
+                "0099999999999999999999999",
+                Err("{value_too_large,99999999999999999999999}"),
+            ),
             ("", Err("no_integer")),
             ("abc", Err("no_integer")),
             (" 5", Err("no_integer")),

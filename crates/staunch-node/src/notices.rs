@@ -44,7 +44,7 @@ impl Node {
     /// Puts the broker's own messages into the queues that are bound for them.
     pub(crate) fn publish_own(&mut self) {
         for (vhost, message) in std::mem::take(&mut self.own_messages.0) {
-            if message.stored_size_bytes() > self.store.config().payload_size_bytes_max() {
+            if message.stored_size_bytes() > self.message_size_bytes_max() {
                 continue;
             }
             let route = &mut self.routes.onward;

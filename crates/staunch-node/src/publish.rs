@@ -20,7 +20,7 @@ use crate::{
     tx::HeldPublish,
 };
 
-/// Copies of one message that are always allowed, in bytes.
+/// Copies that one request may always make, in bytes.
 const FAN_OUT_SIZE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// The last route found: publishers send runs of messages the same way.
@@ -263,6 +263,7 @@ impl Node {
         let held = HeldPublish {
             message,
             mandatory,
+            more_keys: more_keys.into(),
             queues: queues.as_slice().into(),
             delayed: delayed.as_slice().into(),
         };
@@ -272,7 +273,7 @@ impl Node {
 
     /// Puts the message where its route leads, or gives it to whom else it is for.
     #[inline]
-    fn keep(
+    pub(crate) fn keep(
         &mut self,
         slot: SessionSlot,
         (channel, mandatory): (ChannelNumber, bool),
@@ -289,11 +290,11 @@ impl Node {
         Kept::Nowhere
     }
 
-    /// Refuses a message that fits in no file of the log.
+    /// Refuses a message that fits in no file of the log, or whose dead letters might not.
     #[inline]
     fn check_size(&self, message: &Message) -> Result<(), Refusal> {
         let size_bytes = message.stored_size_bytes();
-        if size_bytes <= self.store.config().payload_size_bytes_max() {
+        if size_bytes <= self.message_size_bytes_max() {
             return Ok(());
         }
         let text = format!("message of {size_bytes} bytes does not fit in a file of the log");
@@ -336,12 +337,17 @@ impl Node {
             return Ok(());
         }
         let size_bytes = message.stored_size_bytes();
-        let limit = FAN_OUT_SIZE_BYTES_MIN.max(self.config.memory_limit_size_bytes / 2);
+        let limit = self.fan_out_size_bytes_max();
         if (size_bytes as u64).saturating_mul(count as u64) <= limit {
             return Ok(());
         }
         let text = format!("message of {size_bytes} bytes to {count} queues exceeds {limit} bytes");
         Err(Refusal::Precondition(text))
+    }
+
+    /// Bytes of copies that one request may make.
+    pub(crate) fn fan_out_size_bytes_max(&self) -> u64 {
+        FAN_OUT_SIZE_BYTES_MIN.max(self.config.memory_limit_size_bytes / 2)
     }
 
     /// Puts the message into every queue of the route cache.
@@ -467,11 +473,6 @@ impl RouteCache {
     /// The queues it leads to at once.
     pub(crate) fn queues(&self) -> &[QueueId] {
         &self.route.queues
-    }
-
-    /// Whether the route leads to no queue.
-    pub(crate) fn is_nowhere(&self) -> bool {
-        self.route.is_nowhere()
     }
 
     fn remember(&mut self, version: u64, vhost: &[u8], message: &Message) {

@@ -26,6 +26,8 @@ pub(crate) struct Transaction {
     publishes: Vec<HeldPublish>,
     /// Stored sizes of the messages together.
     pub(crate) size_bytes: u64,
+    /// Stored sizes of the copies that the commit will make of them.
+    fan_out_size_bytes: u64,
 }
 
 /// A publish that waits for its commit.
@@ -33,6 +35,8 @@ pub(crate) struct Transaction {
 pub(crate) struct HeldPublish {
     pub(crate) message: Message,
     pub(crate) mandatory: bool,
+    /// Routing keys beside the message's own: direct replies may be among them.
+    pub(crate) more_keys: Box<[Vec<u8>]>,
     /// Where it goes, as it was when it was published.
     pub(crate) queues: Box<[QueueId]>,
     /// Queues that hold it back first, and for how many milliseconds from the commit on.
@@ -40,8 +44,15 @@ pub(crate) struct HeldPublish {
 }
 
 impl Transaction {
-    fn hold(&mut self, publish: HeldPublish) -> Result<u64, Refusal> {
+    fn hold(&mut self, publish: HeldPublish, fan_out_max: u64) -> Result<u64, Refusal> {
         let size_bytes = publish.message.stored_size_bytes() as u64;
+        let copies_size_bytes = size_bytes.saturating_mul(publish.queues.len() as u64);
+        let fan_out_size_bytes = self.fan_out_size_bytes.saturating_add(copies_size_bytes);
+        if fan_out_size_bytes > fan_out_max {
+            return Err(Refusal::Precondition(format!(
+                "transaction makes more than {fan_out_max} bytes of copies"
+            )));
+        }
         let is_full = self.publishes.len() >= TX_MESSAGES_MAX
             || (self.size_bytes + size_bytes > TX_SIZE_BYTES_MAX && !self.publishes.is_empty());
         if is_full {
@@ -50,6 +61,7 @@ impl Transaction {
             )));
         }
         self.size_bytes += size_bytes;
+        self.fan_out_size_bytes = fan_out_size_bytes;
         self.publishes.push(publish);
         Ok(size_bytes)
     }
@@ -77,11 +89,12 @@ impl Node {
             let refusal = Refusal::Precondition(text);
             return self.refuse(slot, channel, Operation::Publish, refusal);
         }
+        let fan_out_max = self.fan_out_size_bytes_max();
         let Some(open) = self.sessions.channel_mut(slot, channel) else {
             return;
         };
         let tx = open.tx.get_or_insert_default();
-        match tx.hold(publish) {
+        match tx.hold(publish, fan_out_max) {
             Ok(size_bytes) => self.tx_size_bytes += size_bytes,
             Err(refusal) => self.refuse(slot, channel, Operation::Publish, refusal),
         }
@@ -162,6 +175,7 @@ impl Node {
         let HeldPublish {
             message,
             mandatory,
+            more_keys,
             queues,
             delayed,
         } = publish;
@@ -171,10 +185,6 @@ impl Node {
         let delayed = delayed.iter().copied().filter(|(id, _)| is_there(id));
         let delayed: Vec<_> = delayed.collect();
         self.routes.replace(queues, &delayed);
-        if self.routes.is_nowhere() {
-            self.give_unroutable(slot, channel, mandatory, message);
-            return Kept::Nowhere;
-        }
-        self.enqueue_routed(slot, &message)
+        self.keep(slot, (channel, mandatory), &message, &more_keys)
     }
 }

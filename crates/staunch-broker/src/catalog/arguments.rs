@@ -9,9 +9,12 @@ use staunch_types::{ExchangeOptions, FieldTable, Name, QueueOptions, Refusal, Re
 use super::QueueKind;
 use super::exchange::ALTERNATE_EXCHANGE;
 
-/// Longest time that an argument may give, in milliseconds. RabbitMQ stops at 32 bits; Celery's
-/// delayed delivery asks for more, so there is no other limit than the type's.
-const TIME_MILLIS_MAX: i64 = i64::MAX;
+/// Longest time that anything may live, in milliseconds: ten years (RabbitMQ, `rabbit_misc`,
+/// `MAX_EXPIRY_TIMER`).
+pub const LIFE_MILLIS_MAX: u64 = 315_360_000_000;
+
+/// The only version of classic queues that there is (RabbitMQ 4.0).
+const QUEUE_VERSION: i64 = 2;
 
 /// Argument that names the kind of a queue.
 const QUEUE_TYPE: &str = "x-queue-type";
@@ -33,6 +36,12 @@ enum Domain {
         min: i64,
         max: i64,
     },
+    /// A time to live in milliseconds, at least this.
+    Life {
+        min: i64,
+    },
+    /// [`QUEUE_VERSION`].
+    Version,
     Text,
     Truth,
     /// One of these texts; else this reason, in which `{value}` is the text that was given.
@@ -57,10 +66,6 @@ const POSITIVE: Domain = Domain::Integer {
     min: 1,
     max: i64::MAX,
 };
-const TIME: Domain = Domain::Integer {
-    min: 0,
-    max: TIME_MILLIS_MAX,
-};
 const OVERFLOW: Domain = Domain::OneOf(
     &["drop-head", "reject-publish", "reject-publish-dlx"],
     "invalid_overflow",
@@ -74,15 +79,8 @@ const LEADER_LOCATOR: Domain = Domain::OneOf(
 /// Every argument that some queue kind knows.
 const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
     (QUEUE_TYPE, Domain::Text, KnownTo::All),
-    (
-        "x-expires",
-        Domain::Integer {
-            min: 1,
-            max: TIME_MILLIS_MAX,
-        },
-        KnownTo::All,
-    ),
-    ("x-message-ttl", TIME, KnownTo::All),
+    ("x-expires", Domain::Life { min: 1 }, KnownTo::All),
+    ("x-message-ttl", Domain::Life { min: 0 }, KnownTo::All),
     (DEAD_LETTER_EXCHANGE, Domain::Text, KnownTo::All),
     (DEAD_LETTER_ROUTING_KEY, Domain::Text, KnownTo::All),
     (
@@ -108,11 +106,7 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
         Domain::OneOf(&["default", "lazy"], "\"unsupported queue mode '{value}'\""),
         KnownTo::Classic,
     ),
-    (
-        "x-queue-version",
-        Domain::Integer { min: 2, max: 2 },
-        KnownTo::Classic,
-    ),
+    ("x-queue-version", Domain::Version, KnownTo::Classic),
     ("x-single-active-consumer", Domain::Truth, KnownTo::All),
     ("x-queue-leader-locator", LEADER_LOCATOR, KnownTo::All),
     ("x-queue-master-locator", Domain::Text, KnownTo::Classic),
@@ -126,11 +120,11 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
         },
         KnownTo::Quorum,
     ),
-    ("x-consumer-timeout", TIME, KnownTo::All),
-    ("x-consumer-disconnected-timeout", TIME, KnownTo::Quorum),
+    ("x-consumer-timeout", COUNT, KnownTo::All),
+    ("x-consumer-disconnected-timeout", COUNT, KnownTo::Quorum),
     ("x-delayed-retry-type", Domain::Text, KnownTo::Quorum),
-    ("x-delayed-retry-min", TIME, KnownTo::Quorum),
-    ("x-delayed-retry-max", TIME, KnownTo::Quorum),
+    ("x-delayed-retry-min", COUNT, KnownTo::Quorum),
+    ("x-delayed-retry-max", COUNT, KnownTo::Quorum),
     ("x-max-age", Domain::Text, KnownTo::Stream),
     ("x-stream-max-segment-size-bytes", COUNT, KnownTo::Stream),
     ("x-stream-filter-size-bytes", COUNT, KnownTo::Stream),
@@ -455,22 +449,29 @@ fn knows(kind: QueueKind, known_to: KnownTo) -> bool {
 
 fn check_domain(domain: Domain, value: Value<'_>) -> Result<(), String> {
     let wrong_type = || format!("{{unacceptable_type,{}}}", value.amqp_type_name());
-    match domain {
-        Domain::Integer { min, max } => {
-            let not_integer = || format!("\"expected integer, got {}\"", value.amqp_type_name());
-            let number = value.as_i64().ok_or_else(not_integer)?;
-            if number < min && number < 0 {
-                Err(format!("{{value_negative,{number}}}"))
-            } else if number < min && number == 0 {
-                Err("{value_zero,0}".to_owned())
-            } else if number < min {
-                Err(format!("\"unsupported queue version '{number}'\""))
-            } else if number > max {
-                Err(format!("{{max_value_exceeded,{number}}}"))
-            } else {
-                Ok(())
-            }
+    let at_least = |min: i64| {
+        let not_integer = || format!("\"expected integer, got {}\"", value.amqp_type_name());
+        match value.as_i64().ok_or_else(not_integer)? {
+            number if number >= min => Ok(number),
+            0 => Err("{value_zero,0}".to_owned()),
+            number => Err(format!("{{value_negative,{number}}}")),
         }
+    };
+    match domain {
+        Domain::Integer { min, max } => match at_least(min)? {
+            number if number > max => Err(format!("{{max_value_exceeded,{number}}}")),
+            _ => Ok(()),
+        },
+        Domain::Life { min } => match at_least(min)? {
+            number if number.unsigned_abs() > LIFE_MILLIS_MAX => {
+                Err(format!("{{value_too_large,{number}}}"))
+            }
+            _ => Ok(()),
+        },
+        Domain::Version => match at_least(0)? {
+            QUEUE_VERSION => Ok(()),
+            number => Err(format!("\"unsupported queue version '{number}'\"")),
+        },
         Domain::Text => value.as_str().map(drop).ok_or_else(wrong_type),
         Domain::Truth => value.as_bool().map(drop).ok_or_else(wrong_type),
         Domain::OneOf(texts, reason) => {

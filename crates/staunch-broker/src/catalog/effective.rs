@@ -49,18 +49,24 @@ impl Catalog {
         QueueSettings::effective(kind, &queue.options.arguments, policy.as_ref())
     }
 
-    /// Brings everything in a virtual host in line with its policies; queues whose settings
-    /// are others now.
-    pub(super) fn follow_policies(&mut self, vhost: &Name) -> Vec<QueueId> {
+    /// Brings what a change of policies in a virtual host `may_concern`, by its name, in line with
+    /// them; queues whose settings are others now. Of many policies only those that have changed
+    /// are searched for in every name.
+    pub(super) fn follow_policies(
+        &mut self,
+        vhost: &Name,
+        may_concern: impl Fn(&[u8]) -> bool,
+    ) -> Vec<QueueId> {
         if let Some(inside) = self.vhosts.get_mut(vhost) {
-            let names: Vec<Name> = inside.exchange_names.iter().cloned().collect();
+            let names = inside.exchange_names.iter();
+            let names: Vec<Name> = names.filter(|name| may_concern(name)).cloned().collect();
             for name in names {
                 inside.follow_policies(&name);
             }
         }
         let changed: Vec<(QueueId, QueueSettings)> = self
             .queues()
-            .filter(|queue| queue.vhost == *vhost)
+            .filter(|queue| queue.vhost == *vhost && may_concern(&queue.name))
             .map(|queue| (queue, self.settings_of(queue)))
             .filter(|(queue, settings)| *queue.settings != *settings)
             .map(|(queue, settings)| (queue.id, settings))

@@ -58,6 +58,7 @@ pub use vhosts::{DESCRIPTION_SIZE_BYTES_MAX, VhostCommand, VhostLimits, VhostMet
 use crate::exchange::Seeded;
 use crate::settings::QueueSettings;
 use apply::Mode;
+pub use arguments::LIFE_MILLIS_MAX;
 use arguments::Subject;
 use binding::Bindings;
 use effective::SharedSettings;

@@ -307,32 +307,43 @@ impl Catalog {
         command: &PolicyCommand,
         mode: Mode,
     ) -> Result<Applied, Refusal> {
-        let (vhost, change) = match command {
+        let (vhost, change, patterns) = match command {
             PolicyCommand::Set {
                 scope,
                 vhost,
                 name,
                 policy,
-            } => (vhost, self.set_policy(*scope, (vhost, name), policy, mode)?),
+            } => {
+                let (change, patterns) = self.set_policy(*scope, (vhost, name), policy, mode)?;
+                (vhost, change, patterns)
+            }
             PolicyCommand::Delete { scope, vhost, name } => {
                 let policies = self.vhost_mut(vhost)?.policies.of_mut(*scope);
-                (vhost, Change::of_removal(policies.remove(name)))
+                let old = policies.remove(name).map(|old| old.pattern);
+                let change = Change::of_removal(old.as_ref());
+                (vhost, change, Vec::from_iter(old))
             }
         };
         let mut applied = Applied::new(change, true);
         if change != Change::Unchanged {
-            applied.queues_changed = self.follow_policies(vhost);
+            let may_concern = |name: &[u8]| {
+                patterns
+                    .iter()
+                    .any(|pattern: &Pattern| pattern.matches(name))
+            };
+            applied.queues_changed = self.follow_policies(vhost, may_concern);
         }
         Ok(applied)
     }
 
+    /// Sets a policy; also the patterns that it has and had.
     fn set_policy(
         &mut self,
         scope: PolicyScope,
         (vhost, name): (&Name, &Name),
         policy: &Policy,
         mode: Mode,
-    ) -> Result<Change, Refusal> {
+    ) -> Result<(Change, Vec<Pattern>), Refusal> {
         self.vhost_mut(vhost)?;
         if mode.is_new() {
             check_name("policy", name)?;
@@ -349,11 +360,14 @@ impl Catalog {
         })?;
         let compiled = CompiledPolicy {
             policy: policy.clone(),
-            pattern,
+            pattern: pattern.clone(),
         };
         let policies = self.vhost_mut(vhost)?.policies.of_mut(scope);
         let old = policies.insert(name.clone(), compiled);
-        Ok(Change::of_set(old.map(|old| old.policy).as_ref(), policy))
+        let change = Change::of_set(old.as_ref().map(|old| &old.policy), policy);
+        let mut patterns = vec![pattern];
+        patterns.extend(old.map(|old| old.pattern).filter(|old| *old != patterns[0]));
+        Ok((change, patterns))
     }
 }
 

@@ -372,6 +372,17 @@ fn arguments_are_checked() {
     );
     check("x-message-ttl", Value::I32(-1), "{value_negative,-1}");
     check("x-expires", Value::I32(0), "{value_zero,0}");
+    for argument in ["x-message-ttl", "x-expires"] {
+        let ten_years = i64::try_from(LIFE_MILLIS_MAX).unwrap();
+        let reason = "{value_too_large,315360000001}";
+        check(argument, Value::I64(ten_years + 1), reason);
+    }
+    check(
+        "x-queue-version",
+        Value::I32(3),
+        "\"unsupported queue version '3'\"",
+    );
+    check("x-queue-version", Value::I32(-1), "{value_negative,-1}");
     check(
         "x-max-priority",
         Value::I32(256),

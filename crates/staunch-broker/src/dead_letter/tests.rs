@@ -30,7 +30,13 @@ fn dies_towards(
         reason,
         at: UnixMillis(seconds * 1000 + 999),
     };
-    dead_letter(message, &departure, &name("dlx"), key.map(name).as_ref())
+    dead_letter(
+        message,
+        &departure,
+        &name("dlx"),
+        key.map(name).as_ref(),
+        usize::MAX,
+    )
 }
 
 fn properties(message: &Message) -> Properties<'_> {
@@ -204,4 +210,45 @@ fn a_rejection_since_ends_a_cycle() {
     let dead = dies(&rejected, "b", Death::Expired, 2);
     assert!(is_cycle(&dead, b"b"));
     assert!(!is_cycle(&dead, b"a"), "it died there only by rejection");
+}
+
+/// The history may be any part of a message, and a message as large as can be.
+#[test]
+fn a_dead_letter_that_would_be_too_large_remembers_its_last_deaths() {
+    let long = "k".repeat(20_000);
+    let copies = ArrayBuilder::new().longstr(&*long);
+    let headers = TableBuilder::new().array("CC", &copies).build();
+    let mut letter = message(PropertiesBuilder::new().headers(headers.as_table_ref()));
+    let size_bytes_max = letter.stored_size_bytes() + ROOM_SIZE_BYTES;
+    let mut queues = Vec::new();
+    for round in 0..40 {
+        let queue = format!("{round}-{}", "q".repeat(240));
+        let departure = Departure {
+            queue: &name(&queue),
+            reason: Death::Expired,
+            at: UnixMillis(0),
+        };
+        letter = dead_letter(&letter, &departure, &name("dlx"), None, size_bytes_max);
+        queues.insert(0, queue);
+        assert!(letter.stored_size_bytes() <= size_bytes_max);
+        let remembered: Vec<_> = deaths(&letter)
+            .map(|death| String::from_utf8(string(death, "queue").unwrap().to_vec()).unwrap())
+            .collect();
+        assert!(remembered.len() >= queues.len().min(4), "after {round}");
+        assert_eq!(remembered, queues[..remembered.len()]);
+    }
+    let keys = deaths(&letter)
+        .next()
+        .and_then(|it| it.get(ROUTING_KEYS)?.as_array());
+    let keys: Vec<_> = keys.unwrap().iter().filter_map(bytes).collect();
+    assert_eq!(keys, [b"new"]);
+    assert_eq!(
+        properties(&letter)
+            .headers()
+            .unwrap()
+            .get(FIRST_QUEUE)
+            .unwrap()
+            .as_str(),
+        Some(&*queues[39])
+    );
 }

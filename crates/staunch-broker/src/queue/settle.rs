@@ -59,8 +59,9 @@ impl Queue {
         Ok(count)
     }
 
-    /// Gives back everything a consumer holds, each message to its place, redelivered. What was
-    /// given back too often, or too late at `now`, is appended to `departed`.
+    /// Gives back everything a consumer holds, each message to its place, redelivered: in the order
+    /// of delivery to a quorum queue (RabbitMQ, `rabbit_fifo:return_all`), which hands out again in
+    /// the order of return; otherwise the oldest first. What was given back too often, or too late at `now`, is appended to `departed`.
     ///
     /// # Panics
     /// On a bug in this module only.
@@ -78,8 +79,11 @@ impl Queue {
         };
         let entries = &self.entries;
         let is_held = |index: &u64| entries.is_held_by(*index, consumer);
-        let held = consumers.get_mut(slot).unacked.take_all(is_held);
+        let mut held = consumers.get_mut(slot).unacked.take_all(is_held);
         let count = u32::try_from(held.len()).expect("a consumer counts what it holds in 32 bits");
+        if !self.is_quorum() {
+            held.sort_unstable();
+        }
         for index in held {
             self.give_back(index, now, departed);
         }

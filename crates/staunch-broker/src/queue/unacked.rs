@@ -5,13 +5,16 @@
 //! list is such, then it is compacted. A linked list through the entries was rejected: eight
 //! more bytes for every message, held or not.
 
+use std::collections::BTreeSet;
+
 /// Lists shorter than this are not compacted.
 const COMPACT_LEN_MIN: usize = 64;
 
 /// Indexes handed to one consumer.
 #[derive(Debug, Default)]
 pub(super) struct Unacked {
-    /// Every index it holds, and some it does not hold any more; an index may repeat.
+    /// Every index it holds in the order in which it was handed out, and some it does not hold any
+    /// more; of an index that repeats the last place counts.
     indexes: Vec<u64>,
     /// How many it holds.
     count: u32,
@@ -41,7 +44,7 @@ impl Unacked {
         }
     }
 
-    /// Takes everything: each index it holds once, sorted.
+    /// Takes everything: each index it holds once, in the order of delivery.
     pub(super) fn take_all(&mut self, is_held: impl FnMut(&u64) -> bool) -> Vec<u64> {
         self.compact(is_held);
         self.count = 0;
@@ -75,10 +78,20 @@ impl Unacked {
         );
     }
 
+    /// Only what was given back before is handed out of order, or again.
+    #[cold]
+    fn keep_last_places(&mut self) {
+        let mut seen = BTreeSet::new();
+        self.indexes.reverse();
+        self.indexes.retain(|index| seen.insert(*index));
+        self.indexes.reverse();
+    }
+
     fn compact(&mut self, is_held: impl FnMut(&u64) -> bool) {
         self.indexes.retain(is_held);
-        self.indexes.sort_unstable();
-        self.indexes.dedup();
+        if !self.indexes.is_sorted_by(|one, next| one < next) {
+            self.keep_last_places();
+        }
         let room = COMPACT_LEN_MIN + 4 * self.indexes.len();
         if self.indexes.capacity() > 2 * room {
             self.indexes.shrink_to(room);

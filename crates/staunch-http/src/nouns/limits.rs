@@ -130,6 +130,49 @@ pub(crate) mod vhost {
         body::put(staunch_broker::Change::Updated)
     }
 
+    /// Replaces all limits of a virtual host by what an object says, or takes them away.
+    pub(in crate::nouns) async fn replace(
+        api: &Api,
+        vhost: Name,
+        limits: Option<Value>,
+    ) -> Result<staunch_broker::Change, ApiError> {
+        let asked = vhost.clone();
+        let before = api
+            .node
+            .read(move |catalog| catalog.vhost_limits(&asked))
+            .await?;
+        let invalid = |what| ApiError::BadRequest(format!("Validation failed\n\n{what}\n"));
+        let is_set = limits.is_some();
+        let limits = limits.map_or_else(|| Ok(VhostLimits::default()), read);
+        let limits = limits.map_err(invalid)?;
+        let command = VhostCommand::SetLimits { vhost, limits };
+        api.node.apply(CatalogCommand::Vhost(command)).await?;
+        let had_some = before != VhostLimits::default();
+        Ok(match (had_some, is_set) {
+            (false, true) => staunch_broker::Change::Created,
+            (true, true) => staunch_broker::Change::Updated,
+            (true, false) => staunch_broker::Change::Deleted,
+            (false, false) => staunch_broker::Change::Unchanged,
+        })
+    }
+
+    /// Limits by name, as a parameter holds them.
+    fn read(limits: Value) -> Result<VhostLimits, String> {
+        let Value::Object(entries) = limits else {
+            return Err("limits are not an object".to_owned());
+        };
+        let mut limits = VhostLimits::default();
+        for (limit, value) in entries {
+            let change = Change::Set(value);
+            match limit.as_str() {
+                "max-connections" => limits.connections_max = change.limit(&limit)?,
+                "max-queues" => limits.queues_max = change.limit(&limit)?,
+                other => change.unknown(other, "limits")?,
+            }
+        }
+        Ok(limits)
+    }
+
     async fn all(api: &Api, vhosts: Vec<Name>) -> Result<Vec<Value>, ApiError> {
         let found = api.node.read(move |catalog| {
             let limits = vhosts.into_iter().map(|vhost| {

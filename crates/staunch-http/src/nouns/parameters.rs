@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use staunch_broker::{Catalog, CatalogCommand, ParameterCommand, ParameterValue};
+use staunch_broker::{Catalog, CatalogCommand, ParameterCommand, ParameterValue, PolicyScope};
 use staunch_definitions::value_to_json;
 use staunch_types::Name;
 
@@ -13,7 +13,20 @@ use crate::{
     body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, with_value},
+    nouns::{limits, policies},
 };
+
+/// Component under which RabbitMQ keeps policies, which it does not change as parameters.
+const POLICY: &str = "policy";
+
+/// Component of operator policies. Only administrators change them, here too.
+const OPERATOR_POLICY: &str = "operator_policy";
+
+/// Component of the limits of a virtual host. Only administrators change them, here too.
+const VHOST_LIMITS: &str = "vhost-limits";
+
+/// The one parameter of [`VHOST_LIMITS`].
+const LIMITS: &str = "limits";
 
 /// The body of PUT.
 #[derive(Deserialize)]
@@ -77,9 +90,26 @@ pub(crate) async fn put(
     Json(body): Json<ParameterBody>,
 ) -> Answer {
     caller.policymaker()?;
+    if component == OPERATOR_POLICY {
+        caller.administrator()?;
+        let policy = serde_json::from_value(body.value);
+        let policy = policy.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        let named = (vhost.as_str(), parameter.as_str());
+        return policies::set(&api, &caller, PolicyScope::Operator, named, policy).await;
+    }
     let vhost = name(&vhost)?;
     let entered = caller.enter(&api, &vhost).await;
     entered.map_err(ApiError::of_vhost)?;
+    match component.as_str() {
+        POLICY => return Err(refused_policy()),
+        VHOST_LIMITS => {
+            caller.administrator()?;
+            check_name_of_limits(&parameter)?;
+            let change = limits::vhost::replace(&api, vhost, Some(body.value)).await?;
+            return body::put(change);
+        }
+        _ => {}
+    }
     let command = ParameterCommand::Set {
         vhost,
         component: name(&component)?,
@@ -95,14 +125,37 @@ pub(crate) async fn delete(
     Path((component, vhost, parameter)): Path<(String, String, String)>,
 ) -> Answer {
     caller.policymaker()?;
+    if component == OPERATOR_POLICY {
+        caller.administrator()?;
+        let named = (vhost.as_str(), parameter.as_str());
+        return policies::clear(&api, &caller, PolicyScope::Operator, named).await;
+    }
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
+    if component == VHOST_LIMITS && parameter == LIMITS {
+        caller.administrator()?;
+        return body::delete(limits::vhost::replace(&api, vhost, None).await?);
+    }
     let command = ParameterCommand::Clear {
         vhost,
         component: name(&component)?,
         name: name(&parameter)?,
     };
     body::delete(api.node.apply(CatalogCommand::Parameter(command)).await?)
+}
+
+/// Policies have paths of their own (RabbitMQ).
+fn refused_policy() -> ApiError {
+    ApiError::BadRequest("policies may not be set using this method".to_owned())
+}
+
+/// RabbitMQ keeps any name, and then falls over all but one.
+fn check_name_of_limits(parameter: &str) -> Result<(), ApiError> {
+    if parameter == LIMITS {
+        return Ok(());
+    }
+    let reason = format!("limits of a virtual host are called '{LIMITS}', not '{parameter}'");
+    Err(ApiError::BadRequest(reason))
 }
 
 /// Parameters of no virtual host.

@@ -149,7 +149,7 @@ async fn get_one(
     body::ok(&shown(&vhost, &policy, &found))
 }
 
-async fn set(
+pub(super) async fn set(
     api: &Api,
     caller: &Caller,
     scope: PolicyScope,
@@ -214,7 +214,7 @@ fn worded(scope: PolicyScope, error: ApiError) -> ApiError {
     }
 }
 
-async fn clear(
+pub(super) async fn clear(
     api: &Api,
     caller: &Caller,
     scope: PolicyScope,

@@ -385,3 +385,75 @@ fn many_dead_letters_without_a_way_cost_little() {
     let told = script.line("a/1 queue dead durable passive");
     assert_eq!(told, ["a/1 queue: 6000 ready, 0 consumers"]);
 }
+
+/// A message as large as any that is taken has dead letters that fit, however often it dies.
+#[test]
+fn the_largest_message_can_die_in_many_queues() {
+    let mut script = Script::new(tiny());
+    let long = "q".repeat(200);
+    for line in ["a connect", "a open 1"] {
+        script.line(line);
+    }
+    for n in 0..20 {
+        let next = n + 1;
+        script.line(&format!(
+            "a/1 queue {n}{long} durable x-queue-type=quorum x-overflow=reject-publish \
+             x-dead-letter-strategy=at-least-once x-message-ttl=10 \
+             x-dead-letter-exchange= x-dead-letter-routing-key={next}{long}"
+        ));
+    }
+    script.line(&format!("a/1 queue 20{long} durable"));
+    let mut padding = 64 * 1024;
+    let taken = loop {
+        script.padding = padding;
+        let told = script.line(&format!("a/1 publish 0{long} m #1"));
+        if told[0] == "a/1 confirmed 1..1" {
+            break padding;
+        }
+        assert!(told[0].contains("does not fit"), "{told:?}");
+        script.line("a/1 close");
+        script.line("a open 1");
+        padding -= 8;
+    };
+    assert!(taken > 32 * 1024, "{taken}");
+    for _ in 0..20 {
+        script.line("wait-ms 10");
+    }
+    let told = script.line(&format!("a/1 get 20{long} no-ack"));
+    assert!(
+        told[0].starts_with("a/1 got m died expired/19qqq"),
+        "{told:?}"
+    );
+}
+
+/// Every durable queue gets a copy of its own in the log: more than may be made at once.
+#[test]
+fn a_dead_letter_that_goes_to_many_queues_takes_turns() {
+    let mut script = Script::new(roomy());
+    for line in [
+        "a connect",
+        "a open 1",
+        "a/1 exchange dlx fanout durable",
+        "a/1 queue q durable x-message-ttl=50 x-dead-letter-exchange=dlx",
+    ] {
+        script.line(line);
+    }
+    for n in 0..24 {
+        script.line(&format!("a/1 queue d{n} durable"));
+        script.line(&format!("a/1 bind dlx d{n} k"));
+    }
+    script.padding = 2 * 1024 * 1024;
+    script.line("a/1 publish q m");
+    script.line("manual");
+    script.line("wait-ms 60");
+    let kept = script.world.node.kept_size_bytes();
+    assert!(kept < 20 * 1024 * 1024, "{kept} bytes at once");
+    script.line("auto");
+    script.world.rest(20);
+    for n in 0..24 {
+        let told = script.line(&format!("a/1 get d{n} no-ack"));
+        assert_eq!(told, ["a/1 got m died expired/q*1, 0 more"]);
+    }
+    let told = script.line("a/1 queue q passive durable");
+    assert_eq!(told, ["a/1 queue: 0 ready, 0 consumers"]);
+}

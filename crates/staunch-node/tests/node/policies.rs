@@ -127,3 +127,58 @@ fn a_time_to_live_is_for_messages_to_come_and_an_expiry_for_the_queue_as_it_is()
          > a/1 DeclareQueue refused: no queue 'q' in vhost '/'",
     );
 }
+
+/// As with RabbitMQ's `rabbit_fifo_dlx`: what waits for a way is given up when nothing says any
+/// more that it must not be lost.
+#[test]
+fn dead_letters_that_wait_go_when_their_policy_does() {
+    for is_replaced in [false, true] {
+        let mut script = Script::new(roomy());
+        let with_overflow = |overflow: &str| {
+            TableBuilder::new()
+                .longstr("dead-letter-exchange", "")
+                .longstr("dead-letter-routing-key", "dead")
+                .longstr("dead-letter-strategy", "at-least-once")
+                .longstr("overflow", overflow)
+                .build()
+        };
+        for line in [
+            "a connect",
+            "a open 1",
+            "a/1 queue q durable x-queue-type=quorum x-message-ttl=50",
+        ] {
+            script.line(line);
+        }
+        set(&mut script, with_overflow("reject-publish"));
+        script.check(
+            "a/1 publish q m1
+             wait-ms 50
+             tick 10",
+        );
+        if is_replaced {
+            set(&mut script, with_overflow("drop-head"));
+        } else {
+            delete(&mut script);
+        }
+        script.check(
+            "tick 10
+             a/1 queue dead durable
+             > a/1 queue: 0 ready, 0 consumers
+             tick 10
+             a/1 get dead
+             > a/1 got nothing",
+        );
+        set(&mut script, with_overflow("reject-publish"));
+        script.check(
+            "tick 10
+             a/1 get dead
+             > a/1 got nothing
+             crash 3
+             b connect
+             b open 1
+             tick 10
+             b/1 get dead
+             > b/1 got nothing",
+        );
+    }
+}

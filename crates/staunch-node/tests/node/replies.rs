@@ -178,3 +178,32 @@ fn a_request_keeps_its_other_properties() {
     assert_eq!(properties.correlation_id(), Some(&b"7"[..]));
     assert!(properties.reply_to().unwrap().len() > 60);
 }
+
+#[test]
+fn a_reply_by_a_further_key_waits_for_its_commit_too() {
+    let mut script = begun();
+    script.check(
+        "c/1 publish rpc m1 asks
+         > s/1 s gets m1",
+    );
+    let name = script.reply_name("s", "m1");
+    script.check(&format!(
+        "s open 2
+         s/2 queue q
+         > s/2 queue: 0 ready, 0 consumers
+         s/2 tx
+         s/2 publish q r1 CC={name}
+         s/2 publish nowhere r2 BCC={name} mandatory
+         s/2 rollback
+         s/2 publish q r3 CC={name}
+         s/2 publish nowhere r4 BCC={name} mandatory
+         s/2 publish nowhere r5 CC=nobody mandatory
+         s/2 commit
+         > c/1 r gets r3
+         > c/1 r gets r4
+         > s/2 returned r5
+         > s/2 committed
+         s/2 get q no-ack
+         > s/2 got r3, 0 more"
+    ));
+}

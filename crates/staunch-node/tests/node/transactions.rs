@@ -178,3 +178,37 @@ fn a_commit_into_a_full_queue_that_refuses_is_partial() {
          > a/1 got m1, 0 more",
     );
 }
+
+/// What is small when it is held may be large when it is committed.
+#[test]
+fn a_transaction_is_bounded_in_the_copies_it_makes() {
+    let mut script = Script::new(NodeConfig {
+        memory_limit_size_bytes: 64 * 1024 * 1024,
+        ..roomy()
+    });
+    for line in ["a connect", "a open 1", "a/1 exchange x fanout"] {
+        script.line(line);
+    }
+    for n in 0..16 {
+        script.line(&format!("a/1 queue q{n}"));
+        script.line(&format!("a/1 bind x q{n}"));
+    }
+    script.line("a/1 tx");
+    script.padding = 1024 * 1024;
+    for line in [
+        "a/1 publish x/k m1..m3",
+        "a/1 commit",
+        "a/1 publish x/k m4..m6",
+    ] {
+        let told = script.line(line);
+        assert!(
+            !told.iter().any(|told| told.contains("refused")),
+            "{told:?}"
+        );
+    }
+    let told = script.line("a/1 publish x/k m7");
+    assert_eq!(
+        told[0],
+        "a/1 Publish refused: transaction makes more than 67108864 bytes of copies"
+    );
+}

@@ -104,6 +104,60 @@ fn every_noun_answers_as_rabbitmq_does() {
     }
 }
 
+/// As RabbitMQ keeps them among the parameters, they can be changed there too.
+#[test]
+fn limits_and_operator_policies_are_parameters() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &[]);
+    let guest = Client::new(&node, "guest:guest");
+    let limits = "/parameters/vhost-limits/%2F/limits";
+    let hundred = json!({"value": {"max-queues": 100}});
+    guest.check("PUT", limits, &hundred, 201);
+    guest.check("PUT", limits, &hundred, 204);
+    let seen = guest.get("/vhost-limits/%2F").1;
+    assert_eq!(seen, json!([{"vhost": "/", "value": {"max-queues": 100}}]));
+    assert_eq!(guest.get(limits).1["value"], hundred["value"]);
+    let refused = |limits: Value| {
+        guest.ask(
+            "PUT",
+            "/parameters/vhost-limits/%2F/limits",
+            &json!({"value": limits}),
+        )
+    };
+    let (status, body) = refused(json!({"max-queues": "a"}));
+    let reason =
+        "Validation failed\n\nmax-queues should be a number, actually was &lt;&lt;\"a\"&gt;&gt;\n";
+    assert_eq!((status, body["reason"].as_str()), (400, Some(reason)));
+    let (status, body) = refused(json!({"nonsense": 1}));
+    let reason =
+        "Validation failed\n\nUnrecognised terms [{&lt;&lt;\"nonsense\"&gt;&gt;,1}] in limits\n";
+    assert_eq!((status, body["reason"].as_str()), (400, Some(reason)));
+    guest.check("PUT", "/parameters/vhost-limits/%2F/other", &hundred, 400);
+    guest.check("DELETE", limits, &Value::Null, 204);
+    guest.check("DELETE", limits, &Value::Null, 404);
+    assert_eq!(guest.get("/vhost-limits/%2F").1, json!([]));
+
+    let policy = json!({"value": {"pattern": "^z", "definition": {"max-length": 5}}});
+    guest.check("PUT", "/parameters/operator_policy/%2F/p", &policy, 201);
+    guest.check("GET", "/operator-policies/%2F/p", &Value::Null, 200);
+    guest.check(
+        "DELETE",
+        "/parameters/operator_policy/%2F/p",
+        &Value::Null,
+        204,
+    );
+    guest.check("GET", "/operator-policies/%2F/p", &Value::Null, 404);
+    guest.check("PUT", "/parameters/policy/%2F/p", &policy, 400);
+
+    let maker = json!({"password": "p", "tags": "policymaker"});
+    guest.check("PUT", "/users/maker", &maker, 201);
+    let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    guest.check("PUT", "/permissions/%2F/maker", &all, 201);
+    let maker = Client::new(&node, "maker:p");
+    maker.check("PUT", limits, &hundred, 401);
+    maker.check("PUT", "/parameters/operator_policy/%2F/p", &policy, 401);
+}
+
 #[test]
 fn limits_topic_permissions_and_bindings_have_paths_of_their_own() {
     let directory = tempfile::tempdir().unwrap();

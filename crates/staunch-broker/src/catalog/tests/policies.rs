@@ -294,3 +294,46 @@ fn definitions_are_checked_in_rabbitmqs_words() {
         catalog(&[set(User, "p", 0, definition)]);
     }
 }
+
+/// Only what a change may concern is looked at again, and nothing that it does concern is missed.
+#[test]
+fn what_comes_and_goes_leaves_every_queue_as_its_policies_say() {
+    let queues = ["a", "b", "ab", "abc", "c"];
+    let mut catalog = catalog(&[]);
+    for queue in queues {
+        let declare = declare_queue_as(queue, queue_options(FieldTable::default()));
+        catalog.apply(&declare).unwrap();
+    }
+    let patterns = ["a", "^b", "c$", "^ab?$", ".*", "x"];
+    let mut random = 1_u64;
+    let mut next = |count: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(random >> 40).unwrap() % count
+    };
+    for step in 0..2_000 {
+        let scope = [User, Operator][next(2)];
+        let policy = ["p", "q", "r"][next(3)];
+        let pattern = patterns[next(patterns.len())];
+        let command = if next(4) == 0 {
+            delete(scope, policy)
+        } else {
+            let (priority, length) = (next(3), next(9));
+            let definition = long("max-length", i64::try_from(length).unwrap());
+            let priority = i64::try_from(priority).unwrap();
+            set_for(ApplyTo::All, scope, (policy, pattern), priority, definition)
+        };
+        let before: Vec<_> = catalog
+            .queues()
+            .map(|it| (it.id, it.settings.clone()))
+            .collect();
+        let changed = catalog.apply(&command).unwrap().queues_changed;
+        for (id, settings) in before {
+            let queue = catalog.queue_by_id(id).unwrap();
+            assert_eq!(*queue.settings, catalog.settings_of(queue), "step {step}");
+            let is_told = changed.contains(&id);
+            assert_eq!(is_told, queue.settings != settings, "step {step}");
+        }
+    }
+}

@@ -182,6 +182,32 @@ fn a_quorum_queue_hands_out_what_was_given_back_in_the_order_of_its_return() {
     assert_eq!(indexes(&assigned(&mut queue)), [2, 0, 1]);
 }
 
+#[test]
+fn who_goes_gives_back_to_a_quorum_queue_in_the_order_of_delivery() {
+    let order = |priorities| {
+        let mut queue = prioritized(priorities, &[0, 0, 0]);
+        let mut departed = Departed::default();
+        queue.add_consumer(consumer(A, 1)).unwrap();
+        assert_eq!(indexes(&assigned(&mut queue)), [0]);
+        queue.add_consumer(consumer(B, 3)).unwrap();
+        assert_eq!(indexes(&assigned(&mut queue)), [1, 2]);
+        queue.remove_consumer(A);
+        queue.requeue_all(A, NOW, &mut departed);
+        assert_eq!(indexes(&assigned(&mut queue)), [0], "B holds 1, 2, 0");
+        let second = (MessageIndex(1), 1);
+        queue
+            .settle(B, second, Outcome::Requeue, NOW, &mut departed)
+            .unwrap();
+        assert_eq!(indexes(&assigned(&mut queue)), [1], "B holds 2, 0, 1");
+        queue.remove_consumer(B);
+        queue.requeue_all(B, NOW, &mut departed);
+        queue.check_invariants();
+        queue.upcoming().map(|next| next.0.0).collect::<Vec<_>>()
+    };
+    assert_eq!(order(Priorities::TwoToOne), [2, 0, 1]);
+    assert_eq!(order(Priorities::None), [0, 1, 2]);
+}
+
 /// Deaths when A gives back its only delivery to a queue that holds as much as it may, and what A
 /// gets then.
 fn given_back_to_a_full_queue(priorities: Priorities) -> (Vec<(u64, Death)>, Vec<u64>) {

@@ -28,6 +28,8 @@ struct Known {
     sent: bool,
     /// It lay below the watermark of a crash.
     suspect: bool,
+    /// When it was handed out last, in the order of deliveries.
+    handed_out_at: u64,
     /// When this process gave it back last, in the order of returns.
     returned_at: Option<u64>,
     /// How often it was given back, and the same as last taken to be logged.
@@ -70,6 +72,8 @@ struct World {
     turn: u8,
     enqueued: u64,
     removed: u64,
+    /// Number of the next delivery.
+    delivery_next: u64,
     /// Number of the next return.
     return_next: u64,
     serial: usize,
@@ -94,6 +98,7 @@ impl World {
             turn: 0,
             enqueued: 0,
             removed: 0,
+            delivery_next: 0,
             return_next: 0,
             serial: 0,
         }
@@ -184,6 +189,7 @@ impl World {
             state: State::Ready,
             sent: false,
             suspect: false,
+            handed_out_at: 0,
             returned_at: None,
             returns: 0,
             returns_taken: 0,
@@ -413,6 +419,8 @@ impl World {
         );
         known.sent = true;
         known.state = State::Held(assignment.consumer.0);
+        known.handed_out_at = self.delivery_next;
+        self.delivery_next += 1;
         if assignment.settled {
             self.leave(&[(assignment.index, body, size_bytes)]);
         }
@@ -528,7 +536,10 @@ impl World {
     }
 
     fn requeue_all(&mut self, key: u32) {
-        let held = self.held(key);
+        let mut held = self.held(key);
+        if self.settings.priorities == Priorities::TwoToOne {
+            held.sort_unstable_by_key(|index| self.live[index].handed_out_at);
+        }
         let mut departed = Departed::default();
         let count = self
             .queue
