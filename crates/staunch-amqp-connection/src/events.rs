@@ -189,7 +189,8 @@ impl Connection {
                     let nack = BasicNack {
                         delivery_tag: seq,
                         multiple: false,
-                        requeue: false,
+                        // Means nothing from this side; RabbitMQ leaves the bit at its default.
+                        requeue: true,
                     };
                     encode_nack(out, number, nack);
                 }
