@@ -356,7 +356,10 @@ fn print_method(all: &mut String, channel: u16, method: Method<'_>) {
         Method::BasicGetOk(m) => format!("{} {}", m.delivery_tag, m.message_count),
         Method::BasicReturn(m) => format!("{} {}", m.reply_code, str(m.reply_text)),
         Method::BasicAck(m) => format!("{} multiple={}", m.delivery_tag, m.multiple),
-        Method::BasicNack(m) => format!("{} multiple={}", m.delivery_tag, m.multiple),
+        Method::BasicNack(m) => format!(
+            "{} multiple={} requeue={}",
+            m.delivery_tag, m.multiple, m.requeue
+        ),
         _ => String::new(),
     };
     writeln!(all, "{}", format!("{channel} {name} {line}").trim()).unwrap();

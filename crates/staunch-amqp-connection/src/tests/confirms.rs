@@ -43,7 +43,7 @@ fn publishes_are_numbered_and_acks_gathered() {
         first: PublishSeq(3),
         last: PublishSeq(3),
     });
-    bench.check("1 basic.nack 3 multiple=false", "");
+    bench.check("1 basic.nack 3 multiple=false requeue=true", "");
     assert!(!bench.connection.has_output());
 }
 
