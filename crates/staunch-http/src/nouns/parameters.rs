@@ -95,7 +95,8 @@ pub(crate) async fn put(
         let policy = serde_json::from_value(body.value);
         let policy = policy.map_err(|error| ApiError::BadRequest(error.to_string()))?;
         let named = (vhost.as_str(), parameter.as_str());
-        return policies::set(&api, &caller, PolicyScope::Operator, named, policy).await;
+        let answer = policies::set(&api, &caller, PolicyScope::Operator, named, policy).await;
+        return answer.map_err(policies::fit_for_html);
     }
     let vhost = name(&vhost)?;
     let entered = caller.enter(&api, &vhost).await;
@@ -105,8 +106,8 @@ pub(crate) async fn put(
         VHOST_LIMITS => {
             caller.administrator()?;
             check_name_of_limits(&parameter)?;
-            let change = limits::vhost::replace(&api, vhost, Some(body.value)).await?;
-            return body::put(change);
+            let change = limits::vhost::replace(&api, vhost, Some(body.value)).await;
+            return body::put(change.map_err(policies::fit_for_html)?);
         }
         _ => {}
     }

@@ -206,11 +206,19 @@ impl PolicyBody {
 
 /// RabbitMQ makes its reasons fit for HTML, but where operators' policies are refused.
 fn worded(scope: PolicyScope, error: ApiError) -> ApiError {
-    match (scope, error) {
-        (PolicyScope::User, ApiError::BadRequest(reason)) => {
+    match scope {
+        PolicyScope::User => fit_for_html(error),
+        PolicyScope::Operator => error,
+    }
+}
+
+/// The error with a reason that a page can show as it is.
+pub(super) fn fit_for_html(error: ApiError) -> ApiError {
+    match error {
+        ApiError::BadRequest(reason) => {
             ApiError::BadRequest(reason.replace('<', "&lt;").replace('>', "&gt;"))
         }
-        (PolicyScope::User | PolicyScope::Operator, other) => other,
+        other => other,
     }
 }
 
