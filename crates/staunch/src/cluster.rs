@@ -68,6 +68,7 @@ struct Status {
     clustered: bool,
     node: String,
     nodes: Vec<Node>,
+    catalog_leader: Option<String>,
     groups: Groups,
 }
 
@@ -182,7 +183,7 @@ fn exit(is_well: bool) -> ExitCode {
 impl Status {
     fn is_well(&self) -> bool {
         let all_there = self.nodes.iter().all(|node| node.up && !node.suspected);
-        all_there && self.groups.leaderless == 0
+        all_there && self.catalog_leader.is_some() && self.groups.leaderless == 0
     }
 
     fn table(&self) -> String {
@@ -213,7 +214,10 @@ impl Status {
         let Groups {
             count, leaderless, ..
         } = &self.groups;
-        let sum = format!("{count} replicated queues here, {leaderless} without a leader\n");
+        let leader = self.catalog_leader.as_deref().unwrap_or("nobody");
+        let sum = format!(
+            "catalog led by {leader}, {count} replicated queues here, {leaderless} without a leader\n"
+        );
         let named = self.groups.leaderless_queues.iter();
         let named = named.map(|queue| format!("no leader: {} in {}\n", queue.name, queue.vhost));
         text.extend(std::iter::once(sum).chain(named));
@@ -281,7 +285,7 @@ mod tests {
                 {"id": 1, "name": "n1", "up": true, "suspected": false, "incarnation": "1f", "leaders": 12},
                 {"id": 2, "name": "n2", "up": false, "suspected": true, "incarnation": null, "leaders": 0},
                 {"id": 3, "name": "n3", "up": true, "suspected": true, "incarnation": "2f", "leaders": 3}],
-              "groups": {"count": 16, "leaderless": 1, "leaderless_queues": [{"vhost": "/", "name": "q"}]}}"#,
+              "catalog_leader": null, "groups": {"count": 16, "leaderless": 1, "leaderless_queues": [{"vhost": "/", "name": "q"}]}}"#,
         );
         assert!(!status.is_well());
         let expected = "\
@@ -289,7 +293,7 @@ NODE  ID  STATE   LEADS
 n1 *  1   up      12
 n2    2   down    0
 n3    3   silent  3
-16 replicated queues here, 1 without a leader
+catalog led by nobody, 16 replicated queues here, 1 without a leader
 no leader: q in /
 ";
         assert_eq!(status.table(), expected);

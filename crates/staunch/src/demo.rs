@@ -1,40 +1,29 @@
-//! `staunch demo`: kills a loaded node and shows that nothing confirmed is lost.
+//! `staunch demo`: kills loaded nodes and shows that nothing confirmed is lost.
 //!
-//! The node is a real process of this very program, on a free port, in a temporary directory.
-//! Three producers publish persistent messages with confirms to queues that are consumed, a
-//! fourth to one that nobody reads, because what is consumed already can no longer be lost. In
-//! the middle the node gets `kill -9`; it is started again, the load goes on, and in the end
-//! every queue is drained and every confirmed message must have been seen.
+//! The nodes are real processes of this very program, on free ports, in a temporary directory:
+//! three that form a cluster ([`cluster`]), or one alone ([`single`]).
 
-use std::{
-    io::{self, IsTerminal as _, Write as _},
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
-use staunch_client::proof::{
-    guard::Guard,
-    history::{Verdict, Violation},
-    node::NodeProcess,
-    workload::{Progress, Workload, WorkloadSpec},
-};
+use staunch_client::proof::history::Verdict;
 
-/// How often the progress is shown.
-const TICK: Duration = Duration::from_millis(100);
+mod cluster;
+mod show;
+mod single;
 
 /// No delivery for so long ends the drain.
 const DRAIN_IDLE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
-    /// Seconds of load, half before the kill and half after the restart.
+    /// Nodes: 1, or 3 to 9 as a cluster.
+    #[arg(short, long, default_value_t = 3)]
+    nodes: usize,
+    /// Seconds of load in all.
     #[arg(short = 'z', long, default_value_t = 10.0)]
     duration: f64,
-    /// Times the node is killed.
+    /// Times a node is killed; in a cluster one is paused as often.
     #[arg(long, default_value_t = 1)]
     kills: u32,
     /// Bytes of a body.
@@ -45,117 +34,20 @@ pub(crate) struct DemoArgs {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    published: u64,
-    confirmed: u64,
-    consumed: u64,
-    lost: u64,
-    redelivered: u64,
-    duplicates: u64,
-    kills: u32,
-    confirmed_per_second: f64,
-    restart_seconds_max: f64,
-    problems: Vec<String>,
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    match args.nodes {
+        1 => single::run(args),
+        3..=9 => cluster::run(args),
+        other => anyhow::bail!("{other} nodes: it is 1, or 3 to 9"),
+    }
 }
 
-pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    // Whatever happens from here on, Ctrl-C included, the guard ends the node and removes the
-    // directory.
-    let guard = Guard::new("demo").context("cannot make a temporary directory")?;
-    let directory = guard.directory();
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let data_dir = directory.join("data");
-    let mut node = NodeProcess::new(&program, &data_dir, &directory.join("log"))?
-        .with_arguments(&["--log-level", "warn"]);
-    let show = Show::new();
-    show.say("starting a node");
-    node.start()?;
-    guard.watch(node.pid().as_slice())?;
-    let spec = WorkloadSpec {
-        body_size_bytes: args.size,
-        ..WorkloadSpec::default()
-    };
-    let mut workload = Workload::start(&node.connect_options(), &spec)?;
-    let started = Instant::now();
-    let share = Duration::try_from_secs_f64(args.duration / f64::from(args.kills + 1))?;
-    let mut restart_max = Duration::ZERO;
-    show.load(
-        &workload,
-        share,
-        "publishing with confirms, consuming with acks",
-    );
-    for _ in 0..args.kills {
-        show.say("kill -9");
-        node.kill();
-        restart_max = restart_max.max(node.start()?);
-        guard.watch(node.pid().as_slice())?;
-        show.load(&workload, share, "started again, going on");
-    }
-    workload.stop_producers();
-    let elapsed = started.elapsed();
-    let confirmed = workload.progress().confirmed;
-    show.say("draining every queue");
-    let mut problems = workload.refusals();
-    let verdict = workload.drain(DRAIN_IDLE_MAX, |progress| show.progress(progress));
-    problems.extend(described(&verdict));
-    let report = Report {
-        published: verdict.published,
-        confirmed: verdict.confirmed,
-        consumed: verdict.consumed,
-        lost: verdict.count(Violation::Lost),
-        redelivered: verdict.redelivered,
-        duplicates: verdict.repeated,
-        kills: args.kills,
-        confirmed_per_second: per_second(confirmed, elapsed),
-        restart_seconds_max: restart_max.as_secs_f64(),
-        problems,
-    };
-    show.finish();
-    report.print(args.json)?;
-    // A demo in which nothing was confirmed shows nothing.
-    let holds = report.problems.is_empty() && report.confirmed > 0;
-    Ok(if holds {
+/// A demo in which nothing was confirmed shows nothing.
+fn exit(problems: &[String], confirmed: u64) -> ExitCode {
+    if problems.is_empty() && confirmed > 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
-}
-
-impl Report {
-    fn print(&self, as_json: bool) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        if as_json {
-            serde_json::to_writer_pretty(&mut out, self)?;
-            writeln!(out)?;
-            return Ok(());
-        }
-        let lines = [
-            ("published", self.published.to_string()),
-            ("confirmed", self.confirmed.to_string()),
-            ("consumed", self.consumed.to_string()),
-            ("lost", self.lost.to_string()),
-            ("redelivered", self.redelivered.to_string()),
-            (
-                "duplicates",
-                format!("{} (all flagged unless named below)", self.duplicates),
-            ),
-            (
-                "throughput",
-                format!("{:.0} confirmed msg/s", self.confirmed_per_second),
-            ),
-            (
-                "restart",
-                format!("{:.3} s after kill -9", self.restart_seconds_max),
-            ),
-        ];
-        for (name, value) in lines {
-            writeln!(out, "{name:<12} {value:>12}")?;
-        }
-        for problem in &self.problems {
-            writeln!(out, "PROBLEM      {problem}")?;
-        }
-        Ok(())
     }
 }
 
@@ -177,60 +69,4 @@ fn described(verdict: &Verdict) -> impl Iterator<Item = String> {
 )]
 fn per_second(count: u64, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64()
-}
-
-/// Progress on a terminal, and one line for each stage otherwise.
-struct Show {
-    bar: ProgressBar,
-    is_terminal: bool,
-}
-
-impl Show {
-    fn new() -> Self {
-        let is_terminal = io::stderr().is_terminal();
-        let target = if is_terminal {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template("{spinner} [{elapsed}] {prefix}: {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        Self { bar, is_terminal }
-    }
-
-    fn say(&self, stage: &'static str) {
-        if self.is_terminal {
-            self.bar.set_prefix(stage);
-        } else {
-            eprintln!("{stage}");
-        }
-    }
-
-    fn progress(&self, progress: Progress) {
-        let Progress {
-            published,
-            confirmed,
-            delivered,
-            missing,
-        } = progress;
-        self.bar.set_message(format!(
-            "{published} published, {confirmed} confirmed, {delivered} delivered, {missing} to come"
-        ));
-        self.bar.tick();
-    }
-
-    /// Lets the workload run for a while.
-    fn load(&self, workload: &Workload, duration: Duration, stage: &'static str) {
-        self.say(stage);
-        let end = Instant::now() + duration;
-        while Instant::now() < end {
-            self.progress(workload.progress());
-            std::thread::sleep(TICK);
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -206,14 +206,12 @@ impl Plan {
     ) -> anyhow::Result<()> {
         let queues = queues();
         flock.wait_whole(&queues)?;
-        let leaders: Vec<_> = queues
-            .iter()
-            .map(|queue| flock.leader(queue, &[]))
-            .collect();
-        let victim = most_frequent(&leaders).context("no queue has a leader")?;
+        let victim = most_frequent(&leaders(flock, &queues)).context("no queue has a leader")?;
         workload.leave(victim);
         ensure!(workload.wait_home(MOVE_PATIENCE), "clients did not move");
         std::thread::sleep(Duration::from_millis(random.below(LOAD_MILLISECONDS)));
+        // Leaders go home when their node is well, so some may have moved meanwhile.
+        let leaders = leaders(flock, &queues);
         let interruptions = workload.interruptions();
         let struck = Instant::now();
         flock.strike(victim, self.how)?;
@@ -311,6 +309,12 @@ impl Plan {
 fn queues() -> Vec<String> {
     let (consumed, backlog) = PRODUCERS;
     (0..consumed + backlog).map(Workload::queue_name).collect()
+}
+
+/// Who leads each of them.
+fn leaders(flock: &Flock, queues: &[String]) -> Vec<Option<usize>> {
+    let leader = |queue: &String| flock.leader(queue, &[]);
+    queues.iter().map(leader).collect()
 }
 
 fn most_frequent(leaders: &[Option<usize>]) -> Option<usize> {

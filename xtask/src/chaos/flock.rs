@@ -85,7 +85,10 @@ impl Flock {
         match self {
             Self::Staunch(nodes, _) => {
                 nodes.start()?;
-                ensure!(nodes.wait_whole(WHOLE_PATIENCE), "the nodes do not meet");
+                ensure!(
+                    nodes.view().wait_whole(WHOLE_PATIENCE),
+                    "the nodes do not meet"
+                );
                 Ok(())
             }
             Self::RabbitMq(nodes) => nodes.start(),
@@ -109,7 +112,7 @@ impl Flock {
     /// The place of the node that leads a queue, as one of those says that are not in `without`.
     pub(super) fn leader(&self, queue: &str, without: &[usize]) -> Option<usize> {
         match self {
-            Self::Staunch(nodes, _) => nodes.leader(queue, without),
+            Self::Staunch(nodes, _) => nodes.view().leader(queue, without),
             Self::RabbitMq(nodes) => nodes.leader(queue, without),
         }
     }
@@ -143,8 +146,13 @@ impl Flock {
     pub(super) fn wait_whole(&self, queues: &[String]) -> anyhow::Result<()> {
         let is_whole = match self {
             Self::Staunch(nodes, _) => {
-                let caught_up = |queue| nodes.wait_caught_up(queue, BEHIND_MAX, WHOLE_PATIENCE);
-                nodes.wait_whole(WHOLE_PATIENCE) && queues.iter().all(|queue| caught_up(queue))
+                let caught_up = |queue| {
+                    nodes
+                        .view()
+                        .wait_caught_up(queue, BEHIND_MAX, WHOLE_PATIENCE)
+                };
+                nodes.view().wait_whole(WHOLE_PATIENCE)
+                    && queues.iter().all(|queue| caught_up(queue))
             }
             Self::RabbitMq(nodes) => cluster::wait(WHOLE_PATIENCE, || {
                 queues.iter().all(|queue| nodes.is_whole(queue))

@@ -22,6 +22,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct ClusterProcess {
     nodes: Vec<NodeProcess>,
+    view: View,
+}
+
+/// The nodes of a cluster as they can be asked over HTTP.
+#[derive(Clone, Debug)]
+pub struct View {
+    addresses: Vec<String>,
 }
 
 /// Where the nodes of a cluster run.
@@ -71,8 +78,11 @@ impl ClusterProcess {
             let node = node.with_arguments(&["--node-name", &name(i), "--seed", &seeds]);
             node.with_arguments(&further)
         };
+        let view = View {
+            addresses: nodes.iter().map(NodeProcess::http_address).collect(),
+        };
         let nodes = nodes.into_iter().enumerate().map(with_seeds).collect();
-        Ok(Self { nodes })
+        Ok(Self { nodes, view })
     }
 
     /// Starts all of them and waits until each is ready.
@@ -117,12 +127,19 @@ impl ClusterProcess {
             .collect()
     }
 
+    /// What the nodes say.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+impl View {
     /// What a node says about the cluster (`/api/staunch/v1/cluster`).
     ///
     /// # Errors
     /// When it does not answer.
     pub fn status(&self, at: usize) -> io::Result<Value> {
-        get(&self.nodes[at].http_address(), "/api/staunch/v1/cluster")
+        get(&self.addresses[at], "/api/staunch/v1/cluster")
     }
 
     /// What a node says about the replicas of a queue in the virtual host `/`.
@@ -131,17 +148,17 @@ impl ClusterProcess {
     /// When it does not answer.
     pub fn replicas(&self, at: usize, queue: &str) -> io::Result<Value> {
         let path = format!("/api/staunch/v1/queues/%2F/{queue}/replicas");
-        get(&self.nodes[at].http_address(), &path)
+        get(&self.addresses[at], &path)
     }
 
     /// The place of the node that leads a queue, as some node says; nodes named in `without` are
     /// not asked, and not believed in.
     pub fn leader(&self, queue: &str, without: &[usize]) -> Option<usize> {
-        let asked = (0..self.len()).filter(|at| !without.contains(at));
+        let asked = (0..self.addresses.len()).filter(|at| !without.contains(at));
         let mut answers = asked.filter_map(|at| {
             let answer = self.replicas(at, queue).ok()?;
             let leader = answer["leader"].as_str()?;
-            (0..self.len()).find(|at| name(*at) == leader)
+            (0..self.addresses.len()).find(|at| name(*at) == leader)
         });
         answers.find(|leader| !without.contains(leader))
     }
@@ -150,7 +167,7 @@ impl ClusterProcess {
     /// takes longer than `patience`.
     pub fn wait_whole(&self, patience: Duration) -> bool {
         let is_whole = |at| self.status(at).is_ok_and(|status| is_whole(&status));
-        wait(patience, || (0..self.len()).all(is_whole))
+        wait(patience, || (0..self.addresses.len()).all(is_whole))
     }
 
     /// Waits until every replica of a queue has all that its leader has, give or take
@@ -171,7 +188,8 @@ fn name(at: usize) -> String {
 fn is_whole(status: &Value) -> bool {
     let nodes = status["nodes"].as_array();
     let is_well = |node: &Value| node["up"] == true && node["suspected"] == false;
-    nodes.is_some_and(|nodes| nodes.iter().all(is_well)) && status["groups"]["leaderless"] == 0
+    let are_well = nodes.is_some_and(|nodes| nodes.iter().all(is_well));
+    are_well && status["catalog_leader"].is_string() && status["groups"]["leaderless"] == 0
 }
 
 fn are_close(replicas: &Value, behind_max: u64) -> bool {

@@ -48,6 +48,7 @@ fn shown(status: &ClusterStatus) -> Value {
         "clustered": true,
         "node": status.me.to_string(),
         "nodes": status.nodes.iter().map(shown_node).collect::<Vec<_>>(),
+        "catalog_leader": status.catalog_leader.as_ref().map(Name::to_string),
         "groups": {
             "count": status.group_count,
             "leaderless": status.leaderless_count,
@@ -69,6 +70,7 @@ fn alone(node_name: &str) -> Value {
             "incarnation": null,
             "leaders": 0,
         }],
+        "catalog_leader": node_name,
         "groups": {"count": 0, "leaderless": 0, "leaderless_queues": []},
     })
 }

@@ -18,6 +18,8 @@ pub struct ClusterStatus {
     pub me: Name,
     /// All nodes, this one among them, by id.
     pub nodes: Vec<NodeStatus>,
+    /// Who leads the group of the catalog, if this node knows.
+    pub catalog_leader: Option<Name>,
     /// Replicated queues of which this node is a member.
     pub group_count: usize,
     /// Those among them for which this node knows no leader.
@@ -96,6 +98,7 @@ impl Node {
         Some(ClusterStatus {
             me: cluster.name_of(cluster.me),
             nodes: cluster.nodes.ids().map(status).collect(),
+            catalog_leader: cluster.catalog.leader().map(|id| cluster.name_of(id)),
             group_count,
             leaderless_count,
             leaderless,
