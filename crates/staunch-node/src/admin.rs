@@ -174,8 +174,12 @@ impl Node {
         for command in &mut commands {
             match command {
                 CatalogCommand::DeclareQueue {
-                    options, placement, ..
-                } => *placement = self.place_queue(options),
+                    vhost,
+                    name,
+                    options,
+                    placement,
+                    ..
+                } => *placement = self.place_queue(vhost, name, options),
                 CatalogCommand::DeclareExchange {
                     options, placement, ..
                 } => *placement = self.place_holder(options.durable),

@@ -191,7 +191,7 @@ impl Node {
         let owner = options.exclusive.then_some(connection);
         let options = self.catalog.complete_queue_options(&vhost, options);
         let id = self.catalog.next_queue_id();
-        let placement = self.place_queue(&options);
+        let placement = self.place_queue(&vhost, &name, &options);
         let command = CatalogCommand::DeclareQueue {
             vhost,
             name,
@@ -573,12 +573,12 @@ impl Node {
             }
         } else if !queues.is_empty() {
             let retire = |queue| CatalogCommand::Node(NodeCommand::Retire { queue });
-            let commands = queues.into_iter().map(retire).collect();
+            let commands: Vec<_> = queues.into_iter().map(retire).collect();
             let then = Then::EndSession {
                 session,
                 connection,
             };
-            return self.propose_batch(commands, OnRefusal::GoOn, then);
+            return self.propose_in_batches(commands, then);
         }
         self.end_session_when_persisted(session, connection);
     }

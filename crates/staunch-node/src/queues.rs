@@ -230,9 +230,10 @@ impl Queues {
     }
 }
 
-/// Whether the queue's messages go to the log: durable, and not bound to a connection.
+/// Whether the queue's messages go to the log: durable, and not bound to a connection; or kept by
+/// several nodes, whatever it was declared as.
 pub(crate) fn is_logged(entry: &QueueEntry) -> bool {
-    entry.is_durable()
+    entry.is_durable() || entry.placement.is_replicated
 }
 
 /// How the queue behaves. What an exchange delays leaves the queue that holds it as dead letters

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use staunch_types::field_table::Value;
 use staunch_types::{FieldTable, Name, QueueId};
 
 use super::exchange::ALTERNATE_EXCHANGE;
 use super::policies::PolicySubject;
+use super::policy_keys::REPLICATE;
 use super::{Catalog, QueueEntry, QueueKind, Vhost};
 use crate::settings::QueueSettings;
 
@@ -47,6 +49,15 @@ impl Catalog {
             inside.policies.effective(subject, &queue.name)
         });
         QueueSettings::effective(kind, &queue.options.arguments, policy.as_ref())
+    }
+
+    /// Whether a policy has the queue replicated, which is asked when it is declared.
+    pub fn is_replicated_by_policy(&self, vhost: &Name, name: &Name, kind: QueueKind) -> bool {
+        let policy = self.vhosts.get(vhost).and_then(|inside| {
+            let subject = PolicySubject::Queue(kind);
+            inside.policies.effective(subject, name)
+        });
+        policy.is_some_and(|policy| policy.get(REPLICATE) == Some(Value::Bool(true)))
     }
 
     /// Brings what a change of policies in a virtual host `may_concern`, by its name, in line with

@@ -18,6 +18,8 @@ enum Domain {
     Between(i64, i64),
     Integer,
     OneOf(&'static [&'static str]),
+    /// Yes or no.
+    Flag,
     /// A number and one of the units `YMDhms`.
     Age,
     /// Known to RabbitMQ 3 and without effect since.
@@ -77,6 +79,9 @@ impl Key {
     }
 }
 
+/// Key of a policy that has queues replicated that would not be.
+pub(super) const REPLICATE: &str = "replicate";
+
 const COUNT: Domain = Domain::AtLeast(0);
 const LOCATORS: Domain = Domain::OneOf(&["client-local", "balanced", "random", "least-leaders"]);
 const OVERFLOW: Domain = Domain::OneOf(&["drop-head", "reject-publish", "reject-publish-dlx"]);
@@ -84,8 +89,8 @@ const RETRY_TYPES: Domain = Domain::OneOf(&["disabled", "all", "failed", "return
 const STRATEGIES: Domain = Domain::OneOf(&["at-most-once", "at-least-once"]);
 const MEMORY: &str = "maximum memory in bytes";
 
-const KEYS: [Key; 35] = {
-    use Domain::{Age, Anything, AtLeast, Between, Integer, OneOf, Text};
+const KEYS: [Key; 36] = {
+    use Domain::{Age, Anything, AtLeast, Between, Flag, Integer, OneOf, Text};
     use Merge::{Operator, Smaller, SmallerNonNegative};
     use Queues::{All, Classic, ClassicAndQuorum, Quorum, Stream};
     [
@@ -161,6 +166,8 @@ const KEYS: [Key; 35] = {
             OneOf(&["default", "lazy"]),
             Classic,
         ),
+        // Not RabbitMQ's: a classic queue is kept by several nodes.
+        Key::new(REPLICATE, "replicate value", Flag, ClassicAndQuorum).operators(Operator),
         Key::new("queue-version", "queue version", Between(1, 2), Classic).operators(Operator),
         Key::new(
             "stream-filter-size-bytes",
@@ -250,6 +257,7 @@ impl Domain {
                 .is_some_and(|number| (min..=max).contains(&number)),
             Self::Integer => value.as_i64().is_some(),
             Self::OneOf(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
+            Self::Flag => matches!(value, Value::Bool(_)),
             Self::Age => value.as_str().is_some_and(super::arguments::is_age),
             Self::Anything => true,
         }

@@ -3,6 +3,7 @@
 //! Long because the naive reference router and the cases that it judges belong together.
 
 mod access;
+mod nodes;
 mod policies;
 mod replay;
 

@@ -1,7 +1,7 @@
 //! Where a new queue is kept.
 
 use staunch_broker::{Placement, QueueKind};
-use staunch_types::QueueOptions;
+use staunch_types::{Name, QueueOptions};
 
 use crate::node::Node;
 
@@ -13,15 +13,26 @@ const GROUP_SIZE: &str = "x-quorum-initial-group-size";
 
 impl Node {
     /// Where a queue is to be kept that is declared with these options, which are complete: a
-    /// quorum queue on several nodes, any other on this one.
-    pub(crate) fn place_queue(&self, options: &QueueOptions) -> Placement {
+    /// quorum queue on several nodes, as one that a policy wants replicated; any other on this one.
+    /// A queue that goes with its connection goes with this node as well.
+    pub(crate) fn place_queue(
+        &self,
+        vhost: &Name,
+        name: &Name,
+        options: &QueueOptions,
+    ) -> Placement {
+        if self.cluster.is_none() {
+            return Placement::HERE;
+        }
         let kind = options.arguments.get("x-queue-type");
         let kind = kind.and_then(|kind| QueueKind::from_name(kind.as_str()?));
-        let is_quorum = kind == Some(QueueKind::Quorum);
-        let is_lasting = options.durable && !options.exclusive && !options.auto_delete;
+        let kind = kind.unwrap_or(QueueKind::Classic);
+        let is_quorum = kind == QueueKind::Quorum && options.durable && !options.auto_delete;
+        let is_replicated = !options.exclusive
+            && (is_quorum || self.catalog.is_replicated_by_policy(vhost, name, kind));
         let size = options.arguments.get(GROUP_SIZE);
         let size = size.and_then(|size| usize::try_from(size.as_i64()?).ok());
-        self.place_by(is_quorum && is_lasting, size)
+        self.place_by(is_replicated, size)
     }
 
     /// Where the queue of an exchange is to be kept that delays messages.

@@ -43,7 +43,7 @@ const INTRODUCE_AFTER: Duration = Duration::from_millis(200);
 const BATCH_COMMANDS_MAX: usize = 256;
 
 /// Bytes of commands in one batch, the last one apart.
-const BATCH_FILL_SIZE_BYTES: usize = BATCH_SIZE_BYTES_MAX / 4;
+const BATCH_FILL_SIZE_BYTES: usize = 32 * 1024;
 
 /// What is to be done when the result is known.
 #[derive(Debug)]
@@ -200,6 +200,17 @@ impl Node {
             deadline,
             is_sent: false,
         });
+    }
+
+    /// Proposes small changes that do not depend on each other, in as many batches as they need;
+    /// `then` follows on the last one.
+    pub(crate) fn propose_in_batches(&mut self, mut commands: Vec<CatalogCommand>, then: Then) {
+        while commands.len() > BATCH_COMMANDS_MAX {
+            let rest = commands.split_off(BATCH_COMMANDS_MAX);
+            let first = std::mem::replace(&mut commands, rest);
+            self.propose_batch(first, OnRefusal::GoOn, Then::Nothing);
+        }
+        self.propose_batch(commands, OnRefusal::GoOn, then);
     }
 
     /// Proposes an operator's changes, as many as fit into one batch; the rest follows when these

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use staunch_broker::{CatalogCommand, UserCommand};
+use staunch_broker::{ApplyTo, CatalogCommand, Policy, PolicyCommand, PolicyScope, UserCommand};
 use staunch_node::{AdminAnswer, AdminRequest, Input, OnRefusal};
-use staunch_types::{Event, Refusal, Reply, Request};
+use staunch_types::{Event, Refusal, Reply, Request, field_table::TableBuilder};
 
 use crate::{
     client::{
@@ -239,9 +239,12 @@ fn a_member_that_lags_too_far_gets_the_whole_catalog() {
     drop(a.ask(&mut world, delete_queue("before")));
     assert_declared(&a.ask(&mut world, declare_queue("after", queue(&["durable"]))));
     world.run(Duration::from_secs(5));
+    let frames = world.catalog_frames_to(3);
     world.start(3);
     let c = Client::connect(&mut world, 3);
     assert_declared(&c.ask(&mut world, look_for_queue("after")));
+    let frames = world.catalog_frames_to(3) - frames;
+    assert!(frames > 2, "it came in pieces: {frames}");
     assert_agreed(&mut world);
     assert_missing(&c.ask(&mut world, look_for_queue("before")));
     // What it got is on its disk.
@@ -275,6 +278,46 @@ fn operators_commands_are_answered_one_by_one() {
     assert!(results[700].is_err() && results[..700].iter().all(Result::is_ok));
     assert_agreed(&mut world);
     assert!(world.node(3).catalog_image().is_some());
+}
+
+#[test]
+fn a_policy_has_queues_replicated_that_would_not_be() {
+    let mut world = World::new(3);
+    leader(&mut world);
+    let policy = CatalogCommand::Policy(PolicyCommand::Set {
+        scope: PolicyScope::User,
+        vhost: name("/"),
+        name: name("p"),
+        policy: Policy {
+            pattern: "^r".to_owned(),
+            apply_to: ApplyTo::Queues,
+            priority: 0,
+            definition: TableBuilder::new().bool("replicate", true).build(),
+        },
+    });
+    let ask = AdminRequest::Apply {
+        commands: vec![policy],
+        on_refusal: OnRefusal::Stop,
+    };
+    let answer = world.ask(1, ask);
+    let AdminAnswer::Applied(results) = &answer else {
+        panic!("{answer:?}");
+    };
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let a = Client::connect(&mut world, 1);
+    for wanted in ["r", "other"] {
+        assert_declared(&a.ask(&mut world, declare_queue(wanted, queue(&[]))));
+    }
+    assert_declared(&a.ask(&mut world, declare_queue("r2", queue(&["exclusive"]))));
+    // On its own node's new life, what that alone had kept is gone.
+    world.kill(1);
+    world.start(1);
+    let a = Client::connect(&mut world, 1);
+    assert_declared(&a.ask(&mut world, look_for_queue("r")));
+    assert_missing(&a.ask(&mut world, look_for_queue("other")));
+    let a = Client::connect(&mut world, 2);
+    assert_missing(&a.ask(&mut world, look_for_queue("r2")));
+    assert_agreed(&mut world);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Links {
     /// Pairs that cannot be connected.
     cut: BTreeSet<Pair>,
     connection_count: u64,
+    /// Frames of the catalog that have arrived, by receiver.
+    pub(crate) catalog_frames: BTreeMap<usize, usize>,
     under_way: VecDeque<Frame>,
 }
 
@@ -92,6 +94,10 @@ impl Links {
 
     /// The next frame that has arrived.
     pub(crate) fn arrived(&mut self, now: Timestamp) -> Option<Frame> {
-        self.under_way.pop_front_if(|frame| frame.at <= now)
+        let frame = self.under_way.pop_front_if(|frame| frame.at <= now)?;
+        if frame.kind == PeerPayload::Catalog {
+            *self.catalog_frames.entry(frame.to).or_default() += 1;
+        }
+        Some(frame)
     }
 }

@@ -191,6 +191,12 @@ impl World {
         id
     }
 
+    /// Frames of the catalog that a node has got: proposals, if it leads, or all of the catalog.
+    pub(crate) fn catalog_frames_to(&self, number: usize) -> usize {
+        let frames = self.links.catalog_frames.get(&number);
+        frames.copied().unwrap_or(0)
+    }
+
     /// Has every node that runs check itself.
     pub(crate) fn check_invariants(&self) {
         for number in self.running() {

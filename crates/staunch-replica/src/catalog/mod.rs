@@ -285,9 +285,9 @@ impl CatalogReplica {
     /// Says in the log that entries are committed that are about to be applied.
     fn note_commit(&mut self, committed: &[Entry], store: &mut Store) {
         let changes = |entry: &Entry| !matches!(entry.payload, Payload::Blank);
-        let last = committed.iter().rfind(|entry| changes(entry));
-        if let Some(last) = last
+        if let Some(last) = committed.last()
             && last.index > self.persisted_state.commit
+            && committed.iter().any(changes)
         {
             self.persisted_state.commit = last.index;
             append(store, &CatalogRecord::HardState(self.persisted_state));

@@ -210,7 +210,7 @@ fn any_topology() -> impl Strategy<Value = CatalogCommand> {
     })
 }
 
-fn any_command() -> impl Strategy<Value = CatalogCommand> {
+pub(super) fn any_command() -> impl Strategy<Value = CatalogCommand> {
     prop_oneof![
         any_user().prop_map(CatalogCommand::User),
         any_permission().prop_map(CatalogCommand::Permission),

@@ -1,0 +1,271 @@
+//! What the nodes of a cluster agree on: the same commands make the same catalog everywhere.
+
+use super::replay::any_command;
+use super::*;
+use crate::queue::Origin;
+
+const FIRST_LIFE: Origin = Origin(70);
+const SECOND_LIFE: Origin = Origin(30);
+
+fn started(node: u64, previous: Option<Origin>, life: Origin) -> CatalogCommand {
+    CatalogCommand::Node(NodeCommand::Started {
+        node: NodeId(node),
+        name: name(&format!("n{node}")),
+        previous,
+        life,
+    })
+}
+
+fn lost(node: u64, life: Origin) -> CatalogCommand {
+    let node = NodeId(node);
+    CatalogCommand::Node(NodeCommand::Lost { node, life })
+}
+
+fn any_node_command() -> impl Strategy<Value = CatalogCommand> {
+    let life = (1..4u64).prop_map(Origin);
+    let previous = prop::option::of((1..4u64).prop_map(Origin));
+    (0..5u8, 1..4u64, previous, life).prop_map(|(kind, node, previous, life)| match kind {
+        0 | 1 => started(node, previous, life),
+        2 => lost(node, life),
+        3 => CatalogCommand::Node(NodeCommand::Found),
+        _ => CatalogCommand::Node(NodeCommand::Retire {
+            queue: QueueId(node),
+        }),
+    })
+}
+
+/// Queues as several nodes keep them, durable or not.
+fn any_placed_queue() -> impl Strategy<Value = CatalogCommand> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    ("a|b|c|d", flags, 1..4u64).prop_map(|(queue, (durable, exclusive, replicated), node)| {
+        let options = QueueOptions {
+            durable,
+            exclusive,
+            ..queue_options(FieldTable::default())
+        };
+        let mut command = declare_queue_as(&queue, options);
+        if let CatalogCommand::DeclareQueue { placement, id, .. } = &mut command {
+            *id = QueueId(node);
+            *placement = if replicated && durable && !exclusive {
+                Placement::replicated(vec![NodeId(node), NodeId(4)])
+            } else {
+                Placement::at(NodeId(node))
+            };
+        }
+        command
+    })
+}
+
+fn any_exchange() -> impl Strategy<Value = CatalogCommand> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    ("a|b|c", flags, 1..4u64).prop_map(|(exchange, (durable, auto_delete, delays), node)| {
+        let options = ExchangeOptions {
+            durable,
+            auto_delete,
+            ..exchange_options("fanout")
+        };
+        let options = if delays {
+            ExchangeOptions {
+                kind: name("x-delayed-message"),
+                arguments: TableBuilder::new()
+                    .longstr("x-delayed-type", "fanout")
+                    .build(),
+                ..options
+            }
+        } else {
+            options
+        };
+        let mut command = declare_exchange_as(&exchange, options);
+        if let CatalogCommand::DeclareExchange { placement, .. } = &mut command {
+            *placement = Placement::at(NodeId(node));
+        }
+        command
+    })
+}
+
+fn whole(catalog: &Catalog) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    catalog.encode_whole(&mut bytes);
+    bytes
+}
+
+proptest! {
+    #[test]
+    fn nodes_with_other_limits_make_the_same_of_the_same_commands(
+        commands in prop::collection::vec(
+            prop_oneof![any_command(), any_node_command(), any_placed_queue(), any_exchange()],
+            0..80,
+        ),
+        cut in 0..80usize,
+    ) {
+        let narrow = CatalogLimits {
+            vhosts_max: 1,
+            exchanges_max: 1,
+            queues_max: 0,
+            bindings_max: 0,
+            users_max: 0,
+            policies_max: 0,
+            parameters_max: 0,
+            default_queue_type: QueueKind::Quorum,
+        };
+        let mut one = Catalog::new(1);
+        let mut other = Catalog::with_limits(2, narrow);
+        for (at, command) in commands.iter().enumerate() {
+            let mut bytes = Vec::new();
+            command.encode(&mut bytes);
+            prop_assert_eq!(&CatalogCommand::decode(&bytes).unwrap(), command);
+            if at == cut {
+                // One is started again from its checkpoint.
+                one = Catalog::decode_whole(&whole(&one), 3).unwrap();
+                prop_assert_eq!(&whole(&one), &whole(&other));
+            }
+            let before = whole(&one);
+            let result = one.apply_replicated(command);
+            prop_assert_eq!(&result, &other.apply_replicated(command));
+            if result.is_err() {
+                prop_assert_eq!(&before, &whole(&one));
+            }
+            one.check_invariants();
+        }
+        other.check_invariants();
+        prop_assert_eq!(whole(&one), whole(&other));
+        let read = Catalog::decode_whole(&whole(&one), 4).unwrap();
+        read.check_invariants();
+        prop_assert_eq!(whole(&read), whole(&one));
+    }
+}
+
+#[test]
+fn a_proposal_counts_once_in_its_turn_and_in_the_life_that_is_known() {
+    let mut catalog = Catalog::new(1);
+    assert!(!catalog.admit(FIRST_LIFE, 1, 1), "nobody knows it");
+    catalog
+        .apply_replicated(&started(1, None, FIRST_LIFE))
+        .unwrap();
+    assert!(catalog.admit(FIRST_LIFE, 1, 1));
+    assert!(!catalog.admit(FIRST_LIFE, 1, 1), "it counted before");
+    assert!(!catalog.admit(FIRST_LIFE, 2, 3), "2 comes first");
+    assert!(catalog.admit(FIRST_LIFE, 4, 4), "2 and 3 were given up");
+    assert!(!catalog.admit(FIRST_LIFE, 2, 2), "for good");
+    let again = started(1, Some(FIRST_LIFE), SECOND_LIFE);
+    catalog.apply_replicated(&again).unwrap();
+    assert!(!catalog.admit(FIRST_LIFE, 5, 5), "that life is over");
+    assert!(catalog.admit(SECOND_LIFE, 1, 1));
+    // What was said in the first life and comes late does not bring it back.
+    let applied = catalog.apply_replicated(&started(1, None, FIRST_LIFE));
+    assert_eq!(applied.unwrap().change, Change::Unchanged);
+    assert!(catalog.admit(SECOND_LIFE, 2, 2));
+}
+
+#[test]
+fn what_a_node_kept_in_memory_goes_with_its_life_and_when_it_is_lost() {
+    let mut catalog = Catalog::new(1);
+    catalog
+        .apply_replicated(&started(1, None, FIRST_LIFE))
+        .unwrap();
+    let placed = |queue: &str, durable, exclusive, placement| {
+        let options = QueueOptions {
+            durable,
+            exclusive,
+            ..queue_options(FieldTable::default())
+        };
+        let mut command = declare_queue_as(queue, options);
+        if let CatalogCommand::DeclareQueue { placement: at, .. } = &mut command {
+            *at = placement;
+        }
+        command
+    };
+    let here = || Placement::at(NodeId(1));
+    let members = vec![NodeId(1), NodeId(2), NodeId(3)];
+    let commands = [
+        placed("mine", true, true, here()),
+        placed("passing", false, false, here()),
+        placed("kept", true, false, here()),
+        placed("shared", true, false, Placement::replicated(members)),
+        placed("elsewhere", false, false, Placement::at(NodeId(2))),
+    ];
+    for command in &commands {
+        catalog.apply_replicated(command).unwrap();
+    }
+    let again = started(1, Some(FIRST_LIFE), SECOND_LIFE);
+    let gone = catalog.apply_replicated(&again).unwrap().queues_deleted;
+    let gone: Vec<_> = gone.iter().map(|entry| entry.name.clone()).collect();
+    assert_eq!(gone, [name("mine"), name("passing")]);
+    catalog.apply_replicated(&commands[1]).unwrap();
+    let unknown = catalog.apply_replicated(&lost(1, FIRST_LIFE)).unwrap();
+    assert_eq!(
+        unknown.change,
+        Change::Unchanged,
+        "that life was over already"
+    );
+    assert!(catalog.admit(SECOND_LIFE, 1, 1));
+    let gone = catalog.apply_replicated(&lost(1, SECOND_LIFE)).unwrap();
+    assert_eq!(gone.queues_deleted.len(), 1);
+    assert!(
+        !catalog.admit(SECOND_LIFE, 2, 2),
+        "it is to make itself known"
+    );
+    let back = started(1, Some(SECOND_LIFE), SECOND_LIFE);
+    catalog.apply_replicated(&back).unwrap();
+    assert!(!catalog.admit(SECOND_LIFE, 1, 1), "its numbers go on");
+    assert!(catalog.admit(SECOND_LIFE, 2, 2));
+    catalog.check_invariants();
+}
+
+#[test]
+fn ids_that_were_used_are_not_used_again() {
+    let mut catalog = Catalog::new(1);
+    let declare = |queue: &str| {
+        let mut command = declare_queue(queue);
+        if let CatalogCommand::DeclareQueue { id, .. } = &mut command {
+            *id = QueueId(1);
+        }
+        command
+    };
+    let first = catalog.apply_replicated(&declare("a")).unwrap().queue;
+    catalog.apply_replicated(&delete_queue("a")).unwrap();
+    // Proposed by a node that did not know of the first.
+    let second = catalog.apply_replicated(&declare("b")).unwrap().queue;
+    assert_ne!(first, second);
+}
+
+#[test]
+fn groups_are_led_by_those_who_lead_the_fewest() {
+    let mut catalog = Catalog::new(1);
+    let nodes: Vec<_> = (1..=5).map(NodeId).collect();
+    let mut led = std::collections::BTreeMap::new();
+    let mut kept = std::collections::BTreeMap::new();
+    for number in 0..50 {
+        let place = catalog.place_group(&nodes, 3, NodeId(2));
+        assert_eq!(place.members.len(), 3);
+        if number == 0 {
+            assert_eq!(place.members[0], NodeId(2), "at first here");
+        }
+        *led.entry(place.members[0]).or_insert(0) += 1;
+        for member in &place.members {
+            *kept.entry(*member).or_insert(0) += 1;
+        }
+        let mut command = declare_queue(&format!("q{number}"));
+        if let CatalogCommand::DeclareQueue { placement, .. } = &mut command {
+            *placement = place;
+        }
+        catalog.apply_replicated(&command).unwrap();
+    }
+    assert!(led.values().all(|count| *count == 10), "{led:?}");
+    assert!(kept.values().all(|count| *count == 30), "{kept:?}");
+    let few = catalog.place_group(&nodes[..2], 3, NodeId(1));
+    assert_eq!(few.members.len(), 2, "all, if they are fewer");
+}
+
+#[test]
+fn placements_that_cannot_be_are_not_read() {
+    for members in [vec![NodeId(1), NodeId(1)], vec![NodeId(0)], vec![]] {
+        let mut command = declare_queue("q");
+        if let CatalogCommand::DeclareQueue { placement, .. } = &mut command {
+            *placement = Placement::replicated(members);
+        }
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes);
+        assert!(CatalogCommand::decode(&bytes).is_err());
+    }
+}
