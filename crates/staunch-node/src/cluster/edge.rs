@@ -47,6 +47,9 @@ pub(crate) struct Edge {
     pub(super) claiming: BTreeMap<QueueId, Claiming>,
     /// What came for queues that are kept here alone.
     pub(super) homes: BTreeMap<(QueueId, NodeId), Home>,
+    /// Queues that this node has ceased to serve since each node's last barrier, or did not serve
+    /// when that one asked something.
+    pub(super) lost: BTreeMap<NodeId, BTreeSet<QueueId>>,
     next_check: Timestamp,
 }
 
@@ -175,6 +178,7 @@ impl Node {
         let edge = &mut cluster.edge;
         edge.outgoing.remove(&node);
         edge.parked.remove(&node);
+        edge.lost.remove(&node);
         edge.servers.retain(|_, (server, _)| *server != node);
         edge.settlements.server_lost(node);
         let spoke: Vec<_> = edge.claiming.keys().copied().collect();
@@ -243,7 +247,7 @@ impl Node {
             } => self.take_requests(from, connection, &vhost, requests),
             Frame::Events { connection, events } => self.take_events(from, connection, events),
             Frame::Barrier(number) => self.answer_barrier(from, number),
-            Frame::Passed(number) => self.barrier_passed(from, number),
+            Frame::Passed { number, lost } => self.barrier_passed(from, number, &lost),
             Frame::Claim(claim) => self.take_claim(from, &claim),
             Frame::Claimed { token, consumer } => self.claim_answered(from, token, consumer),
             Frame::ClaimedAll(queues) => {
@@ -251,7 +255,12 @@ impl Node {
                     self.has_claimed_all(id, from, Some(term));
                 }
             }
-            Frame::Settled { queue, runs } => self.take_settled(queue, &runs),
+            Frame::Settled { queue, runs } => {
+                if self.is_elsewhere(queue) {
+                    self.note_lost(from, queue);
+                }
+                self.take_settled(queue, &runs);
+            }
         }
     }
 
@@ -299,6 +308,9 @@ impl Node {
             cluster.edge.servers.remove(&queue);
         }
         cluster.outboxes.rewind(queue);
+        for node in cluster.nodes.others() {
+            cluster.edge.lost.entry(node).or_default().insert(queue);
+        }
         let Some(mut slot) = self.queues.take(queue) else {
             return;
         };

@@ -634,6 +634,26 @@ impl Node {
         cluster.is_none_or(|cluster| cluster.groups.is_all_applied())
     }
 
+    /// Has `change` look at everything that waits for commits, and takes out what it says so of.
+    pub(super) fn take_waiting(
+        &mut self,
+        mut change: impl FnMut(&mut Pending) -> bool,
+    ) -> Vec<Pending> {
+        let Some(cluster) = &mut self.cluster else {
+            return Vec::new();
+        };
+        let waiting = std::mem::take(&mut cluster.groups.waiting);
+        let mut taken = Vec::new();
+        for (upto, mut pending) in waiting {
+            if change(&mut pending) {
+                taken.push(pending);
+            } else {
+                cluster.groups.waiting.push_back((upto, pending));
+            }
+        }
+        taken
+    }
+
     fn release_committed(&mut self) {
         let Some(cluster) = &mut self.cluster else {
             return;

@@ -12,12 +12,12 @@ use std::{
 
 use staunch_broker::Departed;
 use staunch_types::{
-    ChannelNumber, ConnectionId, ConsumerKey, Event, MessageIndex, NodeId, Outcome, QueueId,
+    ChannelNumber, ConnectionId, ConsumerKey, Event, MessageIndex, NodeId, Outcome, QueueId, Reply,
     Timestamp,
 };
 
 use super::wire::{Frame, SettledRun};
-use crate::{node::Node, queues::QueueSlot, session::SessionSlot};
+use crate::{node::Node, pending::Pending, queues::QueueSlot, session::SessionSlot};
 
 /// How long a closing waits for the settlements before it.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
@@ -60,8 +60,8 @@ struct Link {
 struct Closing {
     session: SessionSlot,
     connection: ConnectionId,
-    /// None: all of it.
-    channel: Option<ChannelNumber>,
+    /// What is said then; none: the connection ends.
+    event: Option<Box<Event>>,
     left: BTreeSet<u64>,
     until: Timestamp,
 }
@@ -98,6 +98,16 @@ impl Settlements {
             told,
         };
         self.open.insert(self.last, open);
+    }
+
+    /// Remembers messages that left their queue while this node served it.
+    fn add_own(&mut self, queue: QueueId, first: MessageIndex, count: u32) {
+        let run = SettledRun {
+            first,
+            count,
+            outcome: Outcome::Ack,
+        };
+        self.add(None, queue, run, None);
     }
 
     /// The barrier behind what `server` is told now.
@@ -161,7 +171,7 @@ impl Settlements {
 
 impl Node {
     /// A server has made everything safe that it was told before a barrier.
-    pub(super) fn barrier_passed(&mut self, from: NodeId, barrier: u64) {
+    pub(super) fn barrier_passed(&mut self, from: NodeId, barrier: u64, lost: &[QueueId]) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -170,8 +180,13 @@ impl Node {
         while let Some(link) = settlements.links.get_mut(&from)
             && let Some((at, number)) = link.waiting.pop_front_if(|(at, _)| *at <= barrier)
         {
-            let open = settlements.open.get(&number);
-            if open.is_some_and(|open| open.told == Some((from, at))) {
+            let open = settlements.open.get_mut(&number);
+            let Some(open) = open.filter(|open| open.told == Some((from, at))) else {
+                continue;
+            };
+            if lost.contains(&open.queue) {
+                open.told = None;
+            } else {
                 numbers.push(number);
             }
         }
@@ -251,33 +266,60 @@ impl Node {
     }
 
     /// This node ceases to serve the queue in `slot`: what has left it and was not committed is
-    /// back in its place, and the next server is to settle it.
+    /// back in its place, and the next server is to settle it. Who waits for that waits on, and
+    /// other nodes are not told that it is safe.
     pub(super) fn keep_uncommitted(&mut self, slot: &QueueSlot) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        let outcome = Outcome::Ack;
+        let settlements = &mut cluster.edge.settlements;
         for (first, count) in slot.queue.leaving() {
-            let settlements = &mut cluster.edge.settlements;
             let Some(dead) = &slot.dead else {
-                let run = SettledRun {
-                    first,
-                    count,
-                    outcome,
-                };
-                settlements.add(None, slot.id, run, None);
+                settlements.add_own(slot.id, first, count);
                 continue;
             };
             // What has died and was not passed on dies again with the next server.
             let indexes = (first.0..first.0 + u64::from(count)).map(MessageIndex);
             for first in indexes.filter(|index| !dead.has(*index)) {
-                let run = SettledRun {
-                    first,
-                    count: 1,
-                    outcome,
-                };
-                settlements.add(None, slot.id, run, None);
+                settlements.add_own(slot.id, first, 1);
             }
+        }
+        let left: BTreeSet<_> = settlements.of_queue(slot.id).into_iter().collect();
+        let waiting = self.take_waiting(|pending| match pending {
+            Pending::Frame(frame) => {
+                if let Frame::Passed { lost, .. } = &mut frame.1 {
+                    lost.push(slot.id);
+                }
+                false
+            }
+            Pending::Answer { event, .. } => !left.is_empty() && ends_settling(event),
+            Pending::EndSession { .. } => !left.is_empty(),
+            _ => false,
+        });
+        let until = self.now + CLOSING_MAX;
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for pending in waiting {
+            let (session, connection, event) = match pending {
+                Pending::Answer {
+                    session,
+                    connection,
+                    event,
+                } => (session, connection, Some(event)),
+                Pending::EndSession {
+                    session,
+                    connection,
+                } => (session, connection, None),
+                _ => continue,
+            };
+            cluster.edge.settlements.closings.push(Closing {
+                session,
+                connection,
+                event,
+                left: left.clone(),
+                until,
+            });
         }
     }
 
@@ -295,9 +337,11 @@ impl Node {
             return false;
         };
         let settlements = &mut cluster.edge.settlements;
+        // Of what was settled here before another node served the queue it is not known who did.
         let concerns = |open: &Open| {
-            let of = open.of.filter(|(of, _)| *of == connection);
-            of.is_some_and(|(_, on)| channel.is_none_or(|channel| channel == on))
+            open.of.is_none_or(|(of, on)| {
+                of == connection && channel.is_none_or(|channel| channel == on)
+            })
         };
         let open = settlements.open.iter();
         let left: BTreeSet<_> = open
@@ -310,7 +354,7 @@ impl Node {
         settlements.closings.push(Closing {
             session,
             connection,
-            channel,
+            event: channel.map(|channel| Box::new(Event::ChannelClosed { channel })),
             left,
             until,
         });
@@ -322,16 +366,14 @@ impl Node {
             let Closing {
                 session,
                 connection,
-                channel,
+                event,
                 ..
             } = closing;
             if !self.is_still(session, connection) {
                 continue;
             }
-            match channel {
-                Some(channel) => {
-                    self.answer_when_persisted(session, Event::ChannelClosed { channel });
-                }
+            match event {
+                Some(event) => self.answer_when_persisted(session, *event),
                 None => self.end_with_exclusive_queues(session),
             }
         }
@@ -353,9 +395,21 @@ impl Node {
             let reason = "settlements could not be committed: no majority".to_owned();
             self.sessions
                 .push(closing.session, Event::Forced { reason });
-            if closing.channel.is_none() {
+            if closing.event.is_none() {
                 self.end_with_exclusive_queues(closing.session);
             }
         }
     }
+}
+
+/// Whether a client that is told so may take its settlements for done (contract C9).
+fn ends_settling(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::ChannelClosed { .. }
+            | Event::Reply {
+                reply: Reply::Committed,
+                ..
+            }
+    )
 }

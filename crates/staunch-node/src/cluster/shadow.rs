@@ -180,7 +180,7 @@ impl Node {
                 _ => self.find_shadow(from, connection),
             };
             if let Some(slot) = slot {
-                self.take_request(slot, request);
+                self.take_request(from, slot, request);
             }
         }
     }
@@ -208,9 +208,14 @@ impl Node {
         (session.shadow_of == Some(from)).then_some(slot)
     }
 
-    fn take_request(&mut self, slot: SessionSlot, request: Request) {
+    fn take_request(&mut self, from: NodeId, slot: SessionSlot, request: Request) {
         match request {
-            Request::Settle(settle) => self.settle_what_is_held(slot, settle),
+            Request::Settle(settle) => {
+                if self.is_elsewhere(settle.queue) {
+                    self.note_lost(from, settle.queue);
+                }
+                self.settle_what_is_held(slot, settle);
+            }
             Request::Drained { size_bytes } => {
                 let session = self.sessions.get(slot);
                 let most = session.map_or(0, |session| session.outbound_size_bytes);
@@ -256,6 +261,13 @@ impl Node {
             }
             Request::Cancel { channel, consumer } => self.cancel(slot, channel, consumer),
             _ => {}
+        }
+    }
+
+    /// A node has settled something here of a queue that is not served here.
+    pub(super) fn note_lost(&mut self, from: NodeId, queue: QueueId) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.edge.lost.entry(from).or_default().insert(queue);
         }
     }
 
@@ -372,7 +384,12 @@ impl Node {
 
     /// Answers when everything asked before is safe.
     pub(super) fn answer_barrier(&mut self, from: NodeId, number: u64) {
-        let passed = Frame::Passed(number);
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let lost = cluster.edge.lost.remove(&from).unwrap_or_default();
+        let lost = lost.into_iter().collect();
+        let passed = Frame::Passed { number, lost };
         if self.is_all_persisted() {
             self.queue_frame(from, passed);
         } else {

@@ -10,7 +10,8 @@
 //! SERVES   list of (u64 queue | u64 term)
 //! REQUESTS u64 connection | name vhost | list of requests (`requests`)
 //! EVENTS   u64 connection | list of events (`events`)
-//! BARRIER  u64 number        PASSED  u64 number
+//! BARRIER  u64 number
+//! PASSED   u64 number | list of u64 queue
 //! CLAIM    u64 connection | u16 channel | u64 queue | u64 token | u8 has spec | spec | runs
 //! CLAIMED  u64 token | u8 is there | u32 consumer if it is
 //! CLAIMED_ALL  list of (u64 queue | u64 term)
@@ -79,7 +80,11 @@ pub(crate) enum Frame {
     /// Answered by [`Frame::Passed`] when everything asked before is safe.
     Barrier(u64),
     /// The answer.
-    Passed(u64),
+    Passed {
+        number: u64,
+        /// What was asked of these is not: they are served elsewhere now.
+        lost: Vec<QueueId>,
+    },
     /// A client holds deliveries of a queue that the receiver serves from now on.
     Claim(Claim),
     /// The key of the claim's consumer here; none if it was refused.
@@ -188,7 +193,11 @@ pub(crate) fn encode(at: u64, frame: &Frame) -> Vec<Bytes> {
             out.u64(connection.0);
             out.list(events, events::put);
         }
-        Frame::Barrier(number) | Frame::Passed(number) => out.u64(*number),
+        Frame::Barrier(number) => out.u64(*number),
+        Frame::Passed { number, lost } => {
+            out.u64(*number);
+            out.list(lost, |out, queue| out.u64(queue.0));
+        }
         Frame::Claim(claim) => put_claim(&mut out, claim),
         Frame::Claimed { token, consumer } => {
             out.u64(*token);
@@ -217,7 +226,7 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Requests { .. } => KIND_REQUESTS,
         Frame::Events { .. } => KIND_EVENTS,
         Frame::Barrier(_) => KIND_BARRIER,
-        Frame::Passed(_) => KIND_PASSED,
+        Frame::Passed { .. } => KIND_PASSED,
         Frame::Claim(_) => KIND_CLAIM,
         Frame::Claimed { .. } => KIND_CLAIMED,
         Frame::ClaimedAll(_) => KIND_CLAIMED_ALL,
@@ -295,7 +304,10 @@ fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
             events: taker.list(events::take)?,
         },
         KIND_BARRIER => Frame::Barrier(taker.u64()?),
-        KIND_PASSED => Frame::Passed(taker.u64()?),
+        KIND_PASSED => Frame::Passed {
+            number: taker.u64()?,
+            lost: taker.list(|taker| taker.u64().map(QueueId))?,
+        },
         KIND_CLAIM => Frame::Claim(take_claim(taker)?),
         KIND_CLAIMED => {
             let token = taker.u64()?;

@@ -7,4 +7,5 @@ mod definitions;
 mod edges;
 mod links;
 mod machine;
+mod turmoil;
 mod world;

@@ -218,7 +218,10 @@ fn frame() -> impl Strategy<Value = Frame> {
             events,
         }),
         any::<u64>().prop_map(Frame::Barrier),
-        any::<u64>().prop_map(Frame::Passed),
+        (any::<u64>(), vec(any::<u64>(), 0..4)).prop_map(|(number, lost)| Frame::Passed {
+            number,
+            lost: lost.into_iter().map(QueueId).collect(),
+        }),
         (
             any::<(u64, u64, u64)>(),
             channel(),

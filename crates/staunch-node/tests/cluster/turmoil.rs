@@ -1,0 +1,352 @@
+//! Clients on all nodes publish to one queue and consume from it, while nodes die and links break.
+//! What they are promised holds: what is confirmed is delivered (contract C1), nothing enters twice
+//! (C10), what was never delivered is not called new twice (C8), and what was settled before a
+//! channel closed does not come back (C9).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use staunch_types::{
+    Event, FieldTable, MessageIndex, Outcome, Reply, Request,
+    request::{Consume, Settle},
+};
+
+use crate::{
+    client::{CHANNEL, Client, declare_queue, name, publish, queue},
+    definitions::{assert_agreed, assert_declared},
+    world::World,
+};
+
+const NODES: usize = 3;
+const STEPS: usize = 300;
+
+/// Numbers that look random (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+
+    fn is(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// A delivery that is not settled.
+#[derive(Clone)]
+struct Held {
+    body: String,
+    settle: Settle,
+}
+
+#[derive(Default)]
+struct Consumer {
+    client: Option<Client>,
+    held: Vec<Held>,
+    /// Acked on the channel that is open.
+    acked: Vec<String>,
+    is_closing: bool,
+}
+
+#[derive(Default)]
+struct Publisher {
+    client: Option<Client>,
+    /// Bodies by their numbers on the channel, not confirmed.
+    open: BTreeMap<u64, String>,
+    next: u64,
+}
+
+struct Turmoil {
+    world: World,
+    dice: Dice,
+    publishers: Vec<Publisher>,
+    consumers: Vec<Consumer>,
+    published: u64,
+    confirmed: BTreeSet<String>,
+    /// The index of each body that was delivered.
+    delivered: BTreeMap<String, MessageIndex>,
+    /// Never to come again.
+    settled: BTreeSet<String>,
+}
+
+fn consume() -> Request {
+    Request::Consume(Consume {
+        channel: CHANNEL,
+        queue: name("q"),
+        tag: name("tag"),
+        no_ack: false,
+        exclusive: false,
+        prefetch: 5,
+        arguments: FieldTable::default(),
+    })
+}
+
+impl Turmoil {
+    fn new(seed: u64) -> Self {
+        let mut world = World::new(NODES);
+        let client = Client::connect(&mut world, 1);
+        assert_declared(&client.ask(&mut world, declare_queue("q", queue(&["durable"]))));
+        assert_agreed(&mut world);
+        Self {
+            world,
+            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            publishers: (0..NODES).map(|_| Publisher::default()).collect(),
+            consumers: (0..NODES).map(|_| Consumer::default()).collect(),
+            published: 0,
+            confirmed: BTreeSet::new(),
+            delivered: BTreeMap::new(),
+            settled: BTreeSet::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..STEPS {
+            let millis = 1 + self.dice.below(15);
+            self.world.run(Duration::from_millis(millis));
+            if self.dice.is(4) {
+                self.fail();
+            }
+            for at in 0..NODES {
+                self.step_publisher(at);
+                self.step_consumer(at);
+            }
+        }
+    }
+
+    /// Something breaks, or is mended.
+    fn fail(&mut self) {
+        let node = 1 + usize::try_from(self.dice.below(NODES as u64)).unwrap();
+        let other = 1 + node % NODES;
+        let stopped: Vec<_> = (self.world.numbers())
+            .filter(|number| self.world.machine(*number).is_none())
+            .collect();
+        match self.dice.below(5) {
+            0 if stopped.is_empty() => {
+                self.world.kill(node);
+                self.forget(node);
+            }
+            1 if stopped.is_empty() => {
+                let seed = self.dice.below(1000);
+                self.world.crash(node, seed);
+                self.forget(node);
+            }
+            2 => self.world.cut(node, other),
+            3 => self.world.mend(),
+            _ => {
+                for number in stopped {
+                    self.world.start(number);
+                }
+                self.world.mend();
+            }
+        }
+    }
+
+    /// The clients of a node that has died are gone.
+    fn forget(&mut self, node: usize) {
+        self.publishers[node - 1] = Publisher::default();
+        self.consumers[node - 1] = Consumer::default();
+    }
+
+    fn step_publisher(&mut self, at: usize) {
+        if self.world.machine(at + 1).is_none() {
+            return;
+        }
+        let publisher = &mut self.publishers[at];
+        let Some(client) = publisher.client else {
+            publisher.client = Some(Client::begin_to_connect(&mut self.world, at + 1));
+            publisher.next = 1;
+            return;
+        };
+        self.hear_publisher(at, client);
+        if self.dice.is(60) {
+            let body = format!("m{}", self.published);
+            self.published += 1;
+            let publisher = &mut self.publishers[at];
+            let request = publish("", "q", &body, Some(publisher.next));
+            publisher.open.insert(publisher.next, body);
+            publisher.next += 1;
+            client.send(&mut self.world, request);
+        }
+    }
+
+    fn hear_publisher(&mut self, at: usize, client: Client) {
+        let publisher = &mut self.publishers[at];
+        for event in client.heard(&mut self.world) {
+            match event {
+                Event::Confirmed { first, last, .. } => {
+                    for number in first.0..=last.0 {
+                        let body = publisher.open.remove(&number);
+                        self.confirmed.insert(body.expect("it is answered once"));
+                    }
+                }
+                Event::Nacked { first, last, .. } => {
+                    for number in first.0..=last.0 {
+                        publisher.open.remove(&number).expect("it is answered once");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn step_consumer(&mut self, at: usize) {
+        if self.world.machine(at + 1).is_none() {
+            return;
+        }
+        let Some(client) = self.consumers[at].client else {
+            let client = Client::begin_to_connect(&mut self.world, at + 1);
+            client.send(&mut self.world, consume());
+            self.consumers[at].client = Some(client);
+            return;
+        };
+        for event in client.heard(&mut self.world) {
+            self.hear(at, client, event);
+        }
+        self.settle_some(at, client);
+        let consumer = &mut self.consumers[at];
+        if !consumer.is_closing && self.dice.is(3) && consumer.client.is_some() {
+            consumer.is_closing = true;
+            client.send(&mut self.world, Request::CloseChannel { channel: CHANNEL });
+        }
+    }
+
+    fn hear(&mut self, at: usize, client: Client, event: Event) {
+        match event {
+            Event::Delivery(delivery) => {
+                let body = String::from_utf8(delivery.message.body().to_vec()).unwrap();
+                let is_final = self.settled.contains(&body);
+                assert!(!is_final, "{body} was settled before a channel closed");
+                let before = self.delivered.insert(body.clone(), delivery.index);
+                if let Some(before) = before {
+                    assert_eq!(before, delivery.index, "{body} is in the queue twice");
+                    assert!(delivery.redelivered, "{body} was delivered before");
+                }
+                let (channel, consumer) = (delivery.channel, delivery.consumer);
+                let settle = Settle {
+                    channel,
+                    consumer,
+                    queue: delivery.queue,
+                    first: delivery.index,
+                    count: 1,
+                    outcome: Outcome::Ack,
+                };
+                self.consumers[at].held.push(Held { body, settle });
+            }
+            Event::ChannelClosed { .. } => {
+                let consumer = &mut self.consumers[at];
+                self.settled.extend(consumer.acked.drain(..));
+                consumer.held.clear();
+                consumer.is_closing = false;
+                let channel = CHANNEL;
+                client.send(&mut self.world, Request::OpenChannel { channel });
+                client.send(&mut self.world, consume());
+            }
+            Event::Refused { .. } => {
+                self.consumers[at].is_closing = true;
+                let channel = CHANNEL;
+                client.send(&mut self.world, Request::CloseChannel { channel });
+            }
+            Event::Forced { .. } => {
+                client.send(&mut self.world, Request::CloseConnection);
+                self.consumers[at] = Consumer::default();
+            }
+            Event::Reply {
+                reply: Reply::Consuming { .. },
+                ..
+            }
+            | Event::ChannelOpened { .. } => {}
+            event => assert!(
+                matches!(event, Event::LoginAccepted { .. } | Event::VhostOpened),
+                "{event:?}"
+            ),
+        }
+    }
+
+    fn settle_some(&mut self, at: usize, client: Client) {
+        let consumer = &mut self.consumers[at];
+        if consumer.is_closing || consumer.client.is_none() {
+            return;
+        }
+        for held in std::mem::take(&mut consumer.held) {
+            if self.dice.is(50) {
+                consumer.held.push(held);
+                continue;
+            }
+            let mut settle = held.settle;
+            if self.dice.is(15) {
+                settle.outcome = Outcome::Requeue;
+            } else {
+                consumer.acked.push(held.body);
+            }
+            client.send(&mut self.world, Request::Settle(settle));
+        }
+    }
+
+    /// All is mended; what is left is consumed.
+    fn finish(&mut self) {
+        for number in self.world.numbers() {
+            if self.world.machine(number).is_none() {
+                self.world.start(number);
+            }
+        }
+        self.world.mend();
+        self.world.run(Duration::from_secs(40));
+        for at in 0..NODES {
+            if let Some(client) = self.publishers[at].client {
+                self.hear_publisher(at, client);
+            }
+        }
+        let mut quiet = 0;
+        while quiet < 20 {
+            self.world.run(Duration::from_millis(100));
+            let before = self.delivered.len();
+            for at in 0..NODES {
+                let Some(client) = self.consumers[at].client else {
+                    self.step_consumer(at);
+                    continue;
+                };
+                for event in client.heard(&mut self.world) {
+                    self.hear(at, client, event);
+                }
+                let consumer = &mut self.consumers[at];
+                for held in std::mem::take(&mut consumer.held) {
+                    if !consumer.is_closing {
+                        client.send(&mut self.world, Request::Settle(held.settle));
+                    }
+                }
+            }
+            quiet = if self.delivered.len() == before {
+                quiet + 1
+            } else {
+                0
+            };
+        }
+        let mut open = self.publishers.iter().flat_map(|publisher| &publisher.open);
+        let unanswered = open.next();
+        assert_eq!(unanswered, None, "all is answered in the end");
+        let lost: Vec<_> = (self.confirmed.iter())
+            .filter(|body| !self.delivered.contains_key(*body))
+            .collect();
+        assert!(lost.is_empty(), "confirmed and lost: {lost:?}");
+        assert!(self.confirmed.len() > 20, "something was confirmed");
+        self.world.check_invariants();
+    }
+}
+
+#[test]
+fn promises_hold_whatever_fails() {
+    let seeds: u64 = std::env::var("TURMOIL_SEEDS").map_or(12, |it| it.parse().unwrap());
+    let from: u64 = std::env::var("TURMOIL_FROM").map_or(1, |it| it.parse().unwrap());
+    for seed in from..from + seeds {
+        println!("seed {seed}");
+        let mut turmoil = Turmoil::new(seed);
+        turmoil.run();
+        turmoil.finish();
+    }
+}
