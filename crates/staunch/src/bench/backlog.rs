@@ -73,7 +73,7 @@ struct Report {
 
 pub(super) fn run(args: &BacklogArgs) -> anyhow::Result<()> {
     let options = ConnectOptions::from_url(&args.url)?;
-    let mut memory = MemoryPeak::new(args.server_pid.map(ServerProcess));
+    let mut memory = MemoryPeak::new(args.server_pid.map(ServerProcess::one));
     let mut report = Report {
         count: args.count,
         size_bytes: args.size,

@@ -22,9 +22,10 @@ pub(crate) struct CompareArgs {
     /// A broker; once or twice.
     #[arg(long = "url", required = true)]
     urls: Vec<String>,
-    /// The brokers' processes in the same order, for their CPU time and memory.
-    #[arg(long = "server-pid")]
-    server_pids: Vec<u32>,
+    /// The brokers' processes in the same order, for their CPU time and memory; those of a cluster's
+    /// nodes are joined by `+`.
+    #[arg(long = "server-pid", value_name = "PID+PID", value_parser = pids)]
+    server_pids: Vec<Pids>,
     /// Queue types of case (b), for every broker.
     #[arg(
         long = "queue-type",
@@ -47,6 +48,17 @@ pub(crate) struct CompareArgs {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Processes of one broker.
+#[derive(Clone, Debug)]
+struct Pids(Vec<u32>);
+
+fn pids(text: &str) -> Result<Pids, std::num::ParseIntError> {
+    text.split('+')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map(Pids)
 }
 
 /// A case with its name.
@@ -80,7 +92,8 @@ struct Measured {
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     ensure!(args.urls.len() <= 2, "compare takes one or two brokers");
     let target = |(i, url): (usize, &String)| {
-        let server = args.server_pids.get(i).copied().map(ServerProcess);
+        let server = args.server_pids.get(i).cloned();
+        let server = server.map(|Pids(pids)| ServerProcess::all(pids));
         Ok(Target {
             url: url.clone(),
             options: ConnectOptions::from_url(url)?,

@@ -40,7 +40,7 @@ struct Report {
 
 pub(super) fn run(args: &ConnectionsArgs) -> anyhow::Result<()> {
     let options = ConnectOptions::from_url(&args.url)?;
-    let server = args.server_pid.map(ServerProcess);
+    let server = args.server_pid.map(ServerProcess::one);
     // One before, so that what the first connection of all brings is not counted.
     Connection::open(&options)?.close()?;
     let before = server.map(ServerProcess::resident_size_bytes);

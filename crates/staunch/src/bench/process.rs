@@ -1,12 +1,22 @@
-//! What a server process takes: CPU time and memory of it and all its descendants.
+//! What a server takes: CPU time and memory of its processes and all their descendants.
 
 use std::{fs, time::Duration};
 
-/// A server by the id of its first process.
+/// A server by the ids of its first processes: one, or one for each node of a cluster.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ServerProcess(pub(super) u32);
+pub(super) struct ServerProcess(&'static [u32]);
 
 impl ServerProcess {
+    /// A server that is one process.
+    pub(super) fn one(pid: u32) -> Self {
+        Self::all(vec![pid])
+    }
+
+    /// A server that is several. What is measured is few and lives as long as this program.
+    pub(super) fn all(pids: Vec<u32>) -> Self {
+        Self(pids.leak())
+    }
+
     /// CPU time used so far, user and system.
     pub(super) fn cpu(self) -> Duration {
         let ticks: u64 = self.tree().into_iter().filter_map(cpu_ticks).sum();
@@ -23,7 +33,7 @@ impl ServerProcess {
     }
 
     fn tree(self) -> Vec<u32> {
-        let mut tree = vec![self.0];
+        let mut tree = self.0.to_vec();
         let mut next = 0;
         while let Some(&pid) = tree.get(next) {
             next += 1;
@@ -67,7 +77,7 @@ mod tests {
 
     #[test]
     fn this_process_takes_memory_and_has_children_counted() {
-        let this = ServerProcess(std::process::id());
+        let this = ServerProcess::one(std::process::id());
         let alone = this.resident_size_bytes();
         assert!(alone > 1 << 20, "{alone}");
         let mut child = std::process::Command::new("sleep")

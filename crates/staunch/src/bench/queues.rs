@@ -54,7 +54,7 @@ struct Report {
 
 pub(super) fn run(args: &QueuesArgs) -> anyhow::Result<()> {
     let options = ConnectOptions::from_url(&args.url)?;
-    let server = args.server_pid.map(ServerProcess);
+    let server = args.server_pid.map(ServerProcess::one);
     let connect = |_| Ok(Connection::open(&options)?);
     let connections = args.connections.max(1);
     let opened: Vec<Connection> = (0..connections)

@@ -108,7 +108,7 @@ pub(super) fn run(args: &ThroughputArgs) -> anyhow::Result<()> {
         rate: args.rate,
         until,
     };
-    let outcome = load.run(&options, args.server_pid.map(ServerProcess))?;
+    let outcome = load.run(&options, args.server_pid.map(ServerProcess::one))?;
     let text = text(&outcome, args.rate.is_some());
     report::print(
         args.json,
