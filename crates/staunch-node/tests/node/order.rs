@@ -40,6 +40,31 @@ fn a_consumer_gets_what_came_before_its_cancel() {
     }
 }
 
+/// Nothing is handed out before the reservation for it is on disk (C8). Who is gone by then leaves
+/// everything to the next, as with RabbitMQ's quorum queues.
+#[test]
+fn a_cancel_ahead_of_the_disk_leaves_messages_to_the_next_consumer() {
+    check(
+        "a connect
+         a open 1
+         a/1 queue q durable
+         > a/1 queue: 0 ready, 0 consumers
+         manual
+         a/1 consume q as c
+         > a/1 c consumes
+         a/1 publish q m1..m2 + cancel c
+         > a/1 c cancelled
+         a/1 consume q as d
+         > a/1 d consumes
+         auto
+         > a/1 d gets m1
+         > a/1 d gets m2
+         a/1 ack m1..m2
+         a/1 get q
+         > a/1 got nothing",
+    );
+}
+
 #[test]
 fn a_consumer_does_not_get_what_came_before_it_and_was_for_another() {
     check(
