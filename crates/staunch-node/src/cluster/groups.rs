@@ -24,6 +24,9 @@ use crate::{
     queues::{QueueSlot, settings_of},
 };
 
+/// Messages that are kept of groups whose queues are not known yet.
+const EARLY_MESSAGES_MAX: usize = 4096;
+
 /// Where a queue is.
 #[derive(Default)]
 pub(crate) enum Place {
@@ -70,6 +73,9 @@ pub(crate) struct Groups {
     /// Whom to tell when a chunk is on disk.
     writing: VecDeque<(ChunkId, QueueId)>,
     suspected: BTreeSet<NodeId>,
+    /// Messages of groups whose queues this node is yet to hear of from the catalog.
+    early: BTreeMap<QueueId, Vec<staunch_raft::Message>>,
+    early_count: usize,
     /// Number of the last proposal on this node.
     last_proposal: u64,
     /// Proposals that are not applied.
@@ -122,6 +128,8 @@ impl Groups {
             unsealed: Vec::new(),
             writing: VecDeque::new(),
             suspected: BTreeSet::new(),
+            early: BTreeMap::new(),
+            early_count: 0,
             last_proposal: 0,
             outstanding: BTreeSet::new(),
             waiting: VecDeque::new(),
@@ -141,6 +149,30 @@ impl Groups {
     /// Whether groups wait for the disk.
     pub(crate) fn is_writing(&self) -> bool {
         !self.writing.is_empty()
+    }
+
+    /// Keeps a message until its queue is known; there is no room for many.
+    fn put_early(&mut self, id: QueueId, message: staunch_raft::Message) {
+        if self.early_count < EARLY_MESSAGES_MAX {
+            self.early_count += 1;
+            self.early.entry(id).or_default().push(message);
+        }
+    }
+
+    /// What came for a queue before it was known. Of queues made before it nothing more is
+    /// awaited.
+    fn take_early(&mut self, id: QueueId) -> Vec<staunch_raft::Message> {
+        let mut found = Vec::new();
+        while let Some(entry) = self.early.first_entry()
+            && *entry.key() <= id
+        {
+            let (of, messages) = entry.remove_entry();
+            self.early_count -= messages.len();
+            if of == id {
+                found = messages;
+            }
+        }
+        found
     }
 
     pub(crate) fn mark_proposing(&mut self, id: QueueId, member: &mut Member) {
@@ -233,6 +265,7 @@ impl Node {
             return;
         };
         let suspected = cluster.groups.suspected.clone();
+        let early = cluster.groups.take_early(id);
         let me = cluster.me;
         let entry = self.catalog.queue_by_id(id);
         let is_first = entry.is_some_and(|entry| entry.placement.members.first() == Some(&me));
@@ -245,6 +278,10 @@ impl Node {
         }
         if is_new && is_first {
             group.campaign();
+        }
+        for message in early {
+            // As if it had been lost, if it makes no sense.
+            drop(member.replica.take(message));
         }
         self.rouse(id);
     }
@@ -353,6 +390,11 @@ impl Node {
             let id = QueueId(message.group.0);
             let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) else {
                 // Its queue is not here yet, or not any more.
+                if id >= self.catalog.next_queue_id()
+                    && let Some(cluster) = &mut self.cluster
+                {
+                    cluster.groups.put_early(id, message);
+                }
                 continue;
             };
             match member.replica.take(message) {
