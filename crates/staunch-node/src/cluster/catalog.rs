@@ -226,17 +226,19 @@ impl Node {
                 needs_snapshot,
             } = effects;
             self.send_raft(send);
-            if let Some(node) = needs_snapshot {
-                self.transfer_catalog_to(node);
-            }
-            if events.is_empty() {
-                return;
-            }
+            let is_over = events.is_empty();
             for event in events {
                 match event {
                     CatalogEvent::Apply(batch) => self.apply_batch(&batch),
                     CatalogEvent::Adopt(catalog) => self.adopt_catalog(&catalog),
                 }
+            }
+            // The group calls applied what has been handed out, so that comes first.
+            if let Some(node) = needs_snapshot {
+                self.transfer_catalog_to(node);
+            }
+            if is_over {
+                return;
             }
         }
     }

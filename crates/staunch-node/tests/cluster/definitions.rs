@@ -46,7 +46,13 @@ pub(crate) fn assert_agreed(world: &mut World) {
     let images: Vec<_> = (world.running().into_iter())
         .map(|number| world.node(number).catalog_image().unwrap().1)
         .collect();
-    assert!(images.windows(2).all(|pair| pair[0] == pair[1]));
+    if images.windows(2).any(|pair| pair[0] != pair[1]) {
+        for number in world.running() {
+            let names = world.queue_names(number);
+            println!("node {number}, queues {names:?}");
+        }
+        panic!("the catalogs differ");
+    }
     world.check_invariants();
 }
 

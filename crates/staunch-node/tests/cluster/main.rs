@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(dead_code, reason = "the harness is ahead of the tests")]
 
+mod chaos;
 mod client;
 mod definitions;
 mod edges;

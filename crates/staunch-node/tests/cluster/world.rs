@@ -1,10 +1,12 @@
 //! A cluster in memory. Time advances by hand, a millisecond at a step; a write, a fetch or a
 //! frame takes one step. Nodes have numbers from 1, which are their ids.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use staunch_log::MemoryDisk;
-use staunch_node::{AdminAnswer, AdminId, AdminRequest, Input, Node, NodeConfig, PeerInput};
+use staunch_node::{
+    AdminAnswer, AdminId, AdminRequest, CatalogRead, Input, Node, NodeConfig, PeerInput,
+};
 use staunch_types::Timestamp;
 
 use crate::{
@@ -195,6 +197,22 @@ impl World {
     pub(crate) fn catalog_frames_to(&self, number: usize) -> usize {
         let frames = self.links.catalog_frames.get(&number);
         frames.copied().unwrap_or(0)
+    }
+
+    /// Names of all queues, as a node's catalog has them.
+    #[track_caller]
+    pub(crate) fn queue_names(&mut self, number: usize) -> BTreeSet<String> {
+        let read = CatalogRead::new(|catalog| {
+            let queues = catalog.queues();
+            queues
+                .map(|queue| queue.name.to_string())
+                .collect::<BTreeSet<String>>()
+        });
+        let answer = self.ask(number, AdminRequest::Read(read));
+        let AdminAnswer::Read(found) = answer else {
+            panic!("another answer: {answer:?}");
+        };
+        *found.downcast().unwrap()
     }
 
     /// Has every node that runs check itself.
