@@ -52,6 +52,10 @@ pub(crate) fn routes() -> Router<Api> {
 fn own_routes() -> Router<Api> {
     Router::new()
         .route("/cluster", get(cluster::status))
+        .route(
+            "/nodes/{node}/drain",
+            put(cluster::drain).delete(cluster::revive),
+        )
         .route("/queues/{vhost}/{name}/replicas", get(cluster::replicas))
 }
 

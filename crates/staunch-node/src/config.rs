@@ -49,6 +49,8 @@ pub struct ClusterConfig {
     pub me: Name,
     /// The nodes that found the cluster: the same on each of them.
     pub seeds: Vec<Name>,
+    /// The node that is to lead everything (mode `standby`); none: leaders are spread.
+    pub primary: Option<Name>,
     /// A random number, new with every start of the process and the one that peers are told.
     pub incarnation: u64,
     /// When a silent peer is suspected.

@@ -310,6 +310,9 @@ fn cluster_config(config: &Config, incarnation: u64) -> Option<ClusterConfig> {
     Some(ClusterConfig {
         me: name(&config.node_name),
         seeds: config.seed.0.iter().map(|(node, _)| name(node)).collect(),
+        primary: Name::new(config.primary_node.as_bytes())
+            .ok()
+            .filter(|primary| !primary.is_empty()),
         incarnation,
         liveness: LivenessConfig::default(),
     })

@@ -28,6 +28,29 @@ enum ClusterCommand {
 }
 
 #[derive(Args)]
+pub(crate) struct NodeArgs {
+    #[command(subcommand)]
+    command: NodeCommand,
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Has a node lead nothing, before it is stopped or worked on: other nodes take over at once.
+    Drain(NamedNode),
+    /// Lets a drained node lead again.
+    Revive(NamedNode),
+}
+
+#[derive(Args)]
+struct NamedNode {
+    /// The node.
+    name: String,
+    /// Where any node's HTTP interface is, and who asks.
+    #[arg(long, default_value = DEFAULT_URL)]
+    url: String,
+}
+
+#[derive(Args)]
 pub(crate) struct QueueArgs {
     #[command(subcommand)]
     command: QueueCommand,
@@ -78,6 +101,8 @@ struct Node {
     name: String,
     up: bool,
     suspected: bool,
+    #[serde(default)]
+    drained: bool,
     incarnation: Option<String>,
     leaders: u64,
 }
@@ -120,6 +145,18 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<ExitCode> {
     let status: Status = ask(asked, "staunch/v1/cluster")?;
     show(asked, &status, || status.table())?;
     Ok(exit(status.is_well()))
+}
+
+pub(crate) fn run_node(args: &NodeArgs) -> anyhow::Result<ExitCode> {
+    let (NodeCommand::Drain(named) | NodeCommand::Revive(named)) = &args.command;
+    let target = Target::parse(&named.url)?;
+    let path = format!("staunch/v1/nodes/{}/drain", segment(&named.name));
+    let answer = match &args.command {
+        NodeCommand::Drain(_) => target.put(&path),
+        NodeCommand::Revive(_) => target.delete(&path),
+    };
+    answer.with_context(|| format!("ask the node at {}", without_user(&named.url)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn run_queue(args: &QueueArgs) -> anyhow::Result<ExitCode> {
@@ -195,6 +232,7 @@ impl Status {
                 node.name.clone()
             };
             let state = match (node.up, node.suspected) {
+                (true, false) if node.drained => "drained",
                 (true, false) => "up",
                 (true, true) => "silent",
                 (false, _) => "down",

@@ -41,6 +41,8 @@ enum Command {
     Definitions(definitions::DefinitionsArgs),
     /// Shows the nodes of a running cluster.
     Cluster(cluster::ClusterArgs),
+    /// Takes leaders from a node, and lets it lead again.
+    Node(cluster::NodeArgs),
     /// Shows where a queue is kept.
     Queue(cluster::QueueArgs),
     /// Makes the certificates with which the nodes of a cluster know each other.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Definitions(args) => definitions::run(&args),
+        Command::Node(args) => cluster::run_node(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Queue(args) => cluster::run_queue(&args),
         Command::Certs(args) => certs::run(args),

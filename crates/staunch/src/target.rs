@@ -56,6 +56,20 @@ impl Target {
         body(request.send(json)?)
     }
 
+    /// PUT without a body to a path below `/api`.
+    pub(crate) fn put(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let request = agent().put(self.url(path));
+        let request = request.header("Authorization", &self.authorization);
+        body(request.send_empty()?)
+    }
+
+    /// DELETE of a path below `/api`.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let request = agent().delete(self.url(path));
+        let request = request.header("Authorization", &self.authorization);
+        body(request.call()?)
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}/api/{path}", self.base)
     }

@@ -42,6 +42,13 @@ pub enum NodeCommand {
     },
     /// The cluster has its first user from now on; refused if it had one before.
     Found,
+    /// An operator wants a node to lead nothing, or to lead again.
+    Drain {
+        /// The node.
+        node: NodeId,
+        /// It is to lead nothing.
+        is_drained: bool,
+    },
     /// A queue goes because of what it is, not because a client asked; a missing one is no error.
     Retire {
         /// Its id: a queue declared anew under the same name stays.
@@ -58,6 +65,8 @@ pub struct NodeEntry {
     pub life: Origin,
     /// It has been away for too long, and has not made itself known again.
     pub is_lost: bool,
+    /// An operator wants it to lead nothing.
+    pub is_drained: bool,
     /// Number of its last proposal that counted.
     pub heard: u64,
 }
@@ -129,16 +138,33 @@ impl Catalog {
         counts
     }
 
+    /// Whether a node is to lead nothing.
+    pub fn is_drained(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|entry| entry.is_drained)
+    }
+
     /// Where a new group of `size` members is kept, out of `among`: first the node that is to lead,
-    /// which is the one with the fewest to lead, and of those with as many `here`; then those that
-    /// keep the fewest.
-    pub fn place_group(&self, among: &[NodeId], size: usize, here: NodeId) -> Placement {
+    /// which is the `primary`, if there is one, else the one with the fewest to lead, and of those
+    /// with as many `here`; then those that keep the fewest. A node that is drained leads only if
+    /// all are.
+    pub fn place_group(
+        &self,
+        among: &[NodeId],
+        size: usize,
+        here: NodeId,
+        primary: Option<NodeId>,
+    ) -> Placement {
         let load = |node: NodeId| self.queues.loads().of(node);
         let leads = |node: NodeId| load(node).led_count;
         let mut nodes = among.to_vec();
         nodes.sort_unstable();
         nodes.dedup();
-        let first = (nodes.iter().copied()).min_by_key(|node| (leads(*node), *node != here, *node));
+        let rank = |node: NodeId| {
+            let is_drained = self.is_drained(node);
+            let is_primary = primary == Some(node);
+            (is_drained, !is_primary, leads(node), node != here, node)
+        };
+        let first = nodes.iter().copied().min_by_key(|node| rank(*node));
         let Some(first) = first else {
             return Placement::HERE;
         };
@@ -179,6 +205,16 @@ impl Catalog {
                 self.is_founded = true;
                 Ok(Applied::new(Change::Created, true))
             }
+            NodeCommand::Drain { node, is_drained } => {
+                let Some(entry) = self.nodes.get_mut(node) else {
+                    return Err(Refusal::Precondition(format!("there is no node {node}")));
+                };
+                if entry.is_drained == *is_drained {
+                    return Ok(Applied::unchanged());
+                }
+                entry.is_drained = *is_drained;
+                Ok(Applied::new(Change::Updated, true))
+            }
             NodeCommand::Retire { queue } => {
                 let Some(entry) = self.queues.by_id(*queue) else {
                     return Ok(Applied::unchanged());
@@ -208,11 +244,13 @@ impl Catalog {
         }
         // A life that was taken for lost goes on with its numbers.
         let heard = known.filter(|_| is_same).map_or(0, |known| known.heard);
+        let is_drained = known.is_some_and(|known| known.is_drained);
         let change = known.map_or(Change::Created, |_| Change::Updated);
         let entry = NodeEntry {
             name: name.clone(),
             life,
             is_lost: false,
+            is_drained,
             heard,
         };
         self.nodes.insert(node, entry);
@@ -243,6 +281,7 @@ impl Catalog {
             out.put_name(&entry.name);
             out.put_u64(entry.life.0);
             out.put_bool(entry.is_lost);
+            out.put_bool(entry.is_drained);
             out.put_u64(entry.heard);
         }
     }
@@ -255,6 +294,7 @@ impl Catalog {
                 name: reader.name()?,
                 life: Origin(reader.u64()?),
                 is_lost: reader.bool()?,
+                is_drained: reader.bool()?,
                 heard: reader.u64()?,
             };
             self.nodes.insert(id, entry);
@@ -288,6 +328,11 @@ impl NodeCommand {
                 out.put_u8(4);
                 out.put_u64(queue.0);
             }
+            Self::Drain { node, is_drained } => {
+                out.put_u8(5);
+                out.put_u64(node.0);
+                out.put_bool(*is_drained);
+            }
         }
     }
 
@@ -306,6 +351,10 @@ impl NodeCommand {
             3 => Self::Found,
             4 => Self::Retire {
                 queue: QueueId(reader.u64()?),
+            },
+            5 => Self::Drain {
+                node: NodeId(reader.u64()?),
+                is_drained: reader.bool()?,
             },
             kind => return Err(DecodeError::UnknownKind { kind }),
         })

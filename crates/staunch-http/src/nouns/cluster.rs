@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
+use staunch_broker::{CatalogCommand, Change, NodeCommand};
 use staunch_node::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 use staunch_types::Name;
 
@@ -40,6 +41,36 @@ pub(crate) async fn replicas(
     body::ok(&shown_replicas(&vhost, &queue, &replicas))
 }
 
+/// A node is to lead nothing from now on: what it leads goes to others.
+pub(crate) async fn drain(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Answer {
+    set_drained(&api, &caller, &node, true).await
+}
+
+/// A node may lead again.
+pub(crate) async fn revive(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Answer {
+    set_drained(&api, &caller, &node, false).await
+}
+
+async fn set_drained(api: &Api, caller: &Caller, node: &str, is_drained: bool) -> Answer {
+    caller.administrator()?;
+    let called = name(node)?;
+    let status = api.node.cluster_status().await?;
+    let nodes = status.map_or_else(Vec::new, |status| status.nodes);
+    let found = nodes.iter().find(|node| node.name == called);
+    let node = found.ok_or(ApiError::NotFound)?.id;
+    let command = CatalogCommand::Node(NodeCommand::Drain { node, is_drained });
+    api.node.apply(command).await?;
+    body::put(Change::Updated)
+}
+
 fn shown(status: &ClusterStatus) -> Value {
     let leaderless = status.leaderless.iter();
     let leaderless = leaderless
@@ -67,6 +98,7 @@ fn alone(node_name: &str) -> Value {
             "name": node_name,
             "up": true,
             "suspected": false,
+            "drained": false,
             "incarnation": null,
             "leaders": 0,
         }],
@@ -81,6 +113,7 @@ fn shown_node(node: &NodeStatus) -> Value {
         "name": node.name.to_string(),
         "up": node.is_up,
         "suspected": node.is_suspected,
+        "drained": node.is_drained,
         // As text: a number of 64 bits is more than most readers of JSON can hold.
         "incarnation": node.incarnation.map(|it| format!("{it:016x}")),
         "leaders": node.led_count,

@@ -39,7 +39,8 @@ impl Node {
         leadership.next_look = now + LOOK_EVERY;
         let since = leadership.writing_since;
         let is_slow = since.is_some_and(|since| now.since(since) > SLOW_WRITE);
-        if leadership.is_leaving || is_slow {
+        let is_leaving = leadership.is_leaving || is_slow || self.catalog.is_drained(cluster.me);
+        if is_leaving {
             self.hand_over(usize::MAX);
         } else {
             self.bring_home(now);
@@ -58,7 +59,8 @@ impl Node {
     /// Hands over what this node leads, to members that are well.
     fn hand_over(&mut self, count_max: usize) {
         let Some(cluster) = &self.cluster else { return };
-        let nodes = &cluster.nodes;
+        let (nodes, catalog) = (&cluster.nodes, &self.catalog);
+        let is_fit = |node: NodeId| nodes.is_connected(node) && !catalog.is_drained(node);
         let mut moved = Vec::new();
         for slot in self.queues.iter_mut() {
             let id = slot.id;
@@ -69,7 +71,7 @@ impl Node {
             if !group.is_leader() || moved.len() >= count_max {
                 continue;
             }
-            let to = group.successor(|node| nodes.is_connected(node));
+            let to = group.successor(is_fit);
             if to.is_some_and(|to| group.transfer_to(to).is_ok()) {
                 moved.push(id);
             }
@@ -84,12 +86,17 @@ impl Node {
             let since = cluster.nodes.connected_since(node);
             since.is_some_and(|since| now.since(since) > WELL_FOR)
                 && cluster.liveness.is_alive(node)
+                && !self.catalog.is_drained(node)
         };
         let mut moved = Vec::new();
         for slot in self.queues.iter_mut() {
             let id = slot.id;
             let entry = self.catalog.queue_by_id(id);
-            let home = entry.and_then(|entry| entry.placement.members.first().copied());
+            let members = entry.map(|entry| &entry.placement.members[..]);
+            let primary = cluster
+                .primary
+                .filter(|it| members.is_some_and(|of| of.contains(it)));
+            let home = primary.or_else(|| members.and_then(|members| members.first().copied()));
             let (Some(home), Some(member)) = (home, slot.member_mut()) else {
                 continue;
             };

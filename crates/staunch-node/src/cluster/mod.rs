@@ -136,6 +136,8 @@ pub(crate) struct Cluster {
     /// What comes from clients of this node, in this life of it.
     pub(crate) origin: Origin,
     pub(crate) nodes: Nodes,
+    /// The node that is to lead everything.
+    pub(crate) primary: Option<NodeId>,
     pub(crate) liveness: Liveness,
     next_liveness_tick: Timestamp,
     pub(crate) groups: groups::Groups,
@@ -165,6 +167,7 @@ impl Cluster {
             me,
             origin: Origin(config.incarnation),
             liveness: Liveness::new(others, config.liveness, now),
+            primary: config.primary.as_ref().and_then(|name| nodes.find(name)),
             nodes,
             next_liveness_tick: now,
             groups: groups::Groups::new(now),

@@ -49,6 +49,7 @@ impl Node {
         }
         let among: Vec<_> = cluster.nodes.ids().collect();
         let size = size.unwrap_or(GROUP_SIZE_DEFAULT);
-        self.catalog.place_group(&among, size, cluster.me)
+        let primary = cluster.primary;
+        self.catalog.place_group(&among, size, cluster.me, primary)
     }
 }

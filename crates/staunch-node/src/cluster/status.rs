@@ -41,6 +41,8 @@ pub struct NodeStatus {
     pub incarnation: Option<u64>,
     /// It was silent for too long.
     pub is_suspected: bool,
+    /// An operator wants it to lead nothing.
+    pub is_drained: bool,
     /// Queues that it leads, among those of which the answering node is a member.
     pub led_count: usize,
 }
@@ -94,7 +96,13 @@ impl Node {
                 leaderless.push((slot.vhost.clone(), slot.name.clone()));
             }
         }
-        let status = |id: NodeId| cluster.node_status(id, led.get(&id).copied().unwrap_or(0));
+        let status = |id: NodeId| {
+            let status = cluster.node_status(id, led.get(&id).copied().unwrap_or(0));
+            NodeStatus {
+                is_drained: self.catalog.is_drained(id),
+                ..status
+            }
+        };
         Some(ClusterStatus {
             me: cluster.name_of(cluster.me),
             nodes: cluster.nodes.ids().map(status).collect(),
@@ -154,6 +162,7 @@ impl Cluster {
                 self.nodes.incarnation(id)
             },
             is_suspected: !is_me && !self.liveness.is_alive(id),
+            is_drained: false,
             led_count,
         }
     }

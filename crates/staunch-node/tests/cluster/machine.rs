@@ -19,6 +19,7 @@ const TICK_MILLIS: u64 = 200;
 /// A process that runs.
 pub(crate) struct Machine {
     pub(crate) node: Node,
+    primary: None,
     pub(crate) incarnation: u64,
     /// What the connections were told and nobody has looked at yet.
     pub(crate) events: Vec<(ConnectionId, Event)>,

@@ -122,6 +122,9 @@ settings! {
     /// The nodes that found the cluster and their peer ports, at most 9: the same list on every
     /// node, this one among them.
     seed: Seeds = "";
+    /// Name of the node that leads every queue while it is well (mode `standby`), the same on every
+    /// node. Unless it is given, leaders are spread over all nodes (mode `cluster`).
+    primary_node: String = "";
     /// Name of the cluster, the same on every node.
     cluster_name: String = "staunch";
     /// Certificate of this node for the others, in PEM: see `staunch certs`. Unless it is given,
@@ -293,6 +296,11 @@ impl Config {
                 "seed",
                 seeds.is_empty() || knows_us,
                 format!("does not name this node, {}", self.node_name),
+            ),
+            (
+                "primary_node",
+                self.primary_node.is_empty() || names.contains(self.primary_node.as_str()),
+                "is not among the nodes of seed".to_owned(),
             ),
             (
                 "peer_key",

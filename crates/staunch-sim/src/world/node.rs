@@ -364,6 +364,7 @@ impl World {
         let cluster = self.is_cluster().then(|| ClusterConfig {
             me: peer_name(node),
             seeds: (0..self.machines.len()).map(peer_name).collect(),
+            primary: None,
             incarnation: self.machines[node].incarnation,
             liveness: LivenessConfig::default(),
         });

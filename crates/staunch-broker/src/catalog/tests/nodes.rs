@@ -236,7 +236,7 @@ fn groups_are_led_by_those_who_lead_the_fewest() {
     let mut led = std::collections::BTreeMap::new();
     let mut kept = std::collections::BTreeMap::new();
     for number in 0..50 {
-        let place = catalog.place_group(&nodes, 3, NodeId(2));
+        let place = catalog.place_group(&nodes, 3, NodeId(2), None);
         assert_eq!(place.members.len(), 3);
         if number == 0 {
             assert_eq!(place.members[0], NodeId(2), "at first here");
@@ -253,7 +253,7 @@ fn groups_are_led_by_those_who_lead_the_fewest() {
     }
     assert!(led.values().all(|count| *count == 10), "{led:?}");
     assert!(kept.values().all(|count| *count == 30), "{kept:?}");
-    let few = catalog.place_group(&nodes[..2], 3, NodeId(1));
+    let few = catalog.place_group(&nodes[..2], 3, NodeId(1), None);
     assert_eq!(few.members.len(), 2, "all, if they are fewer");
 }
 
