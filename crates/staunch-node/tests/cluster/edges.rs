@@ -22,7 +22,7 @@ fn arguments(build: impl FnOnce(TableBuilder) -> TableBuilder) -> FieldTable {
     build(TableBuilder::new()).build()
 }
 
-fn quorum() -> QueueOptions {
+pub(crate) fn quorum() -> QueueOptions {
     quorum_with(|table| table)
 }
 
@@ -72,14 +72,14 @@ fn settle(delivery: &Delivery, outcome: Outcome) -> Request {
 }
 
 #[track_caller]
-fn declare(world: &mut World, client: Client, queue: &str, options: QueueOptions) {
+pub(crate) fn declare(world: &mut World, client: Client, queue: &str, options: QueueOptions) {
     assert_declared(&client.ask(world, declare_queue(queue, options)));
     assert_agreed(world);
 }
 
 /// The node that serves a queue.
 #[track_caller]
-fn server(world: &mut World, queue: &str) -> usize {
+pub(crate) fn server(world: &mut World, queue: &str) -> usize {
     let mut found = None;
     world.run_until("somebody serves the queue", |world| {
         for node in world.running() {
@@ -103,7 +103,7 @@ fn server(world: &mut World, queue: &str) -> usize {
 
 /// Publishes `bodies` with numbers from `first` on.
 #[track_caller]
-fn publish_all(world: &mut World, client: Client, queue: &str, first: u64, count: u64) {
+pub(crate) fn publish_all(world: &mut World, client: Client, queue: &str, first: u64, count: u64) {
     for number in first..first + count {
         let body = format!("m{number}");
         client.send(world, publish("", queue, &body, Some(number)));
@@ -112,7 +112,7 @@ fn publish_all(world: &mut World, client: Client, queue: &str, first: u64, count
 
 /// Waits until publishes up to `last` are answered; those that were refused.
 #[track_caller]
-fn wait_for_answers(world: &mut World, client: Client, count: u64) -> Vec<u64> {
+pub(crate) fn wait_for_answers(world: &mut World, client: Client, count: u64) -> Vec<u64> {
     let (mut answered, mut refused) = (0, Vec::new());
     while answered < count {
         match client.wait_for(world, |event| {
@@ -153,7 +153,7 @@ fn body(delivery: &Delivery) -> String {
 }
 
 #[track_caller]
-fn got(world: &mut World, client: Client, queue: &str) -> Option<(String, u64)> {
+pub(crate) fn got(world: &mut World, client: Client, queue: &str) -> Option<(String, u64)> {
     match client.ask(world, get(queue)) {
         Event::Reply { reply, .. } => match reply {
             Reply::Got {
@@ -168,7 +168,7 @@ fn got(world: &mut World, client: Client, queue: &str) -> Option<(String, u64)> 
 }
 
 #[track_caller]
-fn counts(world: &mut World, client: Client, queue: &str) -> (u64, u32) {
+pub(crate) fn counts(world: &mut World, client: Client, queue: &str) -> (u64, u32) {
     match client.ask(world, look_for_queue(queue)) {
         Event::Reply {
             reply:

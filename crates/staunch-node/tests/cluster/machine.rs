@@ -19,7 +19,6 @@ const TICK_MILLIS: u64 = 200;
 /// A process that runs.
 pub(crate) struct Machine {
     pub(crate) node: Node,
-    primary: None,
     pub(crate) incarnation: u64,
     /// What the connections were told and nobody has looked at yet.
     pub(crate) events: Vec<(ConnectionId, Event)>,
@@ -85,6 +84,7 @@ pub(crate) fn config(number: usize, count: usize) -> NodeConfig {
         cluster: Some(ClusterConfig {
             me: node_name(number),
             seeds: (1..=count).map(node_name).collect(),
+            primary: None,
             incarnation: 0,
             liveness: LivenessConfig::default(),
         }),

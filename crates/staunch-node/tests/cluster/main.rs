@@ -6,6 +6,7 @@ mod chaos;
 mod client;
 mod definitions;
 mod edges;
+mod leaders;
 mod links;
 mod machine;
 mod turmoil;
