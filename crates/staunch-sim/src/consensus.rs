@@ -7,6 +7,8 @@ use staunch_node::Node;
 use staunch_raft::Role;
 use staunch_types::{GroupId, LogIndex, Term};
 
+use crate::history::Stamp;
+
 /// All that was seen of all groups.
 #[derive(Debug, Default)]
 pub struct Consensus {
@@ -17,6 +19,10 @@ pub struct Consensus {
     looked: BTreeMap<(usize, GroupId), LogIndex>,
     /// Groups that have told of a fault: one is enough.
     broken: BTreeSet<GroupId>,
+    /// When the catalog's last applied entry rose on the node that was ahead.
+    catalog_heads: Vec<(LogIndex, Stamp)>,
+    /// Each node's last applied entry of the catalog.
+    catalog_applied: BTreeMap<usize, LogIndex>,
     /// States of two nodes that were compared.
     pub compared: u64,
 }
@@ -48,6 +54,9 @@ impl Consensus {
                     ));
                 }
             }
+            if group == GroupId::CATALOG {
+                self.catalog_applied.insert(number, facts.applied);
+            }
             let looked = self.looked.insert((number, group), facts.applied);
             if looked != Some(facts.applied)
                 && let Some(state) = node.group_state(group)
@@ -68,6 +77,25 @@ impl Consensus {
         wrong.retain(|(group, _)| self.broken.insert(*group));
         let tell = |(group, what): (GroupId, String)| format!("group {group}: {what}");
         wrong.into_iter().map(tell).collect()
+    }
+
+    /// Up to when each node knows all that was defined; none: up to now.
+    ///
+    /// Whoever was told of a definition was told by a node that had applied it, so that a node
+    /// which has applied entries up to some index knows all that was answered before any node was
+    /// ahead of that.
+    pub fn catalog_known(&mut self, now: Stamp) -> Vec<(usize, Option<Stamp>)> {
+        let head = self.catalog_applied.values().max().copied();
+        let head = head.unwrap_or_default();
+        if self.catalog_heads.last().is_none_or(|(last, _)| *last < head) {
+            self.catalog_heads.push((head, now));
+        }
+        let known = |applied: LogIndex| {
+            let after = self.catalog_heads.partition_point(|(head, _)| *head <= applied);
+            self.catalog_heads.get(after).map(|(_, stamp)| *stamp)
+        };
+        let all = self.catalog_applied.iter();
+        all.map(|(node, applied)| (*node, known(*applied))).collect()
     }
 
     /// Forgets how far a node's states were looked at: it may have lost some.

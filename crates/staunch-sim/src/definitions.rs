@@ -93,20 +93,29 @@ impl Definitions {
 
     /// The node is down: what is not durable is gone.
     pub fn crash(&mut self, at: Stamp) {
+        self.each_transient(|register| register.clear(at));
+    }
+
+    /// A node of several is down: what is not durable may be gone, now or later.
+    pub fn doubt(&mut self, at: Stamp) {
+        self.each_transient(|register| register.doubt(at));
+    }
+
+    fn each_transient(&mut self, mut write: impl FnMut(&mut Register)) {
         let topology = &self.topology;
         for (register, queue) in self.queues.iter_mut().zip(&topology.queues) {
             if !queue.durable() {
-                register.clear(at);
+                write(register);
             }
         }
         for (register, exchange) in self.exchanges.iter_mut().zip(&topology.exchanges) {
             if !exchange.durable {
-                register.clear(at);
+                write(register);
             }
         }
         for (register, binding) in self.bindings.iter_mut().zip(&topology.bindings) {
             if !topology.binding_durable(binding) {
-                register.clear(at);
+                write(register);
             }
         }
     }

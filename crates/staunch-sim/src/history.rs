@@ -126,6 +126,8 @@ pub struct QueueFacts {
     pub is_ruled: bool,
     /// It refuses publishes when it is full.
     pub refuses: bool,
+    /// It is kept by several nodes: whatever is in it survives, and urgent messages go first.
+    pub is_replicated: bool,
     /// How long messages live in it, in milliseconds.
     pub ttl_millis: Option<u64>,
 }

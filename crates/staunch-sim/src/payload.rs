@@ -90,8 +90,8 @@ impl Payload {
         if self.id.0.is_multiple_of(3) {
             builder = builder.content_type("application/octet-stream");
         }
-        if self.id.0.is_multiple_of(5) {
-            builder = builder.priority(u8::try_from(self.id.0 % 11).expect("it is below 11"));
+        if let Some(priority) = priority_of(self.id) {
+            builder = builder.priority(priority);
         }
         let mut out = Vec::with_capacity(64);
         builder.encode(&mut out).expect("the properties are short");
@@ -191,6 +191,17 @@ fn read_mark(mark: &[u8]) -> Option<MessageId> {
     plain
         .then(|| u64::from_str_radix(text, 16).ok().map(MessageId))
         .flatten()
+}
+
+/// The priority with which a message is published.
+fn priority_of(id: MessageId) -> Option<u8> {
+    id.0.is_multiple_of(5)
+        .then(|| u8::try_from(id.0 % 11).expect("it is below 11"))
+}
+
+/// Whether quorum queues hand the message out before others (RabbitMQ 4: priorities above 4).
+pub fn is_urgent(id: MessageId) -> bool {
+    priority_of(id).is_some_and(|priority| priority > 4)
 }
 
 #[cfg(test)]

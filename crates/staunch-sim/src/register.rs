@@ -86,6 +86,17 @@ impl Register {
         });
     }
 
+    /// It may be absent from here on until it is written again, whoever wrote what before.
+    pub fn doubt(&mut self, at: Stamp) {
+        self.writes.push(Write {
+            operation: None,
+            value: false,
+            started: at,
+            ended: None,
+            effect: Effect::Unknown,
+        });
+    }
+
     /// What a read may see that began at `from` and ended before `to` (or has not ended).
     pub fn read(&self, from: Stamp, to: Option<Stamp>) -> Possible {
         let mut possible = Possible {

@@ -55,6 +55,8 @@ pub struct Queue {
     pub refuses: bool,
     /// It is a quorum queue, for which a channel must not have a limit of its own.
     pub is_quorum: bool,
+    /// Several nodes keep it.
+    pub is_replicated: bool,
     /// How long messages live in it, in milliseconds.
     pub ttl_millis: Option<u64>,
     /// How long it lives without use, in milliseconds.
@@ -73,6 +75,7 @@ impl Queue {
             has_priorities: false,
             refuses: false,
             is_quorum: false,
+            is_replicated: false,
             ttl_millis: None,
             expires_millis: None,
         }
@@ -108,6 +111,7 @@ impl Queue {
             gets_dead_letters: self.gets_dead_letters,
             is_ruled: self.kind == QueueKind::Ruled,
             refuses: self.refuses,
+            is_replicated: self.is_replicated,
             ttl_millis: self.ttl_millis,
         }
     }
@@ -191,6 +195,24 @@ impl Topology {
         };
         topology.draw_bindings(random);
         topology
+    }
+
+    /// As a cluster has it: most durable queues are replicated.
+    pub fn spread(&mut self, random: &mut Random) {
+        for queue in &mut self.queues {
+            if !queue.durable() {
+                continue;
+            }
+            let knows = |name| queue.arguments.get(name).is_some();
+            if queue.is_quorum {
+                queue.is_replicated = true;
+            } else if !knows("x-max-priority") && random.chance(750) {
+                queue.is_quorum = true;
+                queue.is_replicated = true;
+                let table = TableBuilder::new().copy_except(queue.arguments.as_table_ref(), &[]);
+                queue.arguments = table.longstr("x-queue-type", "quorum").build();
+            }
+        }
     }
 
     /// Whether there is an exchange that delays.

@@ -18,6 +18,9 @@ use crate::{
     witness::Witness,
 };
 
+/// Copies that make a majority of a queue's nodes, which are three where nobody says otherwise.
+const GROUP_MAJORITY: usize = 2;
+
 /// What watches and plants.
 #[derive(Debug)]
 pub struct Wiring {
@@ -206,13 +209,15 @@ impl Wiring {
         let now = out.history.next_stamp();
         let route =
             out.definitions
-                .route(&payload.exchange, &payload.key, published.sent, Some(now));
+                .route(&payload.exchange, &payload.key, published.known, Some(now));
         let queues = &out.history.queues;
         let is_kept = payload.delay_millis.is_some()
             || route.must.iter().any(|queue| queues[queue.0].durable);
         let must_sync = payload.persistent && is_kept;
+        let is_replicated = route.must.iter().any(|queue| queues[queue.0].is_replicated);
+        let copies_min = if is_replicated { GROUP_MAJORITY } else { 1 };
         let copies = self.disks.iter().filter(|disk| disk.is_durable(id)).count();
-        let synced = !must_sync || copies >= 1;
+        let synced = !(must_sync || is_replicated) || copies >= copies_min;
         out.history.push(Fact::ConfirmSent { id, synced });
     }
 

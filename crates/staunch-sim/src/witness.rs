@@ -28,6 +28,8 @@ pub struct Published {
     pub connection: ConnectionId,
     /// When.
     pub sent: Stamp,
+    /// The node knew all that was defined before.
+    pub known: Stamp,
     /// When it could not reach a queue any more: its confirm, or the end of its connection.
     pub over: Option<Stamp>,
 }
@@ -60,6 +62,10 @@ pub struct Witness {
     declared: BTreeMap<QueueRef, Vec<(u64, Stamp)>>,
     emitted: BTreeMap<(ConnectionId, ChannelNumber), Vec<Emission>>,
     orphans: BTreeMap<ConnectionId, Vec<Orphan>>,
+    /// What is under way in a cluster although its connection is gone.
+    lingering: Vec<Orphan>,
+    /// How much of what was defined each node knows; one that stands alone knows all.
+    knowledge: Vec<Option<Stamp>>,
     open_publishes: BTreeMap<ConnectionId, Vec<MessageId>>,
     next_emission: u64,
     next_channel: u64,
@@ -69,7 +75,7 @@ pub struct Witness {
 
 impl Witness {
     /// Nothing happened yet.
-    pub fn new(topology: Topology, trace: Trace) -> Self {
+    pub fn new(topology: Topology, trace: Trace, nodes: usize) -> Self {
         Self {
             history: History::new(topology.queue_facts()),
             definitions: Definitions::new(topology),
@@ -80,6 +86,8 @@ impl Witness {
             declared: BTreeMap::new(),
             emitted: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            lingering: Vec::new(),
+            knowledge: vec![None; nodes],
             open_publishes: BTreeMap::new(),
             next_emission: 0,
             next_channel: 0,
@@ -117,6 +125,7 @@ impl Witness {
     pub fn publish(&mut self, payload: Payload, connection: ConnectionId, fact: Fact) {
         assert_eq!(payload.id, self.next_message(), "ids are places");
         let sent = self.history.push(fact);
+        let known = self.known_at(connection).map_or(sent, |known| known.min(sent));
         self.open_publishes
             .entry(connection)
             .or_default()
@@ -125,6 +134,7 @@ impl Witness {
             payload,
             connection,
             sent,
+            known,
             over: None,
         });
     }
@@ -216,23 +226,48 @@ impl Witness {
     /// The node has forgotten the connection: nothing sent over it has an effect from now on.
     pub fn connection_over(&mut self, connection: ConnectionId) {
         let now = self.history.next_stamp();
-        for orphan in self.orphans.remove(&connection).unwrap_or_default() {
-            match orphan {
-                Orphan::Operation(operation) => {
-                    self.declaring.remove(&operation);
-                    self.definitions.abandon(operation, now);
-                }
-                Orphan::Removal(removal) => {
-                    self.history.push(Fact::RemovalOver {
-                        removal,
-                        done: false,
-                    });
-                }
+        let orphans = self.orphans.remove(&connection).unwrap_or_default();
+        if self.is_cluster() {
+            // Other nodes may have heard of it and not done it yet.
+            self.lingering.extend(orphans);
+        } else {
+            for orphan in orphans {
+                self.abandon(orphan, now);
             }
         }
         for id in self.open_publishes.remove(&connection).unwrap_or_default() {
             self.published[index(id)].over.get_or_insert(now);
         }
+    }
+
+    fn abandon(&mut self, orphan: Orphan, now: Stamp) {
+        match orphan {
+            Orphan::Operation(operation) => {
+                self.declaring.remove(&operation);
+                self.definitions.abandon(operation, now);
+            }
+            Orphan::Removal(removal) => {
+                self.history.push(Fact::RemovalOver {
+                    removal,
+                    done: false,
+                });
+            }
+        }
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.knowledge.len() > 1
+    }
+
+    /// A node knows what was defined before.
+    pub fn node_knows(&mut self, node: usize, before: Option<Stamp>) {
+        self.knowledge[node] = before;
+    }
+
+    /// What the node of a connection knows, if that is not all.
+    fn known_at(&self, connection: ConnectionId) -> Option<Stamp> {
+        let node = connection.0 % self.knowledge.len() as u64;
+        self.knowledge[usize::try_from(node).ok()?]
     }
 
     /// A node is gone, and with it its connections.
@@ -294,7 +329,7 @@ impl Witness {
             } = &published.payload;
             // What is delayed is routed when that is over, whenever the node comes to it.
             let over = published.over.filter(|_| delay_millis.is_none());
-            let route = self.definitions.route(exchange, key, published.sent, over);
+            let route = self.definitions.route(exchange, key, published.known, over);
             let must = route.must.iter().copied().collect();
             let may = route.may.difference(&route.must).copied().collect();
             self.history.push(Fact::Routed { id: *id, must, may });

@@ -168,7 +168,7 @@ impl World {
     pub fn new(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool) -> Self {
         let mut swarm = Random::new(seed, Purpose::Swarm);
         let knobs = Knobs::draw(&mut swarm);
-        let topology = Topology::draw(&mut swarm);
+        let mut topology = Topology::draw(&mut swarm);
         let mut workload = Random::new(seed, Purpose::Workload);
         let clients = draw_clients(&knobs, &mut workload);
         let mut disk_random = Random::new(seed, Purpose::Disk);
@@ -177,16 +177,19 @@ impl World {
             Scale::Single => ClusterKnobs::alone(),
             Scale::Cluster => ClusterKnobs::draw(&mut cluster_random),
         };
+        if scale == Scale::Cluster {
+            topology.spread(&mut cluster_random);
+        }
         let machines: Vec<Machine> = (0..cluster_knobs.nodes)
             .map(|_| Machine::new(SimDisk::new(disk_random.split(), planted)))
             .collect();
         let mut world = Self {
-            witness: Witness::new(topology, Trace::new(verbose)),
+            witness: Witness::new(topology, Trace::new(verbose), machines.len()),
             event_count: 0,
             schedule: Schedule::new(),
             mesh: Mesh::new(machines.len()),
-            machines,
             consensus: Consensus::default(),
+            machines,
             cluster_knobs,
             homes: vec![0; clients.len()],
             clients,

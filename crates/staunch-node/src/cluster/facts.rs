@@ -24,21 +24,25 @@ impl Node {
     /// The groups of which this node is a member.
     #[must_use]
     pub fn group_facts(&self) -> Vec<GroupFacts> {
-        let groups = self.queues.iter().filter_map(QueueSlot::member);
-        groups
-            .map(|member| facts_of(member.replica.group()))
-            .collect()
+        let queues = self.queues.iter().filter_map(QueueSlot::member);
+        let queues = queues.map(|member| member.replica.group());
+        let catalog = self.cluster.iter().map(|it| it.catalog.replica.group());
+        catalog.chain(queues).map(facts_of).collect()
     }
 
-    /// What this node's queue is after its group's last applied entry, as a checkpoint would have
+    /// What this node's catalog or queue is after its group's last applied entry, as a checkpoint would have
     /// it; the same on every member.
     #[must_use]
     pub fn group_state(&self, group: GroupId) -> Option<Bytes> {
+        let mut state = Vec::new();
+        if group == GroupId::CATALOG {
+            self.catalog.encode_whole(&mut state);
+            return Some(state.into());
+        }
         let slot = self.queues.get(QueueId(group.0))?;
         let Place::Replicated(_) = &slot.place else {
             return None;
         };
-        let mut state = Vec::new();
         slot.queue.encode_snapshot(&mut state);
         Some(state.into())
     }

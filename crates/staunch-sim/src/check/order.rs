@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     check::{Kind, Violation, flag, index::Index},
     history::{Fact, History},
+    payload,
 };
 
 /// Flags `Reordered`.
@@ -28,8 +29,9 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
         if !history.queues[queue.0].ordered || message.delay_millis.is_some() {
             continue;
         }
+        let is_urgent = history.queues[queue.0].is_replicated && payload::is_urgent(*id);
         let newest = last
-            .entry((*channel, *queue, message.channel))
+            .entry((*channel, *queue, message.channel, is_urgent))
             .or_insert((message.sent, *id));
         if newest.0 > message.sent {
             let text = format_args!(

@@ -29,8 +29,12 @@ pub fn step(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> 
         }
         3 if !churned.is_empty() => purge(channel, &topology, *random.pick(&churned), wire),
         4 if !churned.is_empty() => {
-            let conditions = (random.chance(300), random.chance(300));
-            delete_queue(channel, &topology, *random.pick(&churned), conditions, wire);
+            let mut conditions = (random.chance(300), random.chance(300));
+            let queue = *random.pick(&churned);
+            if topology.queues[queue.0].is_quorum {
+                conditions = (false, false);
+            }
+            delete_queue(channel, &topology, queue, conditions, wire);
         }
         5 => exchange_any(channel, &topology, random, wire),
         6 => inequivalent(channel, &topology, random, wire),

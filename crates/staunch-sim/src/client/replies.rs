@@ -10,7 +10,13 @@ use crate::{
     },
     history::{Fact, MessageId, QueueRef, Settlement, Stamp},
     topology::QueueKind,
+    witness::Orphan,
 };
+
+/// What a node says of a queue on another one that it cannot reach.
+const HOME_DOWN: &str = "is down or inaccessible";
+/// What it says of a change on which no majority has agreed yet.
+const STILL_POSSIBLE: &str = "the change may still be made";
 
 impl Channel {
     /// Takes a method; true if the channel is over.
@@ -137,6 +143,17 @@ impl Channel {
             return;
         }
         match self.asked.pop_front() {
+            Some(Asked::Probe(..)) if says(&close, HOME_DOWN) => {
+                wire.witness.coverage.hit("home of a queue is down");
+            }
+            Some(Asked::Change(_, operation, removal)) if says(&close, STILL_POSSIBLE) => {
+                wire.witness.coverage.hit("no majority for a definition");
+                let (witness, connection) = (&mut *wire.witness, wire.connection);
+                witness.orphan(connection, Orphan::Operation(operation));
+                if let Some(removal) = removal {
+                    witness.orphan(connection, Orphan::Removal(removal));
+                }
+            }
             Some(Asked::Probe(queue, from)) if close.reply_code == 404 => {
                 probe_answered(queue, from, false, wire);
             }
@@ -261,6 +278,10 @@ impl Channel {
         self.settled(&tags, Settlement::Requeue, wire.witness);
         self.recovering = false;
     }
+}
+
+fn says(close: &ChannelClose<'_>, words: &str) -> bool {
+    String::from_utf8_lossy(close.reply_text.as_bytes()).contains(words)
 }
 
 fn probe_answered(queue: QueueRef, from: Stamp, there: bool, wire: &mut Wire<'_>) {

@@ -122,7 +122,11 @@ impl World {
         self.consensus.forget(node);
         self.operator.forget(node);
         let at = self.witness.history.push(Fact::Crash);
-        self.witness.definitions.crash(at);
+        if self.is_cluster() {
+            self.witness.definitions.doubt(at);
+        } else {
+            self.witness.definitions.crash(at);
+        }
         let connections: Vec<_> = self.lines.keys().copied().collect();
         for connection in connections {
             if self.home(connection) == node {
@@ -198,7 +202,13 @@ impl World {
         let Some(process) = &self.machines[node].process else {
             return;
         };
-        for what in self.consensus.look(node, &process.node) {
+        let wrong = self.consensus.look(node, &process.node);
+        self.witness.history.now_nanos = self.schedule.now_nanos();
+        let stamp = self.witness.history.next_stamp();
+        for (node, known) in self.consensus.catalog_known(stamp) {
+            self.witness.node_knows(node, known);
+        }
+        for what in wrong {
             self.witness.line(format_args!("CONSENSUS BROKEN {what}"));
             self.witness.history.push(Fact::ConsensusBroken { what });
         }
