@@ -185,7 +185,7 @@ impl Node {
         if open.is_refused {
             return;
         }
-        let connection = session.id;
+        let (connection, opening) = (session.id, open.opening);
         let properties = Properties::from_validated(publish.message.properties());
         let is_usual =
             session.free_pass == self.epoch && open.tx.is_none() && properties.is_plain();
@@ -211,6 +211,7 @@ impl Node {
                     session: slot,
                     connection,
                     channel,
+                    opening,
                     seq,
                 };
                 self.await_answers(Purpose::Publish(publisher), kept == Kept::SentAndInLog);

@@ -4,7 +4,7 @@ use staunch_types::{ChannelNumber, ConnectionId, Event, Name, Operation, Refusal
 
 use crate::{
     node::Node,
-    session::{Channel, OUTBOUND_SIZE_BYTES_MAX, SessionSlot},
+    session::{OUTBOUND_SIZE_BYTES_MAX, SessionSlot},
 };
 
 impl Node {
@@ -129,8 +129,9 @@ impl Node {
             }
             self.census.open_channel(&user);
         }
+        let open = self.sessions.new_channel();
         if let Some(session) = self.sessions.get_mut(slot) {
-            let replaced = session.channels.insert(channel, Channel::default());
+            let replaced = session.channels.insert(channel, open);
             assert!(
                 replaced.is_none(),
                 "a channel is closed before its number is used again"

@@ -67,6 +67,8 @@ pub(crate) struct Session {
 /// A channel of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
+    /// Tells it from others that had its number, of this node's sessions.
+    pub(crate) opening: u64,
     /// Consumers, cancelled ones with unsettled deliveries among them.
     pub(crate) consumers: BTreeSet<ConsumerKey>,
     /// The keys under which it holds what it got, one per queue.
@@ -149,9 +151,27 @@ pub(crate) struct Sessions {
     free: Vec<SessionSlot>,
     by_id: BTreeMap<ConnectionId, SessionSlot>,
     touched: Vec<SessionSlot>,
+    /// Channels that were ever opened.
+    openings: u64,
 }
 
 impl Sessions {
+    /// A channel that is opened.
+    pub(crate) fn new_channel(&mut self) -> Channel {
+        self.openings += 1;
+        Channel {
+            opening: self.openings,
+            ..Channel::default()
+        }
+    }
+
+    /// Whether that channel is still open.
+    pub(crate) fn is_open(&self, slot: SessionSlot, channel: ChannelNumber, opening: u64) -> bool {
+        let session = self.get(slot);
+        let open = session.and_then(|session| session.channels.get(&channel));
+        open.is_some_and(|open| open.opening == opening)
+    }
+
     pub(crate) fn insert(&mut self, id: ConnectionId) -> SessionSlot {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);

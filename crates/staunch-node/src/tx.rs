@@ -139,11 +139,14 @@ impl Node {
     }
 
     fn open_commit(&mut self, session: SessionSlot, channel: ChannelNumber) -> Option<u64> {
-        let connection = self.sessions.get(session)?.id;
+        let open = self.sessions.get(session)?;
+        let connection = open.id;
+        let opening = open.channels.get(&channel)?.opening;
         self.open_ticket(Purpose::Commit {
             session,
             connection,
             channel,
+            opening,
         })
     }
 

@@ -87,15 +87,22 @@ impl Consensus {
     pub fn catalog_known(&mut self, now: Stamp) -> Vec<(usize, Option<Stamp>)> {
         let head = self.catalog_applied.values().max().copied();
         let head = head.unwrap_or_default();
-        if self.catalog_heads.last().is_none_or(|(last, _)| *last < head) {
+        if self
+            .catalog_heads
+            .last()
+            .is_none_or(|(last, _)| *last < head)
+        {
             self.catalog_heads.push((head, now));
         }
         let known = |applied: LogIndex| {
-            let after = self.catalog_heads.partition_point(|(head, _)| *head <= applied);
+            let after = self
+                .catalog_heads
+                .partition_point(|(head, _)| *head <= applied);
             self.catalog_heads.get(after).map(|(_, stamp)| *stamp)
         };
         let all = self.catalog_applied.iter();
-        all.map(|(node, applied)| (*node, known(*applied))).collect()
+        all.map(|(node, applied)| (*node, known(*applied)))
+            .collect()
     }
 
     /// Forgets how far a node's states were looked at: it may have lost some.

@@ -125,7 +125,9 @@ impl Witness {
     pub fn publish(&mut self, payload: Payload, connection: ConnectionId, fact: Fact) {
         assert_eq!(payload.id, self.next_message(), "ids are places");
         let sent = self.history.push(fact);
-        let known = self.known_at(connection).map_or(sent, |known| known.min(sent));
+        let known = self
+            .known_at(connection)
+            .map_or(sent, |known| known.min(sent));
         self.open_publishes
             .entry(connection)
             .or_default()

@@ -92,6 +92,8 @@ pub(crate) struct Publisher {
     pub(crate) session: SessionSlot,
     pub(crate) connection: ConnectionId,
     pub(crate) channel: ChannelNumber,
+    /// Which channel of that number.
+    pub(crate) opening: u64,
     pub(crate) seq: PublishSeq,
 }
 
@@ -104,6 +106,7 @@ pub(crate) enum Purpose {
         session: SessionSlot,
         connection: ConnectionId,
         channel: ChannelNumber,
+        opening: u64,
     },
     /// A dead message is to be buried.
     Bury {
@@ -410,9 +413,11 @@ impl Node {
             session,
             connection,
             channel,
+            opening,
             seq,
         } = publisher;
-        if !self.is_still(session, connection) {
+        if !self.is_still(session, connection) || !self.sessions.is_open(session, channel, opening)
+        {
             return;
         }
         if is_safe {
@@ -445,8 +450,11 @@ impl Node {
                 session,
                 connection,
                 channel,
+                opening,
             } => {
-                if !self.is_still(session, connection) {
+                if !self.is_still(session, connection)
+                    || !self.sessions.is_open(session, channel, opening)
+                {
                     return;
                 }
                 if ticket.is_refused {

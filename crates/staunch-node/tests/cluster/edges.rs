@@ -555,6 +555,32 @@ fn publishes_wait_for_a_majority_and_are_refused_in_the_end() {
 }
 
 #[test]
+fn a_channel_hears_nothing_of_what_another_of_its_number_has_published() {
+    let mut world = World::new(3);
+    let a = Client::connect(&mut world, 1);
+    declare(&mut world, a, "q", quorum());
+    world.isolate(1);
+    for number in 1..=3 {
+        a.send(&mut world, publish("", "q", "old", Some(number)));
+    }
+    world.run(Duration::from_millis(20));
+    a.send(&mut world, Request::CloseChannel { channel: CHANNEL });
+    a.wait_for(&mut world, |event| {
+        matches!(event, Event::ChannelClosed { .. })
+    });
+    a.send(&mut world, Request::OpenChannel { channel: CHANNEL });
+    a.wait_for(&mut world, |event| {
+        matches!(event, Event::ChannelOpened { .. })
+    });
+    a.send(&mut world, publish("", "q", "new", Some(1)));
+    world.mend();
+    assert_eq!(wait_for_answers(&mut world, a, 1), [0_u64; 0]);
+    world.run(Duration::from_secs(2));
+    let heard = a.heard(&mut world);
+    assert!(heard.is_empty(), "one message was its own: {heard:?}");
+}
+
+#[test]
 fn publishes_survive_their_leader_once_and_in_order() {
     for seed in 0..6_u64 {
         let mut world = World::new(3);

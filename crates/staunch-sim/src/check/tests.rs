@@ -26,6 +26,7 @@ fn history(facts: Vec<Vec<Fact>>) -> History {
         gets_dead_letters: false,
         is_ruled: false,
         refuses: false,
+        is_replicated: false,
         ttl_millis: None,
     };
     let mut history = History::new(vec![queue]);

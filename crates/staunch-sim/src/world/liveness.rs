@@ -159,6 +159,10 @@ impl World {
                 process.node.kept_size_bytes(),
             ));
         }
+        for machine in &self.machines {
+            let groups = machine.process.iter().flat_map(|it| it.node.group_facts());
+            parts.extend(groups.map(|facts| format!("{facts:?}")));
+        }
         parts.push(format!("drainer is {:?}", self.drain.stage));
         for (id, client) in self.clients.iter().enumerate() {
             let Some(session) = &client.session else {

@@ -53,7 +53,10 @@ impl World {
     /// The operator's turn: a look at the queue, and perhaps another policy.
     pub(super) fn operate(&mut self) {
         let topology = self.witness.definitions.topology();
-        if self.stage != Stage::Safety || self.is_cluster() || topology.queue_named(RULED_QUEUE).is_none() {
+        if self.stage != Stage::Safety
+            || self.is_cluster()
+            || topology.queue_named(RULED_QUEUE).is_none()
+        {
             return;
         }
         let delay = self.operator.random.latency(RULE_STEP);
