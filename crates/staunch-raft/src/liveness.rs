@@ -11,7 +11,7 @@
 //!   pause, a stopped disk, an overloaded machine), not that the others were silent. Of the time
 //!   between two ticks no more than [`LivenessConfig::tick_gap_max`] counts. After a pause of any
 //!   length nobody is accused before there was a chance to hear them.
-//! * **A broken connection halves the patience**, down to a floor of its own.
+//! * **A broken connection leaves an eighth of the patience**, down to a floor of its own.
 //! * **A goodbye** ends it at once, until there is a connection again.
 //!
 //! What this cannot see is a peer that hears nobody, or a path that is broken in one direction:
@@ -26,6 +26,10 @@ pub const GAPS_MAX: usize = 64;
 
 /// Standard deviations beyond the mean that a silence may last.
 pub const DEVIATIONS: u64 = 6;
+
+/// By how much a broken connection shortens the silence that is held against a peer: it may have
+/// been reset on the way, but mostly its process is gone.
+const BROKEN_DIVISOR: u64 = 8;
 
 /// A longer gap is remembered as one of this length.
 const GAP_MICROS_MAX: u64 = 10_000_000;
@@ -54,7 +58,7 @@ impl Default for LivenessConfig {
         Self {
             heartbeat: Duration::from_millis(50),
             silence_min: Duration::from_millis(150),
-            silence_min_broken: Duration::from_millis(50),
+            silence_min_broken: Duration::from_millis(20),
             silence_max: Duration::from_millis(600),
             tick_gap_max: Duration::from_millis(40),
         }
@@ -288,7 +292,7 @@ impl Peer {
         let (floor, ceiling) = (micros(config.silence_min), micros(config.silence_max));
         let learned = self.learned_micros().clamp(floor, ceiling);
         if self.link == Link::Broken {
-            (learned / 2).max(micros(config.silence_min_broken))
+            (learned / BROKEN_DIVISOR).max(micros(config.silence_min_broken))
         } else {
             learned
         }

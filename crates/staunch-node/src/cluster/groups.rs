@@ -801,6 +801,8 @@ impl Node {
             return;
         };
         cluster.groups.suspected.insert(node);
+        // Whoever is first in line to stand for election does so at once.
+        cluster.groups.next_tick = self.now;
         self.for_each_group(|group| group.suspect(node));
         self.suspect_for_catalog(node);
     }

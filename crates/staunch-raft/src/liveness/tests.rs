@@ -86,14 +86,23 @@ fn a_flood_of_messages_does_not_make_impatient() {
 }
 
 #[test]
-fn a_broken_connection_halves_the_patience() {
+fn a_broken_connection_leaves_little_patience() {
     let mut pair = Pair::new();
     pair.run(3_000, &[50]);
+    pair.liveness.link_broken(PEER);
+    let floor = LivenessConfig::default().silence_min_broken;
+    assert_eq!(pair.liveness.patience(PEER), Some(floor));
+    let silence = pair.silence();
+    assert!((10..=50).contains(&silence), "{silence}");
+}
+
+#[test]
+fn a_broken_connection_of_a_peer_that_speaks_irregularly_leaves_an_eighth() {
+    let mut pair = Pair::new();
+    pair.run(6_000, &[20, 180]);
     let patience = pair.liveness.patience(PEER).unwrap();
     pair.liveness.link_broken(PEER);
-    assert_eq!(pair.liveness.patience(PEER), Some(patience / 2));
-    let silence = pair.silence();
-    assert!((50..=90).contains(&silence), "{silence}");
+    assert_eq!(pair.liveness.patience(PEER), Some(patience / 8));
 }
 
 #[test]
