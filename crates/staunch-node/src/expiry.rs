@@ -167,7 +167,7 @@ impl Node {
     }
 
     /// Watches a queue that expires when it is not used: a new one, one that was recovered, or
-    /// whose settings have changed.
+    /// whose settings have changed. What another node serves is for that one to watch.
     pub(crate) fn watch_use(&mut self, id: QueueId) {
         let Some(slot) = self.queues.get_mut(id) else {
             return;
@@ -175,7 +175,9 @@ impl Node {
         if let Some(before) = slot.watched_at.take() {
             self.deadlines.queues.remove(&(before, id));
         }
-        if let Some(millis) = slot.settings.expires_millis {
+        if let Some(millis) = slot.settings.expires_millis
+            && slot.is_served_here()
+        {
             let at = slot.used_at.after_millis(millis);
             slot.watched_at = Some(at);
             self.deadlines.queues.insert((at, id));

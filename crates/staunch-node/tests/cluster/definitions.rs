@@ -12,6 +12,7 @@ use crate::{
         CHANNEL, Client, bind, declare_exchange, declare_queue, delete_queue, look_for_queue, name,
         queue,
     },
+    edges::consume,
     world::World,
 };
 
@@ -324,6 +325,37 @@ fn a_policy_has_queues_replicated_that_would_not_be() {
     let a = Client::connect(&mut world, 2);
     assert_missing(&a.ask(&mut world, look_for_queue("r2")));
     assert_agreed(&mut world);
+}
+
+#[test]
+fn a_queue_expires_by_the_word_of_who_serves_it() {
+    let mut world = World::new(3);
+    let a = Client::connect(&mut world, 2);
+    for wanted in ["used", "idle"] {
+        assert_declared(&a.ask(&mut world, declare_queue(wanted, queue(&["durable"]))));
+    }
+    a.send(&mut world, consume("used", 10));
+    world.run(Duration::from_secs(1));
+    let policy = CatalogCommand::Policy(PolicyCommand::Set {
+        scope: PolicyScope::User,
+        vhost: name("/"),
+        name: name("p"),
+        policy: Policy {
+            pattern: ".*".to_owned(),
+            apply_to: ApplyTo::Queues,
+            priority: 0,
+            definition: TableBuilder::new().long("expires", 3_000).build(),
+        },
+    });
+    let ask = AdminRequest::Apply {
+        commands: vec![policy],
+        on_refusal: OnRefusal::Stop,
+    };
+    drop(world.ask(1, ask));
+    world.run(Duration::from_secs(10));
+    assert_agreed(&mut world);
+    let names = world.queue_names(3);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["used"]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn classic(words: &[&str]) -> QueueOptions {
     }
 }
 
-fn consume(queue: &str, prefetch: u16) -> Request {
+pub(crate) fn consume(queue: &str, prefetch: u16) -> Request {
     Request::Consume(Consume {
         channel: CHANNEL,
         queue: name(queue),

@@ -292,7 +292,14 @@ impl Node {
             .node(self.id)
             .filter(|known| known.life == life);
         let heard = known.map_or(0, |known| known.heard);
-        self.wishes.retain(|(number, _)| *number > heard);
+        while let Some((number, wish)) = self.wishes.pop_front_if(|(number, _)| *number <= heard) {
+            if let CatalogCommand::CreateVhost { vhost } = wish {
+                assert!(
+                    self.has_name(&vhost),
+                    "{number} counts, and {vhost} is not there"
+                );
+            }
+        }
         (effects, made)
     }
 
@@ -316,7 +323,11 @@ impl Node {
     }
 
     pub(crate) fn has(&self, vhost: &str) -> bool {
-        self.catalog.check_vhost(vhost.as_bytes()).is_ok()
+        self.has_name(&name(vhost))
+    }
+
+    fn has_name(&self, vhost: &Name) -> bool {
+        self.catalog.check_vhost(vhost).is_ok()
     }
 
     pub(crate) fn summary(&self) -> String {
