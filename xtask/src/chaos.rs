@@ -38,7 +38,7 @@ pub(crate) const USAGE: &str = "\
   chaos kill|power [--cycles N] [--seed S] [--broker staunch|rabbitmq] [--binary FILE]
                    [--queue-type TYPE] [--prove]
                       kill -9 or power loss under load; nothing confirmed may be lost
-  chaos failover [--cycles N] [--how kill|pause|cut] [--nodes N] [--rate N] [--seed S]
+  chaos failover [--cycles N] [--how kill|pause|cut|stop] [--nodes N] [--rate N] [--seed S]
                  [--broker staunch|rabbitmq] [--binary FILE]
                       strikes the node that leads, and measures how long clients of others wait";
 

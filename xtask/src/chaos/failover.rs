@@ -213,8 +213,12 @@ impl Plan {
         // Leaders go home when their node is well, so some may have moved meanwhile.
         let leaders = leaders(flock, &queues);
         let interruptions = workload.interruptions();
-        let struck = Instant::now();
+        let mut struck = Instant::now();
         flock.strike(victim, self.how)?;
+        if self.how == How::Stop {
+            // Clients were served while the node stopped; what counts is that they still are.
+            struck = Instant::now();
+        }
         workload.probe();
         let led = |producer: usize| leaders[producer] == Some(victim);
         let is_over = || {

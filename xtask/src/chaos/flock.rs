@@ -31,6 +31,8 @@ pub(super) enum How {
     Pause,
     /// Its cable is cut: whatever is sent is dropped.
     Cut,
+    /// SIGTERM: it hands over before it goes.
+    Stop,
 }
 
 impl How {
@@ -39,7 +41,8 @@ impl How {
             "kill" => Ok(Self::Kill),
             "pause" => Ok(Self::Pause),
             "cut" => Ok(Self::Cut),
-            _ => bail!("a node can suffer kill, pause or cut, not {name}"),
+            "stop" => Ok(Self::Stop),
+            _ => bail!("a node can suffer kill, pause, cut or stop, not {name}"),
         }
     }
 }
@@ -66,7 +69,7 @@ impl Flock {
         }
         let network = match how {
             How::Cut => Some(Network::create(count, &directory.join("undo"))?),
-            How::Kill | How::Pause => None,
+            How::Kill | How::Pause | How::Stop => None,
         };
         let mut site = Site::loopback(count);
         site.arguments = vec!["--log-level".to_owned(), "info".to_owned()];
@@ -120,10 +123,12 @@ impl Flock {
     pub(super) fn strike(&mut self, at: usize, how: How) -> anyhow::Result<()> {
         match (self, how) {
             (Self::Staunch(nodes, _), How::Kill) => nodes.node(at).kill(),
+            (Self::Staunch(nodes, _), How::Stop) => nodes.node(at).stop()?,
             (Self::Staunch(nodes, _), How::Pause) => nodes.node(at).pause()?,
             (Self::Staunch(_, Some(network)), How::Cut) => network.cut(at)?,
             (Self::Staunch(_, None) | Self::RabbitMq(_), How::Cut) => bail!("no cable to cut"),
             (Self::RabbitMq(nodes), How::Kill) => nodes.signal(at, "KILL")?,
+            (Self::RabbitMq(_), How::Stop) => bail!("--how stop is for our own broker"),
             (Self::RabbitMq(nodes), How::Pause) => nodes.signal(at, "STOP")?,
         }
         Ok(())
@@ -132,11 +137,11 @@ impl Flock {
     /// Undoes a strike.
     pub(super) fn heal(&mut self, at: usize, how: How) -> anyhow::Result<()> {
         match (self, how) {
-            (Self::Staunch(nodes, _), How::Kill) => drop(nodes.node(at).start()?),
+            (Self::Staunch(nodes, _), How::Kill | How::Stop) => drop(nodes.node(at).start()?),
             (Self::Staunch(nodes, _), How::Pause) => nodes.node(at).resume()?,
             (Self::Staunch(_, Some(network)), How::Cut) => network.mend(at)?,
             (Self::Staunch(_, None) | Self::RabbitMq(_), How::Cut) => bail!("no cable to mend"),
-            (Self::RabbitMq(nodes), How::Kill) => nodes.start_node(at)?,
+            (Self::RabbitMq(nodes), How::Kill | How::Stop) => nodes.start_node(at)?,
             (Self::RabbitMq(nodes), How::Pause) => nodes.signal(at, "CONT")?,
         }
         Ok(())
