@@ -542,7 +542,8 @@ impl Node {
         self.fetches.forget(&mut slot);
         self.forget_expiry(&slot);
         self.forget_dead(&mut slot);
-        if let Place::Replicated(member) = std::mem::take(&mut slot.place) {
+        if let Place::Replicated(mut member) = std::mem::take(&mut slot.place) {
+            self.forget_proposals(&mut member);
             member.replica.bury(&mut self.store);
         }
         for (_, body, size_bytes) in slot.queue.live_from(staunch_types::MessageIndex(0)) {

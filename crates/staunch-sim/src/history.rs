@@ -319,6 +319,8 @@ pub enum Fact {
 pub struct History {
     /// The queues, in the order [`QueueRef`] counts.
     pub queues: Vec<QueueFacts>,
+    /// Several nodes keep the queues.
+    pub is_cluster: bool,
     /// Virtual time of what happens next, in nanoseconds.
     pub now_nanos: u64,
     facts: Vec<Fact>,

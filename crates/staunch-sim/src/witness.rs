@@ -76,8 +76,10 @@ pub struct Witness {
 impl Witness {
     /// Nothing happened yet.
     pub fn new(topology: Topology, trace: Trace, nodes: usize) -> Self {
+        let mut history = History::new(topology.queue_facts());
+        history.is_cluster = nodes > 1;
         Self {
-            history: History::new(topology.queue_facts()),
+            history,
             definitions: Definitions::new(topology),
             coverage: Coverage::default(),
             trace,

@@ -120,10 +120,11 @@ impl Levels {
             self.ready.remove(&key);
         }
         self.count -= 1;
-        while let Some(first) = self.returned.front()
-            && !self.contains(LEVEL_RETURNED, *first)
+        // Nearly always the first; it must not stay, as it may be given back once more.
+        if self.is_returned(level)
+            && let Some(at) = self.returned.iter().position(|other| *other == index)
         {
-            self.returned.pop_front();
+            self.returned.remove(at);
         }
     }
 

@@ -181,6 +181,12 @@ impl Groups {
         }
     }
 
+    fn forget_outstanding(&mut self, member: &mut Member) {
+        for (_, number) in member.outstanding.drain(..) {
+            self.outstanding.remove(&number);
+        }
+    }
+
     fn is_all_applied(&self) -> bool {
         self.proposing.is_empty() && self.outstanding.is_empty() && self.waiting.is_empty()
     }
@@ -604,9 +610,14 @@ impl Node {
         {
             member.proposal = Proposal::default();
             member.offered.clear();
-            for (_, number) in member.outstanding.drain(..) {
-                cluster.groups.outstanding.remove(&number);
-            }
+            cluster.groups.forget_outstanding(member);
+        }
+    }
+
+    /// A queue is gone: nobody waits for what was proposed to it.
+    pub(crate) fn forget_proposals(&mut self, member: &mut Member) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.groups.forget_outstanding(member);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use staunch_node::{AdminAnswer, AdminRequest};
 use staunch_types::{
-    ConsumerKey, Delivery, Event, FieldTable, MessageIndex, Outcome, QueueOptions, Refusal, Reply,
+    ConsumerKey, Delivery, Event, FieldTable, GroupId, MessageIndex, Outcome, QueueOptions, Refusal, Reply,
     Request,
     field_table::TableBuilder,
     request::{Consume, Settle},
@@ -482,6 +482,29 @@ fn purging_and_deleting_work_from_every_node() {
         }
         assert_agreed(&mut world);
     }
+}
+
+#[test]
+fn nobody_waits_for_what_was_proposed_to_a_queue_that_is_gone() {
+    let mut world = World::new(5);
+    let a = Client::connect(&mut world, 1);
+    declare(&mut world, a, "q", quorum());
+    let served = server(&mut world, "q");
+    let client = Client::connect(&mut world, served);
+    let is_member = |world: &World, number| {
+        let groups = world.node(number).group_facts();
+        groups.iter().any(|facts| facts.group != GroupId::CATALOG)
+    };
+    for number in (1..=5).filter(|number| *number != served) {
+        if is_member(&world, number) {
+            world.cut(served, number);
+        }
+    }
+    publish_all(&mut world, client, "q", 1, 3);
+    world.run(Duration::from_millis(5));
+    drop(client.ask(&mut world, delete_queue("q")));
+    assert!(!is_member(&world, served), "the queue is gone");
+    declare(&mut world, client, "other", classic(&["durable"]));
 }
 
 #[test]

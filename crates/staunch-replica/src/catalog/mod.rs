@@ -41,6 +41,8 @@ pub struct CatalogReplica {
     persisted_state: HardState,
     /// The catalog as another member has sent it.
     staged: Option<(SnapshotMeta, Bytes)>,
+    /// The group has been offered it, and may be about to adopt it.
+    is_offered: bool,
     adopting: Option<Adopting>,
     /// What waits for the disk.
     writing: VecDeque<(ChunkId, ReadyNumber)>,
@@ -88,6 +90,7 @@ impl CatalogReplica {
             group,
             logged,
             staged: None,
+            is_offered: false,
             adopting: None,
             writing: VecDeque::new(),
             unsealed: None,
@@ -120,6 +123,7 @@ impl CatalogReplica {
         {
             return Err(TakeError::NotStaged);
         }
+        self.is_offered |= matches!(message.body, Body::Snapshot(_));
         if let Body::Append(append) = &message.body {
             for entry in &append.entries {
                 if let Payload::Data(data) = &entry.payload {
@@ -159,6 +163,7 @@ impl CatalogReplica {
             }
             effects.needs_snapshot = ready.needs_snapshot.or(effects.needs_snapshot);
         }
+        self.is_offered = false;
     }
 
     /// What was appended to the store is in this chunk and those before it.
@@ -233,7 +238,10 @@ impl CatalogReplica {
     /// The whole catalog has come from another member, who may offer it to the group now. The
     /// caller has found that it can be read.
     pub fn stage(&mut self, state: CatalogState) {
-        self.staged = Some((state.meta, state.catalog));
+        // Another will be asked for if this is not what the group adopts.
+        if !self.is_offered {
+            self.staged = Some((state.meta, state.catalog));
+        }
     }
 
     fn persist(&mut self, persist: Persist, store: &mut Store, effects: &mut CatalogEffects) {

@@ -57,6 +57,10 @@ fn due(history: &History, index: &Index<'_>, id: MessageId) -> Option<(u64, Opti
 }
 
 fn check_order(history: &History, index: &Index<'_>, all: Places, out: &mut Vec<Violation>) {
+    // What one node has sent on may be overtaken by what the next one does that delays.
+    if history.is_cluster {
+        return;
+    }
     for (queue_id, places) in all {
         let mut in_order: Vec<_> = places.into_iter().map(|(id, place)| (place, id)).collect();
         in_order.sort_unstable();

@@ -74,7 +74,9 @@ impl Channel {
                     return false;
                 };
                 let topology = wire.witness.definitions.topology();
-                if topology.queues[consumer.queue.0].kind == QueueKind::Expiring {
+                // A node that cannot hear the consumer's does not know of it.
+                let is_alone = !wire.witness.history.is_cluster;
+                if is_alone && topology.queues[consumer.queue.0].kind == QueueKind::Expiring {
                     let what = "a queue with a consumer has expired".to_owned();
                     wire.witness.history.push(Fact::DefinitionWrong { what });
                 }
