@@ -8,7 +8,10 @@ use staunch_types::{
     Refusal, Reply, Request, request::Consume,
 };
 
-use super::abroad::{At, Remote, operation};
+use super::{
+    abroad::{At, Remote},
+    asked::operation,
+};
 use crate::{
     consume::priority,
     consumers::{Consumer, ConsumerKind, Label},

@@ -1,8 +1,9 @@
 //! What clients of this node ask of queues that are served elsewhere, and what clients of other
 //! nodes ask of queues that are served here.
 //!
-//! * `abroad`: the client's node. A request for a queue that is not served here goes to the node
-//!   that serves it; what that one says of it comes back.
+//! * `asked`, `answers`: the client's node. A request for a queue that is not served here goes to
+//!   the node that serves it; what that one says of it comes back. `abroad` remembers what is under
+//!   way, `remotes` are consumers on other nodes.
 //! * `shadow`: the serving node. A client of another node has a session here as well, its shadow,
 //!   with the same id, so that consumers, limits and gets are those of any session.
 //! * `claims`: when another node begins to serve a queue, consumers move there with what they hold.
@@ -191,6 +192,9 @@ impl Node {
 
     /// [`super::PeerPayload::Queue`] has come.
     pub(crate) fn queue_received(&mut self, from: NodeId, payload: Bytes) {
+        if !self.takes_requests() {
+            return;
+        }
         let Ok((at, frame)) = wire::decode(payload) else {
             // Of another version: who cannot be understood is as good as silent.
             return;

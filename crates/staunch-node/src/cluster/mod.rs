@@ -16,6 +16,7 @@
 
 mod abroad;
 mod answers;
+mod asked;
 mod catalog;
 mod catalog_transfer;
 mod claims;
@@ -28,6 +29,7 @@ mod outbox;
 mod place;
 mod proposal;
 mod proposals;
+mod remotes;
 mod settled;
 mod shadow;
 mod status;

@@ -1,4 +1,5 @@
-//! Clients on all nodes publish to one queue and consume from it, while nodes die and links break.
+//! Clients on all nodes publish to two queues, one on all nodes and one on the first, and consume
+//! from them, while nodes die and links break.
 //! What they are promised holds: what is confirmed is delivered (contract C1), nothing enters twice
 //! (C10), what was never delivered is not called new twice (C8), and what was settled before a
 //! channel closed does not come back (C9).
@@ -9,12 +10,13 @@ use std::{
 };
 
 use staunch_types::{
-    Event, FieldTable, MessageIndex, Outcome, Reply, Request,
+    Event, FieldTable, MessageIndex, Outcome, QueueId, Reply, Request,
+    field_table::TableBuilder,
     request::{Consume, Settle},
 };
 
 use crate::{
-    client::{CHANNEL, Client, declare_queue, name, publish, queue},
+    client::{CHANNEL, Client, bind, declare_queue, name, publish, queue},
     definitions::{assert_agreed, assert_declared},
     world::World,
 };
@@ -50,7 +52,7 @@ struct Consumer {
     client: Option<Client>,
     held: Vec<Held>,
     /// Acked on the channel that is open.
-    acked: Vec<String>,
+    acked: Vec<(QueueId, String)>,
     is_closing: bool,
 }
 
@@ -69,17 +71,17 @@ struct Turmoil {
     consumers: Vec<Consumer>,
     published: u64,
     confirmed: BTreeSet<String>,
-    /// The index of each body that was delivered.
-    delivered: BTreeMap<String, MessageIndex>,
+    /// The index of each body that was delivered, by queue.
+    delivered: BTreeMap<(QueueId, String), MessageIndex>,
     /// Never to come again.
-    settled: BTreeSet<String>,
+    settled: BTreeSet<(QueueId, String)>,
 }
 
-fn consume() -> Request {
+fn consume(queue: &str) -> Request {
     Request::Consume(Consume {
         channel: CHANNEL,
-        queue: name("q"),
-        tag: name("tag"),
+        queue: name(queue),
+        tag: name(queue),
         no_ack: false,
         exclusive: false,
         prefetch: 5,
@@ -91,7 +93,14 @@ impl Turmoil {
     fn new(seed: u64) -> Self {
         let mut world = World::new(NODES);
         let client = Client::connect(&mut world, 1);
-        assert_declared(&client.ask(&mut world, declare_queue("q", queue(&["durable"]))));
+        let mut classic = queue(&["durable"]);
+        classic.arguments = TableBuilder::new()
+            .longstr("x-queue-type", "classic")
+            .build();
+        for (name, options) in [("all", queue(&["durable"])), ("first", classic)] {
+            assert_declared(&client.ask(&mut world, declare_queue(name, options)));
+            drop(client.ask(&mut world, bind("amq.fanout", name, "")));
+        }
         assert_agreed(&mut world);
         Self {
             world,
@@ -168,7 +177,7 @@ impl Turmoil {
             let body = format!("m{}", self.published);
             self.published += 1;
             let publisher = &mut self.publishers[at];
-            let request = publish("", "q", &body, Some(publisher.next));
+            let request = publish("amq.fanout", "", &body, Some(publisher.next));
             publisher.open.insert(publisher.next, body);
             publisher.next += 1;
             client.send(&mut self.world, request);
@@ -201,7 +210,7 @@ impl Turmoil {
         }
         let Some(client) = self.consumers[at].client else {
             let client = Client::begin_to_connect(&mut self.world, at + 1);
-            client.send(&mut self.world, consume());
+            self.consume_all(client);
             self.consumers[at].client = Some(client);
             return;
         };
@@ -209,10 +218,24 @@ impl Turmoil {
             self.hear(at, client, event);
         }
         self.settle_some(at, client);
-        let consumer = &mut self.consumers[at];
-        if !consumer.is_closing && self.dice.is(3) && consumer.client.is_some() {
-            consumer.is_closing = true;
-            client.send(&mut self.world, Request::CloseChannel { channel: CHANNEL });
+        if self.dice.is(3) && self.consumers[at].client.is_some() {
+            self.close_channel(at, client);
+        }
+    }
+
+    fn close_channel(&mut self, at: usize, client: Client) {
+        let channel = CHANNEL;
+        if !std::mem::replace(&mut self.consumers[at].is_closing, true) {
+            client.send(&mut self.world, Request::CloseChannel { channel });
+        }
+    }
+
+    /// A connection has one request at a time: what is asked last is heard of first in a test that
+    /// does not wait, so it waits a little.
+    fn consume_all(&mut self, client: Client) {
+        for queue in ["all", "first"] {
+            client.send(&mut self.world, consume(queue));
+            self.world.run(Duration::from_millis(20));
         }
     }
 
@@ -220,9 +243,10 @@ impl Turmoil {
         match event {
             Event::Delivery(delivery) => {
                 let body = String::from_utf8(delivery.message.body().to_vec()).unwrap();
-                let is_final = self.settled.contains(&body);
+                let key = (delivery.queue, body.clone());
+                let is_final = self.settled.contains(&key);
                 assert!(!is_final, "{body} was settled before a channel closed");
-                let before = self.delivered.insert(body.clone(), delivery.index);
+                let before = self.delivered.insert(key, delivery.index);
                 if let Some(before) = before {
                     assert_eq!(before, delivery.index, "{body} is in the queue twice");
                     assert!(delivery.redelivered, "{body} was delivered before");
@@ -245,12 +269,7 @@ impl Turmoil {
                 consumer.is_closing = false;
                 let channel = CHANNEL;
                 client.send(&mut self.world, Request::OpenChannel { channel });
-                client.send(&mut self.world, consume());
-            }
-            Event::Refused { .. } => {
-                self.consumers[at].is_closing = true;
-                let channel = CHANNEL;
-                client.send(&mut self.world, Request::CloseChannel { channel });
+                self.consume_all(client);
             }
             Event::Forced { .. } => {
                 client.send(&mut self.world, Request::CloseConnection);
@@ -261,6 +280,10 @@ impl Turmoil {
                 ..
             }
             | Event::ChannelOpened { .. } => {}
+            // A queue's node is away: it consumes again on another channel.
+            Event::Refused { .. } | Event::ConsumerCancelled { .. } => {
+                self.close_channel(at, client)
+            }
             event => assert!(
                 matches!(event, Event::LoginAccepted { .. } | Event::VhostOpened),
                 "{event:?}"
@@ -282,7 +305,7 @@ impl Turmoil {
             if self.dice.is(15) {
                 settle.outcome = Outcome::Requeue;
             } else {
-                consumer.acked.push(held.body);
+                consumer.acked.push((held.settle.queue, held.body));
             }
             client.send(&mut self.world, Request::Settle(settle));
         }
@@ -330,10 +353,15 @@ impl Turmoil {
         let mut open = self.publishers.iter().flat_map(|publisher| &publisher.open);
         let unanswered = open.next();
         assert_eq!(unanswered, None, "all is answered in the end");
-        let lost: Vec<_> = (self.confirmed.iter())
-            .filter(|body| !self.delivered.contains_key(*body))
-            .collect();
-        assert!(lost.is_empty(), "confirmed and lost: {lost:?}");
+        let queues: BTreeSet<_> = self.delivered.keys().map(|(queue, _)| *queue).collect();
+        assert_eq!(queues.len(), 2);
+        for queue in queues {
+            for body in &self.confirmed {
+                let key = (queue, body.clone());
+                let is_there = self.delivered.contains_key(&key);
+                assert!(is_there, "confirmed and lost: {key:?}");
+            }
+        }
         assert!(self.confirmed.len() > 20, "something was confirmed");
         self.world.check_invariants();
     }
