@@ -73,6 +73,8 @@ struct Turmoil {
     confirmed: BTreeSet<String>,
     /// The index of each body that was delivered, by queue.
     delivered: BTreeMap<(QueueId, String), MessageIndex>,
+    /// What was delivered and not called redelivered.
+    new: BTreeSet<(QueueId, String)>,
     /// Never to come again.
     settled: BTreeSet<(QueueId, String)>,
 }
@@ -110,6 +112,7 @@ impl Turmoil {
             published: 0,
             confirmed: BTreeSet::new(),
             delivered: BTreeMap::new(),
+            new: BTreeSet::new(),
             settled: BTreeSet::new(),
         }
     }
@@ -246,11 +249,13 @@ impl Turmoil {
                 let key = (delivery.queue, body.clone());
                 let is_final = self.settled.contains(&key);
                 assert!(!is_final, "{body} was settled before a channel closed");
-                let before = self.delivered.insert(key, delivery.index);
-                if let Some(before) = before {
-                    assert_eq!(before, delivery.index, "{body} is in the queue twice");
-                    assert!(delivery.redelivered, "{body} was delivered before");
+                // Who is heard first here was not told first.
+                if !delivery.redelivered {
+                    assert!(self.new.insert(key.clone()), "{key:?} is new twice");
                 }
+                let before = self.delivered.insert(key, delivery.index);
+                let is_same = before.is_none_or(|before| before == delivery.index);
+                assert!(is_same, "{body} is in the queue twice");
                 let (channel, consumer) = (delivery.channel, delivery.consumer);
                 let settle = Settle {
                     channel,
@@ -324,6 +329,18 @@ impl Turmoil {
             if let Some(client) = self.publishers[at].client {
                 self.hear_publisher(at, client);
             }
+        }
+        for at in 0..NODES {
+            if let Some(client) = self.consumers[at].client.take() {
+                for event in client.heard(&mut self.world) {
+                    self.hear(at, client, event);
+                }
+                client.send(&mut self.world, Request::CloseConnection);
+            }
+            let client = Client::connect(&mut self.world, at + 1);
+            self.consumers[at] = Consumer::default();
+            self.consumers[at].client = Some(client);
+            self.consume_all(client);
         }
         let mut quiet = 0;
         while quiet < 20 {
