@@ -33,7 +33,7 @@ impl Node {
             // The queue went with its messages; there is nothing left to settle.
             return self.count_settled(session, channel, consumer, count);
         };
-        if !matches!(slot.place, Place::Here) {
+        if self.cluster.is_some() {
             if !self.settle_elsewhere(&settle) {
                 self.settle_held(settle);
                 self.count_settled(session, channel, consumer, count);
@@ -87,7 +87,12 @@ impl Node {
             Ok(all) => settled = all,
             Err(_) => {
                 for index in first.0..first.0.saturating_add(u64::from(count)) {
-                    let one = (MessageIndex(index), 1);
+                    let index = MessageIndex(index);
+                    // It was given to somebody else while this one could not be reached.
+                    if !is_return && (queue_of.claim(consumer, index, 1) == 0) {
+                        queue_of.take_over(consumer, index);
+                    }
+                    let one = (index, 1);
                     let done = queue_of.settle(consumer, one, outcome, now, &mut departed);
                     settled += done.unwrap_or(0);
                 }
@@ -112,9 +117,12 @@ impl Node {
         let is_its_own = |consumer: &Consumer| {
             (consumer.session, consumer.channel, consumer.queue) == (session, channel, queue)
         };
-        if self.consumers.get(key).is_some_and(is_its_own) {
-            let settled = self.settle_held(settle);
-            self.count_settled(session, channel, key, settled);
+        let consumer = self.consumers.get(key).copied();
+        if let Some(consumer) = consumer.filter(is_its_own) {
+            self.settle_held(settle);
+            // It may hold less than its client thinks.
+            let count = settle.count.min(consumer.unsettled_count);
+            self.count_settled(session, channel, key, count);
         }
     }
 

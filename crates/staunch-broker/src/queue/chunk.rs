@@ -257,6 +257,12 @@ impl Chunk {
         self.holders.as_ref().map_or(&[], |holders| &holders[..])
     }
 
+    /// A held message has another holder from now on.
+    pub(super) fn set_holder(&mut self, bit: u32, key: ConsumerKey) {
+        let holders = self.holders.as_mut().expect("a held message has a holder");
+        holders[bit as usize] = key;
+    }
+
     /// Messages that a consumer holds; in recovery those whose body is not known.
     #[inline]
     pub(super) fn held(&self) -> u64 {

@@ -64,6 +64,35 @@ impl Queue {
         self.consumers_mut().claim(consumer, index);
     }
 
+    /// Has `consumer` hold a message that somebody else holds: its client had it first, and has
+    /// settled it since. Who is no consumer becomes a holder. False if nobody else holds it.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
+    pub fn take_over(&mut self, consumer: ConsumerKey, index: MessageIndex) -> bool {
+        let Some(position) = self.entries.position(index.0) else {
+            return false;
+        };
+        let (chunk, bit) = (self.entries.chunk(position), position.bit());
+        if chunk.held() >> bit & 1 == 0 {
+            return false;
+        }
+        let holder = chunk.holders()[bit as usize];
+        if holder == consumer {
+            return false;
+        }
+        self.entries.chunk_mut(position).set_holder(bit, consumer);
+        let entries = &self.entries;
+        let consumers = self.consumers.as_mut().expect("somebody holds something");
+        let slot = consumers.find(holder).expect("a holder is known");
+        let is_held = |index: &u64| entries.is_held_by(*index, holder);
+        consumers.get_mut(slot).unacked.settled(1, is_held);
+        consumers.claim(consumer, index.0);
+        consumers.settled(slot);
+        consumers.drop_if_idle(slot);
+        true
+    }
+
     /// A message is about to be claimed: it and all before it may have been handed out, so those
     /// that are ready stand where returned ones do.
     fn count_as_returned(&mut self, upto: u64) {

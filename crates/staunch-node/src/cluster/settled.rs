@@ -2,8 +2,8 @@
 //! (contract C9).
 //!
 //! A settlement is kept until its server says that everything before a barrier is safe. When
-//! another node begins to serve the queue first, it is told again: what it finds ready among the
-//! messages is settled, the rest was committed or is with somebody else by now.
+//! another node begins to serve the queue first, it is told again: what it finds among the messages
+//! is settled, even if it has been given to somebody else by now; the rest was committed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -252,7 +252,8 @@ impl Node {
             }
             for index in run.first.0..run.first.0 + u64::from(run.count) {
                 let index = MessageIndex(index);
-                if slot.queue.claim(SETTLER, index, 1) == 0 {
+                let is_ready = slot.queue.claim(SETTLER, index, 1) > 0;
+                if !is_ready && !slot.queue.take_over(SETTLER, index) {
                     continue;
                 }
                 let settled =

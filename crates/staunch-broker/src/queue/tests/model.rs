@@ -140,6 +140,7 @@ impl World {
             Step::Assign(count) => (0..count).for_each(|_| self.assign()),
             Step::Get { key, no_ack } => self.get(key, no_ack),
             Step::Claim { key, skip, count } => self.claim(key, skip, count),
+            Step::TakeOver { key, skip } => self.take_over(key, skip),
             Step::Settle {
                 key,
                 skip,
@@ -399,6 +400,23 @@ impl World {
             .queue
             .claim(ConsumerKey(key), MessageIndex(first), count);
         assert_eq!(claimed, expected);
+    }
+
+    /// Somebody settles what somebody else holds now.
+    fn take_over(&mut self, key: u32, skip: usize) {
+        let Some(index) = self.live.keys().nth(skip).copied() else {
+            return;
+        };
+        if key < 10 && !self.consumers.contains_key(&key) {
+            return;
+        }
+        let known = self.live.get_mut(&index).unwrap();
+        let expected = matches!(known.state, State::Held(other) if other != key);
+        if expected {
+            known.state = State::Held(key);
+        }
+        let taken = self.queue.take_over(ConsumerKey(key), MessageIndex(index));
+        assert_eq!(taken, expected);
     }
 
     fn handed_out(&mut self, assignment: Assignment) {

@@ -32,6 +32,10 @@ pub(super) enum Step {
         skip: usize,
         count: u32,
     },
+    TakeOver {
+        key: u32,
+        skip: usize,
+    },
     Settle {
         key: u32,
         skip: usize,
@@ -151,6 +155,8 @@ fn deliveries() -> impl Strategy<Value = Step> {
         4 => Just(Step::Reserve),
         1 => (prop_oneof![0..4u32, 10..12u32], 0..40usize, 1..10u32)
             .prop_map(|(key, skip, count)| Step::Claim { key, skip, count }),
+        1 => (prop_oneof![0..4u32, 10..12u32], 0..40usize)
+            .prop_map(|(key, skip)| Step::TakeOver { key, skip }),
     ]
 }
 
