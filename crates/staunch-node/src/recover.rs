@@ -434,15 +434,15 @@ impl Node {
 
     /// A replica goes on from what its disk holds.
     fn restore_group(&mut self, id: QueueId, rebuild: Rebuild) -> Result<(), StartError> {
-        let rebuilt = rebuild.finish(self.group_config(id));
-        let rebuilt = rebuilt.map_err(|source| StartError::Replica { queue: id, source })?;
-        for (body, size_bytes) in rebuilt.dead {
+        let found = rebuild.finish(self.group_config(id));
+        let found = found.map_err(|source| StartError::Replica { queue: id, source })?;
+        for (body, size_bytes) in found.dead {
             self.store.release(body, size_bytes);
         }
         let entry = self.catalog.queue_by_id(id);
         let entry = entry.expect("replay follows the catalog");
-        let mut slot = QueueSlot::new(entry, rebuilt.queue, self.wall_now());
-        slot.place = Place::Replicated(Box::new(Member::new(rebuilt.replica)));
+        let mut slot = QueueSlot::new(entry, found.queue, self.wall_now());
+        slot.place = Place::Replicated(Box::new(Member::new(found.replica)));
         slot.queue.configure(&slot.settings);
         self.queues.insert(Box::new(slot));
         self.begin_group(id, false);

@@ -253,11 +253,11 @@ impl Node {
         let members = members.expect("a placement names its members once");
         let settings = settings_of(entry);
         let rebuild = Rebuild::founding(StreamId(entry.id.0), members, &settings);
-        let rebuilt = rebuild
+        let founded = rebuild
             .finish(self.group_config(entry.id))
             .expect("a new group is sound");
-        let member = Box::new(Member::new(rebuilt.replica));
-        Some((Place::Replicated(member), rebuilt.queue))
+        let member = Box::new(Member::new(founded.replica));
+        Some((Place::Replicated(member), founded.queue))
     }
 
     pub(crate) fn group_config(&self, id: QueueId) -> Config {
@@ -404,10 +404,9 @@ impl Node {
                 continue;
             };
             match member.replica.take(message) {
-                Ok(()) => {}
                 Err(TakeError::NotStaged) => self.ask_for_transfer(id, from),
-                // A stranger's, or nonsense: as if it had been lost.
-                Err(TakeError::Step(_) | TakeError::Data(_) | TakeError::Batch(_)) => {}
+                // A stranger's, or nonsense, is as if it had been lost.
+                Ok(()) | Err(TakeError::Step(_) | TakeError::Data(_) | TakeError::Batch(_)) => {}
             }
             self.rouse(id);
         }

@@ -48,11 +48,9 @@ pub(crate) fn assert_agreed(world: &mut World) {
         .map(|number| world.node(number).catalog_image().unwrap().1)
         .collect();
     if images.windows(2).any(|pair| pair[0] != pair[1]) {
-        for number in world.running() {
-            let names = world.queue_names(number);
-            println!("node {number}, queues {names:?}");
-        }
-        panic!("the catalogs differ");
+        let names = world.running().into_iter();
+        let names: Vec<_> = names.map(|number| world.queue_names(number)).collect();
+        panic!("the catalogs differ; queues of each node: {names:#?}");
     }
     world.check_invariants();
 }

@@ -17,7 +17,7 @@ use crate::{
 const STEP: Duration = Duration::from_millis(1);
 
 /// How long a test waits for something before it has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Nodes, their disks and their links.
 pub(crate) struct World {
