@@ -167,10 +167,7 @@ fn report_failure(outcome: &Outcome, plan: &Plan) {
     if outcome.violations.len() > 10 {
         println!("and {} more", outcome.violations.len() - 10);
     }
-    let cluster = match plan.scale {
-        Scale::Single => "",
-        Scale::Cluster => " --cluster",
-    };
+    let cluster = plan.scale.argument();
     let planted = plan
         .planted
         .map(|bug| format!(" --planted {}", bug.name()))

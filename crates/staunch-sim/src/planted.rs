@@ -48,11 +48,15 @@ pub enum Planted {
     ForgetRollback,
     /// Some policies are answered and not set.
     GhostPolicy,
+    /// In a cluster, a machine that loses power comes back with an empty disk, as the same node.
+    ForgetDisk,
+    /// In a cluster, some frames that must arrive do not, and nobody hears of it.
+    DropFrame,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::SkipSync,
         Self::SkipDirectorySync,
         Self::DropSettle,
@@ -74,6 +78,8 @@ impl Planted {
         Self::TearCommit,
         Self::ForgetRollback,
         Self::GhostPolicy,
+        Self::ForgetDisk,
+        Self::DropFrame,
     ];
 
     /// Its name on the command line.
@@ -100,6 +106,8 @@ impl Planted {
             Self::TearCommit => "tear-commit",
             Self::ForgetRollback => "forget-rollback",
             Self::GhostPolicy => "ghost-policy",
+            Self::ForgetDisk => "forget-disk",
+            Self::DropFrame => "drop-frame",
         }
     }
 

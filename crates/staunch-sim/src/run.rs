@@ -60,7 +60,7 @@ pub struct Plan {
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool) -> Outcome {
-    crate::panic::set_seed(seed);
+    crate::panic::set_seed(seed, scale);
     let mut world = World::new(seed, scale, planted, verbose);
     world.run();
     let violations = check(&world.witness.history);

@@ -129,6 +129,16 @@ pub enum Scale {
     Cluster,
 }
 
+impl Scale {
+    /// What a command line needs for it.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Self::Single => "",
+            Self::Cluster => " --cluster",
+        }
+    }
+}
+
 /// The world of one seed.
 pub struct World {
     /// What happened.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use staunch_node::{AdminAnswer, AdminRequest};
 use staunch_types::{
-    ConsumerKey, Delivery, Event, FieldTable, GroupId, MessageIndex, Outcome, QueueOptions, Refusal, Reply,
-    Request,
+    ConsumerKey, Delivery, Event, FieldTable, GroupId, MessageIndex, Outcome, QueueOptions,
+    Refusal, Reply, Request,
     field_table::TableBuilder,
     request::{Consume, Settle},
 };
@@ -502,8 +502,11 @@ fn nobody_waits_for_what_was_proposed_to_a_queue_that_is_gone() {
     }
     publish_all(&mut world, client, "q", 1, 3);
     world.run(Duration::from_millis(5));
-    drop(client.ask(&mut world, delete_queue("q")));
+    client.send(&mut world, delete_queue("q"));
+    assert_eq!(wait_for_answers(&mut world, client, 3), [0_u64; 0]);
+    client.wait_for(&mut world, |event| matches!(event, Event::Reply { .. }));
     assert!(!is_member(&world, served), "the queue is gone");
+    world.mend();
     declare(&mut world, client, "other", classic(&["durable"]));
 }
 

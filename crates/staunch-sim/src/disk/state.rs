@@ -111,6 +111,15 @@ impl State {
         self.has_failed = false;
     }
 
+    /// Everything is gone.
+    pub fn wipe(&mut self) {
+        self.names.clear();
+        self.names_durable.clear();
+        self.journal.clear();
+        self.durable.clear();
+        self.collect();
+    }
+
     /// Flips one bit of what rests on the disk; says where, if there was anything.
     pub fn flip_bit(&mut self) -> Option<(String, usize)> {
         let files: Vec<(String, u64)> = self

@@ -11,6 +11,7 @@ use staunch_types::{Name, Secret, UnixMillis};
 use crate::{
     history::Fact,
     machine::{Life, Machine},
+    planted::Planted,
     process::Process,
     schedule::{MICROS, MILLIS, SECONDS},
     world::{
@@ -110,6 +111,10 @@ impl World {
             self.witness.coverage.hit("crash with a write pending");
         }
         self.machines[node].disk.state().lose_power();
+        if self.planted == Some(Planted::ForgetDisk) && self.is_cluster() {
+            self.witness.coverage.hit("planted bug struck");
+            self.machines[node].disk.state().wipe();
+        }
         self.process_over(node, Ending::Crashed);
     }
 

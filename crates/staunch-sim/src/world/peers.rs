@@ -1,11 +1,12 @@
 //! Links between nodes: who hears what, and when.
 
 use bytes::Bytes;
-use staunch_node::{Input, PeerInput, PeerOutput};
+use staunch_node::{Input, PeerInput, PeerOutput, SendClass};
 use staunch_types::Name;
 
 use crate::{
     mesh::{Content, Sent},
+    planted::Planted,
     schedule::{MILLIS, SECONDS},
     world::{Happening, World},
 };
@@ -148,6 +149,11 @@ impl World {
         };
         let session = self.mesh.connection(from, to).session;
         if session.is_none() || *self.mesh.heard(from, to) != session {
+            return;
+        }
+        let is_reliable = output.kind.class() == SendClass::Reliable;
+        if self.planted == Some(Planted::DropFrame) && is_reliable && self.network.chance(10) {
+            self.witness.coverage.hit("planted bug struck");
             return;
         }
         let now = self.schedule.now_nanos();
