@@ -11,11 +11,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use staunch_broker::{Arrival, Origin, Overflow, Queue, QueueEntry};
+use staunch_broker::{Origin, Queue, QueueEntry};
 use staunch_log::{ChunkId, StreamId};
 use staunch_raft::{Config, Members, config::TICK};
-use staunch_replica::{Effects, EntryMessage, Rebuild, Replica, TakeError};
-use staunch_types::{BodyRef, GroupId, LogIndex, Message, NodeId, QueueId, Timestamp};
+use staunch_replica::{Effects, Rebuild, Replica, TakeError};
+use staunch_types::{GroupId, LogIndex, NodeId, QueueId, Timestamp};
 
 use super::proposal::Proposal;
 use crate::{
@@ -48,17 +48,17 @@ pub(crate) struct Member {
     pub(crate) replica: Replica,
     pub(crate) proposal: Proposal,
     /// The highest number of each origin that was offered to this leader.
-    offered: BTreeMap<Origin, u64>,
+    pub(super) offered: BTreeMap<Origin, u64>,
     /// Entries that were proposed and are not applied, with their numbers on this node.
-    outstanding: VecDeque<(LogIndex, u64)>,
+    pub(super) outstanding: VecDeque<(LogIndex, u64)>,
     /// Up to where the checkpoint under way contains it.
-    checkpointing: Option<LogIndex>,
+    pub(super) checkpointing: Option<LogIndex>,
     /// In the list of groups to be advanced.
     is_due: bool,
     /// In the list of groups that hear of time.
     is_ticking: bool,
     /// In the list of groups with something to propose.
-    is_proposing: bool,
+    pub(super) is_proposing: bool,
     /// In the list of groups that appended something.
     is_unsealed: bool,
 }
@@ -68,44 +68,22 @@ pub(crate) struct Groups {
     next_tick: Timestamp,
     due: Vec<QueueId>,
     ticking: Vec<QueueId>,
-    proposing: Vec<QueueId>,
+    pub(super) proposing: Vec<QueueId>,
     unsealed: Vec<QueueId>,
     /// Whom to tell when a chunk is on disk.
     writing: VecDeque<(ChunkId, QueueId)>,
-    suspected: BTreeSet<NodeId>,
+    pub(super) suspected: BTreeSet<NodeId>,
     /// Messages of groups whose queues this node is yet to hear of from the catalog.
     early: BTreeMap<QueueId, Vec<staunch_raft::Message>>,
     early_count: usize,
     /// Number of the last proposal on this node.
-    last_proposal: u64,
+    pub(super) last_proposal: u64,
     /// Proposals that are not applied.
-    outstanding: BTreeSet<u64>,
+    pub(super) outstanding: BTreeSet<u64>,
     /// What waits for proposals up to a number: none until those of its drain are made.
-    waiting: VecDeque<(Option<u64>, Pending)>,
+    pub(super) waiting: VecDeque<(Option<u64>, Pending)>,
     /// A group has adopted a state that a checkpoint must make durable.
     pub(super) wants_checkpoint: bool,
-}
-
-/// Messages of one origin for a queue, in order.
-#[derive(Debug)]
-pub(crate) struct Offer {
-    pub(crate) origin: Origin,
-    /// Everything below it has been answered.
-    pub(crate) base: u64,
-    /// The number offered before the first of these since this node began to serve the queue, or
-    /// since the link was made; `base - 1` if they are the first.
-    pub(crate) follows: u64,
-    /// Numbers ascend; those between that are missing were answered.
-    pub(crate) messages: Vec<(u64, EntryMessage)>,
-}
-
-/// What became of an [`Offer`].
-#[derive(Debug, Default)]
-pub(crate) struct Offered {
-    /// Numbers that a full queue refuses: they will be heard and have not entered.
-    pub(crate) refused: Vec<u64>,
-    /// Everything up to here was committed before.
-    pub(crate) heard: u64,
 }
 
 impl std::fmt::Debug for Place {
@@ -187,7 +165,7 @@ impl Groups {
         }
     }
 
-    fn is_all_applied(&self) -> bool {
+    pub(super) fn is_all_applied(&self) -> bool {
         self.proposing.is_empty() && self.outstanding.is_empty() && self.waiting.is_empty()
     }
 }
@@ -305,77 +283,6 @@ impl Node {
         }
         if !member.replica.group().is_asleep() && !std::mem::replace(&mut member.is_ticking, true) {
             cluster.groups.ticking.push(id);
-        }
-    }
-
-    /// Takes messages for a replicated queue that is served here. They are safe when
-    /// [`Node::heard`] says so. What does not follow on what was offered before is passed over:
-    /// it will be offered again.
-    pub(crate) fn offer(&mut self, id: QueueId, offer: Offer) -> Offered {
-        let mut offered = Offered::default();
-        let Some(slot) = self.queues.get_mut(id).filter(|slot| slot.is_served_here()) else {
-            return offered;
-        };
-        let QueueSlot {
-            place,
-            queue,
-            settings,
-            ..
-        } = slot;
-        let Place::Replicated(member) = place else {
-            return offered;
-        };
-        offered.heard = queue.number_of(offer.origin);
-        let known = member.offered.get(&offer.origin).copied();
-        let mut seen = known.unwrap_or(0).max(offered.heard).max(offer.base - 1);
-        if offer.follows > seen {
-            return offered;
-        }
-        let mut refused = None;
-        for (number, message) in offer.messages {
-            if number <= seen {
-                continue;
-            }
-            seen = number;
-            let arrival = Arrival::from_meta(BodyRef(0), 0, message.meta);
-            let body_size_bytes = arrival.map_or(0, |arrival| arrival.body_size_bytes);
-            let is_full = settings.overflow != Overflow::DropHead
-                && queue.is_full_with(member.proposal.coming(), body_size_bytes);
-            if is_full {
-                offered.refused.push(number);
-                refused = Some(message);
-                member.proposal.push_refused(offer.origin, number);
-            } else {
-                member
-                    .proposal
-                    .push(offer.origin, number, message, body_size_bytes);
-            }
-            if let Some(message) = refused.take()
-                && settings.overflow == Overflow::RejectPublishDlx
-            {
-                let message = Message::from_stored(message.stored).ok();
-                if let Some(message) = message {
-                    self.dead_letters.refuse(id, &message, false);
-                }
-            }
-        }
-        member.offered.insert(offer.origin, seen);
-        self.mark_proposing(id);
-        if self.dead_letters.has_refused() {
-            self.publish_refused();
-        }
-        offered
-    }
-
-    /// Has something of the queue proposed when the drain ends.
-    pub(crate) fn mark_proposing(&mut self, id: QueueId) {
-        let Some(slot) = self.queues.get_mut(id) else {
-            return;
-        };
-        if let Place::Replicated(member) = &mut slot.place
-            && let Some(cluster) = &mut self.cluster
-        {
-            cluster.groups.mark_proposing(id, member);
         }
     }
 
@@ -620,106 +527,6 @@ impl Node {
         }
     }
 
-    /// Makes entries of what this drain has gathered, and lets the groups have them.
-    pub(crate) fn propose_all(&mut self) {
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        for id in std::mem::take(&mut cluster.groups.proposing) {
-            self.propose(id);
-        }
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        let groups = &mut cluster.groups;
-        for (upto, _) in groups.waiting.iter_mut().filter(|(upto, _)| upto.is_none()) {
-            *upto = Some(groups.last_proposal);
-        }
-        self.advance_groups();
-    }
-
-    fn propose(&mut self, id: QueueId) {
-        let Some(slot) = self.queues.get_mut(id) else {
-            return;
-        };
-        let leads = slot.queue.leads();
-        let Some(member) = slot.member_mut() else {
-            return;
-        };
-        member.is_proposing = false;
-        if !leads {
-            member.proposal = Proposal::default();
-            return;
-        }
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        while let Some(data) = member.proposal.next_entry() {
-            if member.replica.propose(&data).is_err() {
-                // A leader that hands over, or whose majority lags: tried again in the next drain.
-                member.proposal.put_back(data);
-                member.is_proposing = true;
-                cluster.groups.proposing.push(id);
-                break;
-            }
-            cluster.groups.last_proposal += 1;
-            let number = cluster.groups.last_proposal;
-            cluster.groups.outstanding.insert(number);
-            let index = member.replica.group().last_index();
-            member.outstanding.push_back((index, number));
-        }
-        self.rouse(id);
-    }
-
-    /// Keeps something back until everything that was decided before it is committed, and then
-    /// until it is on disk.
-    pub(crate) fn push_pending(&mut self, pending: Pending) {
-        match &mut self.cluster {
-            Some(cluster) => cluster.groups.waiting.push_back((None, pending)),
-            None => self.pending.push(pending),
-        }
-    }
-
-    /// Whether nothing waits for a commit.
-    pub(crate) fn is_all_committed(&self) -> bool {
-        let cluster = self.cluster.as_ref();
-        cluster.is_none_or(|cluster| cluster.groups.is_all_applied())
-    }
-
-    /// Has `change` look at everything that waits for commits, and takes out what it says so of.
-    pub(super) fn take_waiting(
-        &mut self,
-        mut change: impl FnMut(&mut Pending) -> bool,
-    ) -> Vec<Pending> {
-        let Some(cluster) = &mut self.cluster else {
-            return Vec::new();
-        };
-        let waiting = std::mem::take(&mut cluster.groups.waiting);
-        let mut taken = Vec::new();
-        for (upto, mut pending) in waiting {
-            if change(&mut pending) {
-                taken.push(pending);
-            } else {
-                cluster.groups.waiting.push_back((upto, pending));
-            }
-        }
-        taken
-    }
-
-    fn release_committed(&mut self) {
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        let groups = &mut cluster.groups;
-        let first_open = groups.outstanding.first().copied().unwrap_or(u64::MAX);
-        while let Some((_, pending)) = groups
-            .waiting
-            .pop_front_if(|(upto, _)| upto.is_some_and(|upto| upto < first_open))
-        {
-            self.pending.push(pending);
-        }
-    }
-
     /// Something was appended to the log that is to be sealed with the drain, and belongs to no
     /// entry.
     pub(super) fn mark_appended(&mut self) {
@@ -741,68 +548,6 @@ impl Node {
                 cluster.leadership.writing_since.get_or_insert(now);
             }
         }
-    }
-
-    /// A checkpoint is on disk: what it contains need not be kept in the logs of groups.
-    pub(crate) fn groups_checkpointed(&mut self) {
-        self.catalog_checkpointed();
-        let mut members = Vec::new();
-        let Some(cluster) = &self.cluster else { return };
-        let suspected = &cluster.groups.suspected;
-        for slot in self.queues.iter_mut() {
-            let id = slot.id;
-            if let Some(member) = slot.member_mut()
-                && let Some(upto) = member.checkpointing.take()
-            {
-                let kept_from = member.replica.group().progress();
-                let lagging = kept_from
-                    .iter()
-                    .filter(|member| !suspected.contains(&member.node) && !member.needs_snapshot)
-                    .map(|member| member.matched)
-                    .chain(cluster.transfers.needed_from(id))
-                    .min();
-                member
-                    .replica
-                    .compact(lagging.map_or(upto, |lagging| lagging.min(upto)));
-                member.replica.checkpointed();
-                members.push(id);
-            }
-        }
-        for id in members {
-            self.rouse(id);
-        }
-    }
-
-    /// What a checkpoint that is about to be taken says of the replicated queues.
-    pub(crate) fn checkpoint_groups(&mut self) {
-        self.checkpoint_catalog();
-        if let Some(cluster) = &mut self.cluster {
-            cluster.groups.wants_checkpoint = false;
-        }
-        let store = &mut self.store;
-        for slot in self.queues.iter_mut() {
-            let QueueSlot { place, queue, .. } = slot;
-            if let Place::Replicated(member) = place {
-                let state = member.replica.checkpoint(store, queue);
-                member.checkpointing = Some(state.meta.last.index);
-            }
-        }
-    }
-
-    /// Files of the log are about to go.
-    pub(crate) fn vacate_groups(&mut self, retiring: &staunch_log::Retiring) {
-        let store = &mut self.store;
-        for slot in self.queues.iter_mut() {
-            if let Some(member) = slot.member_mut() {
-                member.replica.vacate(retiring, store);
-            }
-        }
-    }
-
-    /// Whether a group waits for a checkpoint.
-    pub(crate) fn groups_want_checkpoint(&self) -> bool {
-        let cluster = self.cluster.as_ref();
-        cluster.is_some_and(|cluster| cluster.groups.wants_checkpoint)
     }
 
     /// The failure detector suspects a node.

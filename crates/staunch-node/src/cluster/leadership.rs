@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use staunch_types::{NodeId, QueueId, Timestamp};
 
-use crate::{node::Node, queues::QueueSlot};
+use crate::node::Node;
 
 /// How often leaders look whether another node should lead.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -123,11 +123,5 @@ impl Node {
         for id in ids {
             self.rouse(id);
         }
-    }
-
-    /// Queues that this node leads.
-    pub(crate) fn led_count(&self) -> usize {
-        let led = |slot: &&QueueSlot| slot.is_replicated() && slot.queue.leads();
-        self.queues.iter().filter(led).count()
     }
 }

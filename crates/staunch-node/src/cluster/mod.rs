@@ -12,8 +12,6 @@
 //! Peers speak in frames of four kinds ([`PeerPayload`]); each of these modules owns one and its
 //! layout. `docs/replication.md` tells how they play together.
 
-#![allow(dead_code, reason = "what operators ask of leaders is wired last")]
-
 mod abroad;
 mod answers;
 mod asked;
@@ -25,6 +23,7 @@ mod facts;
 mod groups;
 mod leadership;
 mod nodes;
+mod offer;
 mod outbox;
 mod place;
 mod proposal;
@@ -34,6 +33,7 @@ mod settled;
 mod shadow;
 mod status;
 mod transfer;
+mod upkeep;
 mod wire;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -17,7 +17,7 @@ use staunch_types::{
 };
 
 use super::{
-    groups::Offer,
+    offer::Offer,
     wire::{FRAME_SIZE_BYTES_TARGET, Frame, Heard, Published},
 };
 use crate::{

@@ -7,7 +7,8 @@ use staunch_types::{
 };
 
 use super::{
-    groups::{Offer, Place},
+    groups::Place,
+    offer::Offer,
     wire::{Frame, Heard, Published},
 };
 use crate::{
