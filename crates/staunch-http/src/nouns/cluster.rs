@@ -61,10 +61,10 @@ pub(crate) async fn revive(
 
 async fn set_drained(api: &Api, caller: &Caller, node: &str, is_drained: bool) -> Answer {
     caller.administrator()?;
-    let called = name(node)?;
+    let wanted = name(node)?;
     let status = api.node.cluster_status().await?;
     let nodes = status.map_or_else(Vec::new, |status| status.nodes);
-    let found = nodes.iter().find(|node| node.name == called);
+    let found = nodes.iter().find(|node| node.name == wanted);
     let node = found.ok_or(ApiError::NotFound)?.id;
     let command = CatalogCommand::Node(NodeCommand::Drain { node, is_drained });
     api.node.apply(command).await?;

@@ -72,7 +72,7 @@ fn may_be_gone(
     queue: QueueRef,
 ) -> bool {
     let facts = &history.queues[queue.0];
-    let volatile = !facts.is_replicated && !(facts.durable && message.persistent);
+    let volatile = !(facts.is_replicated || facts.durable && message.persistent);
     let may_vanish = facts.dead_letters_to.is_none() || facts.is_ruled;
     let expired = message.ttl_millis.is_some() && may_vanish;
     let is_dropped = facts.is_ruled && book.may_have_dropped(message.sent, message.confirmed);
