@@ -287,7 +287,7 @@ impl Turmoil {
             | Event::ChannelOpened { .. } => {}
             // A queue's node is away: it consumes again on another channel.
             Event::Refused { .. } | Event::ConsumerCancelled { .. } => {
-                self.close_channel(at, client)
+                self.close_channel(at, client);
             }
             event => assert!(
                 matches!(event, Event::LoginAccepted { .. } | Event::VhostOpened),
