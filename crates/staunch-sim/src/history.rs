@@ -321,6 +321,8 @@ pub struct History {
     pub queues: Vec<QueueFacts>,
     /// Several nodes keep the queues.
     pub is_cluster: bool,
+    /// By how much the clocks of nodes may differ, in nanoseconds.
+    pub clock_slack_nanos: u64,
     /// Virtual time of what happens next, in nanoseconds.
     pub now_nanos: u64,
     facts: Vec<Fact>,

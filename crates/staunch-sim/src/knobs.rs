@@ -4,9 +4,13 @@
 //! detail; a world in which everything goes wrong all the time reaches less.
 
 use crate::{
+    machine::Clock,
     random::Random,
     schedule::{MICROS, MILLIS, SECONDS},
 };
+
+/// How long a run takes at most, in nanoseconds.
+const RUN_MAX: u64 = 150 * SECONDS;
 
 /// The knobs of a seed. Rates are per mille and per opportunity.
 #[derive(Clone, Debug)]
@@ -87,6 +91,10 @@ pub struct ClusterKnobs {
     pub pause_nanos_max: u64,
     /// A disk does nothing for a while.
     pub disk_stall: u32,
+    /// How far a wall clock is ahead of another at most, in milliseconds.
+    pub clock_ahead_millis_max: u64,
+    /// How much faster a clock runs than another at most, in millionths.
+    pub clock_drift_ppm_max: u32,
 }
 
 impl ClusterKnobs {
@@ -101,6 +109,8 @@ impl ClusterKnobs {
             pause: 0,
             pause_nanos_max: 0,
             disk_stall: 0,
+            clock_ahead_millis_max: 0,
+            clock_drift_ppm_max: 0,
         }
     }
 
@@ -115,6 +125,23 @@ impl ClusterKnobs {
             pause: rate(random, 15),
             pause_nanos_max: *random.pick(&[200 * MILLIS, SECONDS, 6 * SECONDS]),
             disk_stall: rate(random, 10),
+            clock_ahead_millis_max: *random.pick(&[0, 0, 200, 2_000]),
+            clock_drift_ppm_max: *random.pick(&[0, 0, 1_000, 20_000]),
+        }
+    }
+
+    /// By how much the times of two nodes may differ in a run, in nanoseconds.
+    pub fn clock_slack_nanos(&self) -> u64 {
+        let drift = RUN_MAX / 1_000_000 * u64::from(self.clock_drift_ppm_max);
+        self.clock_ahead_millis_max * MILLIS + drift
+    }
+
+    /// The clocks of a machine.
+    pub fn draw_clock(&self, random: &mut Random) -> Clock {
+        let drift_ppm = random.between(0, u64::from(self.clock_drift_ppm_max));
+        Clock {
+            drift_ppm: to_u32(drift_ppm),
+            ahead_millis: random.between(0, self.clock_ahead_millis_max),
         }
     }
 
@@ -207,5 +234,5 @@ impl Knobs {
 }
 
 fn to_u32(number: u64) -> u32 {
-    u32::try_from(number).expect("a rate is at most a thousand")
+    u32::try_from(number).expect("a knob is a small number")
 }

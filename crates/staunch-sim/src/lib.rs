@@ -1,5 +1,5 @@
-//! The deterministic simulator: one node, its disk, its clients and their network in one thread
-//! and virtual time, all from one seed.
+//! The deterministic simulator: a node or a cluster of three or five, their disks, links and
+//! clients in one thread and virtual time, all from one seed.
 //!
 //! It links the crates that ship. What it replaces is the runtime around them: threads, sockets,
 //! clock and disk. A run is repeated exactly by its seed; every failure prints how.
@@ -9,8 +9,9 @@
 //! `definitions` for the reference model, `history` and `check` for what is promised and how it
 //! is checked.
 //!
-//! Several nodes come with replication: a node's state is all in [`process::Process`], its disk
-//! in [`disk::SimDisk`], and events carry which life of the node they belong to.
+//! A node's state is all in [`process::Process`], its disk and clock in [`machine::Machine`], and
+//! events carry which life of which node they belong to. [`mesh`] is the links between nodes,
+//! [`consensus`] what every group must keep after every drain.
 
 pub mod brief;
 pub mod check;

@@ -42,7 +42,7 @@ pub struct Clock {
 
 impl Machine {
     /// A machine that is off.
-    pub fn new(disk: SimDisk) -> Self {
+    pub fn new(disk: SimDisk, clock: Clock) -> Self {
         Self {
             disk,
             process: None,
@@ -50,7 +50,7 @@ impl Machine {
             incarnation: 0,
             crash_in: None,
             paused_until: 0,
-            clock: Clock::default(),
+            clock,
         }
     }
 }

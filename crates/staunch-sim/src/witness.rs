@@ -205,7 +205,7 @@ impl Witness {
         let Some(lives_millis) = lives_millis else {
             return false;
         };
-        let now = self.history.now_nanos;
+        let now = self.history.now_nanos + self.history.clock_slack_nanos;
         let mut declared = self.declared.get(&queue).into_iter().flatten();
         declared.any(|(sent, heard)| *heard < from && now < sent + lives_millis * MILLIS)
     }

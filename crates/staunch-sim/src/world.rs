@@ -191,7 +191,10 @@ impl World {
             topology.spread(&mut cluster_random);
         }
         let machines: Vec<Machine> = (0..cluster_knobs.nodes)
-            .map(|_| Machine::new(SimDisk::new(disk_random.split(), planted)))
+            .map(|_| {
+                let disk = SimDisk::new(disk_random.split(), planted);
+                Machine::new(disk, cluster_knobs.draw_clock(&mut cluster_random))
+            })
             .collect();
         let mut world = Self {
             witness: Witness::new(topology, Trace::new(verbose), machines.len()),
@@ -219,6 +222,7 @@ impl World {
             node_random: Random::new(seed, Purpose::Node),
             knobs,
         };
+        world.witness.history.clock_slack_nanos = world.cluster_knobs.clock_slack_nanos();
         world.witness.line(format_args!("{:?}", world.knobs));
         if world.is_cluster() {
             world

@@ -30,7 +30,7 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
                 let Some((earliest, _)) = due(history, index, *id) else {
                     continue;
                 };
-                if history.time(stamp) + MILLIS < earliest {
+                if history.time(stamp) + MILLIS + history.clock_slack_nanos < earliest {
                     let text = format_args!("message {} came before its delay was over", id.0);
                     flag(out, Kind::Early, text);
                 }

@@ -33,7 +33,7 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
             continue;
         };
         let expires_at = history.time(confirmed) + ttl_millis * MILLIS;
-        if history.time(stamp) > expires_at + MILLIS {
+        if history.time(stamp) > expires_at + MILLIS + history.clock_slack_nanos {
             let text = format_args!("message {} came from '{}' too late", id.0, queue.name);
             flag(out, Kind::Overdue, text);
         }
