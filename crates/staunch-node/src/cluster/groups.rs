@@ -115,8 +115,9 @@ impl Groups {
         }
     }
 
-    pub(crate) fn next_tick(&self) -> Timestamp {
-        self.next_tick
+    /// When the groups are to hear of time; none if all sleep: then it is told them by the way.
+    pub(crate) fn next_tick(&self) -> Option<Timestamp> {
+        (!self.ticking.is_empty()).then_some(self.next_tick)
     }
 
     /// Whether groups have appended something that is not sealed.

@@ -55,7 +55,7 @@ pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 pub(crate) use wire::Frame;
 
 /// How often the failure detector looks at its watch.
-const LIVENESS_TICK: Duration = Duration::from_millis(10);
+const LIVENESS_TICK: Duration = Duration::from_millis(20);
 
 /// What the runtime tells of links with other nodes.
 #[derive(Debug)]
@@ -256,7 +256,8 @@ impl Node {
     /// When [`Node::advance_cluster`] has something to do although nothing happens.
     pub(crate) fn cluster_timeout(&self) -> Option<Timestamp> {
         let cluster = self.cluster.as_ref()?;
-        Some(cluster.next_liveness_tick.min(cluster.groups.next_tick()))
+        let liveness = Some(cluster.next_liveness_tick);
+        liveness.into_iter().chain(cluster.groups.next_tick()).min()
     }
 
     /// Asks the detector who is alive, and tells the groups what has changed.
