@@ -9,8 +9,8 @@
 //! # When the library panics
 //! It asserts its own invariants. [`Group::step`] refuses beforehand what a peer could send to
 //! break one ([`StepError::Inconsistent`]), so a panic means a bug or a driver that broke the rules
-//! of [`Group::persisted`], [`Group::applied`] or [`Group::fetched`]. [`Group::guard`] contains it,
-//! where panics unwind, and puts the one group out of service.
+//! of [`Group::persisted`], [`Group::applied`] or [`Group::fetched`]. It is not contained: what
+//! broke shares a lock, a log and memory with everything else, so it ends the process.
 
 use std::collections::VecDeque;
 
@@ -422,40 +422,10 @@ impl Group {
         }
     }
 
-    /// Runs `work` on the group. If it panics, the group is out of service from then on: it
-    /// answers nothing and wants nothing, as if its node were down, and the panic is reported.
-    ///
-    /// Contains nothing in a binary that is built with `panic = "abort"`.
-    ///
-    /// # Errors
-    /// [`Quarantined`] if `work` panicked, or the group was out of service already.
-    pub fn guard<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T, Quarantined> {
-        if self.is_quarantined {
-            return Err(Quarantined {
-                group: self.config.group,
-            });
-        }
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self)));
-        result.map_err(|_| {
-            self.is_quarantined = true;
-            Quarantined {
-                group: self.config.group,
-            }
-        })
-    }
-
-    /// Whether the group is out of service on this node.
+    /// Whether the group is out of service on this node, because the log that it has is not the
+    /// one that it has told others of. They go on; this member must be rebuilt from them.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
         self.is_quarantined
     }
-}
-
-/// The group is out of service on this node: a bug or lost writes. The others go on; this member
-/// must be rebuilt from them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("group {group} is in quarantine on this node")]
-pub struct Quarantined {
-    /// Which group.
-    pub group: GroupId,
 }

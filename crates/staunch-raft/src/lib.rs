@@ -21,8 +21,8 @@ pub mod wire;
 pub use config::Config;
 pub use entry::{Entry, LogPosition, Payload};
 pub use group::{
-    ChangeError, Group, MemberProgress, Persist, ProposeError, Quarantined, Ready, ReadyNumber,
-    Role, RoleChange, StepError,
+    ChangeError, Group, MemberProgress, Persist, ProposeError, Ready, ReadyNumber, Role,
+    RoleChange, StepError,
 };
 pub use liveness::{Liveness, LivenessConfig, LivenessEvent};
 pub use log::Fetch;

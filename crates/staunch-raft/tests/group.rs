@@ -497,17 +497,6 @@ fn a_leader_without_a_majority_of_trusted_nodes_steps_down() {
 }
 
 #[test]
-fn a_panic_puts_one_group_out_of_service() {
-    let mut group = group_of(1, Restored::founding(three()));
-    // An entry that was never handed out.
-    assert!(group.guard(|group| group.applied(LogIndex(99))).is_err());
-    assert!(group.is_quarantined());
-    assert!(group.guard(|_| ()).is_err());
-    group.tick();
-    assert!(group.poll().is_none());
-}
-
-#[test]
 fn messages_that_no_member_sends_are_refused() {
     let mut group = group_of(1, Restored::founding(three()));
     let heartbeat = Body::Heartbeat {
