@@ -9,6 +9,7 @@
 pub mod confirm;
 pub mod double_enqueue;
 pub mod due;
+pub mod hidden;
 pub mod index;
 pub mod lost;
 pub mod order;
@@ -42,6 +43,8 @@ pub enum Kind {
     DupUnflagged,
     /// Delivered after its settlement or removal was certain (C9, C4).
     Resurrected,
+    /// A queue was called empty, or emptier, while messages were ready in it.
+    Hidden,
     /// One message at two places of a queue, or two at one (C10).
     DoubleEnqueue,
     /// Fresh deliveries out of publish order (C11, C12).
@@ -62,6 +65,8 @@ pub enum Kind {
     Stuck,
     /// Two runs of one seed differ.
     Nondeterminism,
+    /// A node panicked.
+    Panic,
 }
 
 /// One broken promise.
@@ -91,6 +96,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     due::check(history, &index, &mut violations);
     overdue::check(history, &index, &mut violations);
     resurrected::check(history, &index, &mut violations);
+    hidden::check(history, &index, &mut violations);
     tx::check(history, &index, &mut violations);
     lost::check(history, &index, &mut violations);
     stuck::check(history, &mut violations);

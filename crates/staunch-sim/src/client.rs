@@ -118,6 +118,8 @@ pub struct Session {
     pub output: Vec<u8>,
     /// The server said that publishers must wait.
     pub blocked: bool,
+    /// It has begun to declare what it uses.
+    pub has_begun_setup: bool,
     /// Channels by number; 1 is the control channel.
     pub channels: BTreeMap<u16, Channel>,
     /// Negotiated heartbeat, in seconds.
@@ -161,6 +163,7 @@ impl Client {
             phase: Phase::Handshake,
             output: PROTOCOL_HEADER.to_vec(),
             blocked: false,
+            has_begun_setup: false,
             channels: BTreeMap::new(),
             heartbeat: 0,
             frame_max: FRAME_SIZE_BYTES_MAX,

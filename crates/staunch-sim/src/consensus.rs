@@ -1,22 +1,43 @@
-//! What every group must keep at all times: one leader in a term, one entry at a place of the
-//! committed log, one state after it (election safety, log matching, state-machine safety).
+//! What every group must keep at all times, looked at after every drain of every node.
+//!
+//! * One leader in a term, and one vote of a member in a term (election safety).
+//! * Two logs that have an entry of the same index and term are the same up to it (log matching).
+//! * One entry at a place of the committed log, which a majority of the members has on its disks
+//!   and none of them loses (leader completeness, contract C1).
+//! * One state after it (state-machine safety). Encoding a whole queue is dear, so most states are
+//!   passed over: which, an entry's index alone decides, so that all members are looked at after
+//!   the same entries; [`Consensus::compare`] looks at all.
+//!
+//! What a member has on its disk is what it says; that it told the truth shows when it comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use staunch_node::Node;
-use staunch_raft::Role;
-use staunch_types::{GroupId, LogIndex, Term};
+use staunch_raft::{
+    Body, Group, LogPosition, Members, Message, Role, message::AppendAnswer, state::FOUNDING,
+};
+use staunch_types::{GroupId, LogIndex, NodeId, Term};
 
 use crate::history::Stamp;
+
+/// One state in so many is compared after each drain.
+const STATES_PER_LOOK: u64 = 8;
+/// Entries of a log that was cut off somewhere which are looked at again.
+const REPEATED_ENTRIES_MAX: u64 = 1_000;
 
 /// All that was seen of all groups.
 #[derive(Debug, Default)]
 pub struct Consensus {
     leaders: BTreeMap<(GroupId, Term), usize>,
-    committed: BTreeMap<(GroupId, LogIndex), Term>,
+    votes: BTreeMap<(GroupId, Term, NodeId), NodeId>,
+    /// The term before each entry that was seen in a log.
+    logs: BTreeMap<(GroupId, LogIndex, Term), Term>,
+    committed: BTreeMap<GroupId, Committed>,
     states: BTreeMap<(GroupId, LogIndex), (u64, usize)>,
-    /// Up to where each node's state was looked at.
-    looked: BTreeMap<(usize, GroupId), LogIndex>,
+    /// What was last seen of a node's members.
+    seen: BTreeMap<(usize, GroupId), Seen>,
+    /// What members have told their leaders that they have on disk.
+    told: BTreeMap<(usize, GroupId), LogIndex>,
     /// Groups that have told of a fault: one is enough.
     broken: BTreeSet<GroupId>,
     /// When the catalog's last applied entry rose on the node that was ahead.
@@ -25,58 +46,243 @@ pub struct Consensus {
     catalog_applied: BTreeMap<usize, LogIndex>,
     /// States of two nodes that were compared.
     pub compared: u64,
+    /// Leaders that there have been.
+    pub elections: u64,
 }
+
+/// What is known to be committed in a group.
+#[derive(Debug, Default)]
+struct Committed {
+    last: LogIndex,
+    terms: BTreeMap<LogIndex, Term>,
+}
+
+/// What was last seen of a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    term: Term,
+    is_leader: bool,
+    committed: LogIndex,
+    applied: LogIndex,
+    persisted: LogIndex,
+    last: LogIndex,
+    last_term: Term,
+    /// Of a process that is no more.
+    is_over: bool,
+}
+
+/// What is wrong, and with which group.
+type Wrong = Vec<(GroupId, String)>;
 
 impl Consensus {
     /// Looks at a node after a drain; what is wrong.
     pub fn look(&mut self, number: usize, node: &Node) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for facts in node.group_facts() {
-            let group = facts.group;
-            let term = facts.role.term;
-            if facts.role.role == Role::Leader {
-                let leader = *self.leaders.entry((group, term)).or_insert(number);
-                if leader != number {
-                    wrong.push((
-                        group,
-                        format!("nodes {leader} and {number} both lead in {term}"),
-                    ));
-                }
+        let mut wrong = Wrong::new();
+        for group in node.groups() {
+            let key = (number, group.id());
+            let now = see(group);
+            let before = self.seen.get(&key).copied().unwrap_or_default();
+            if now == before {
+                continue;
             }
-            if let Some(position) = facts.committed {
-                let place = (group, position.index);
-                let known = *self.committed.entry(place).or_insert(position.term);
-                if known != position.term {
-                    let (index, term) = (position.index, position.term);
-                    wrong.push((
-                        group,
-                        format!("entry {index} was committed in {known} and is of {term} on node {number}"),
-                    ));
-                }
+            if before.is_over {
+                self.look_at_return(number, group, &mut wrong);
             }
-            if group == GroupId::CATALOG {
-                self.catalog_applied.insert(number, facts.applied);
+            self.look_at_leader(number, group, &mut wrong);
+            if (now.last, now.last_term) != (before.last, before.last_term) {
+                self.look_at_log(number, group, before, &mut wrong);
             }
-            let looked = self.looked.insert((number, group), facts.applied);
-            if looked != Some(facts.applied)
-                && let Some(state) = node.group_state(group)
-            {
-                let hash = hash_of(&state);
-                let place = (group, facts.applied);
-                let (known, other) = *self.states.entry(place).or_insert((hash, number));
-                self.compared += u64::from(other != number);
-                if known != hash {
-                    let applied = facts.applied;
-                    wrong.push((
-                        group,
-                        format!("nodes {other} and {number} differ after entry {applied}"),
-                    ));
-                }
+            self.seen.insert(key, now);
+            if now.committed > before.committed || before.is_over {
+                self.look_at_commit(number, group, &mut wrong);
+            }
+            if group.id() == GroupId::CATALOG {
+                self.catalog_applied.insert(number, now.applied);
+            }
+            let is_new = now.applied != before.applied || before.is_over;
+            if is_new && is_chosen(group.id(), now.applied) {
+                self.look_at_state(number, node, group, &mut wrong);
             }
         }
+        self.tell(wrong)
+    }
+
+    /// Compares the states of a node with those of others after the same entries.
+    pub fn compare(&mut self, number: usize, node: &Node) -> Vec<String> {
+        let mut wrong = Wrong::new();
+        for group in node.groups() {
+            self.look_at_state(number, node, group, &mut wrong);
+        }
+        self.tell(wrong)
+    }
+
+    /// A node sends a message; what is wrong.
+    pub fn hear(&mut self, number: usize, message: &Message) -> Vec<String> {
+        let mut wrong = Wrong::new();
+        let (group, from) = (message.group, message.from);
+        match &message.body {
+            Body::VoteAnswer(answer) if answer.is_granted => {
+                let vote = (group, message.term, from);
+                let known = *self.votes.entry(vote).or_insert(message.to);
+                if known != message.to {
+                    let (term, to) = (message.term, message.to);
+                    let text = format!("{from} votes for {known} and for {to} in {term}");
+                    wrong.push((group, text));
+                }
+            }
+            Body::AppendAnswer(AppendAnswer::Accepted { last, .. }) => {
+                let told = self.told.entry((number, group)).or_default();
+                *told = (*told).max(*last);
+            }
+            Body::VoteAnswer(_)
+            | Body::AppendAnswer(AppendAnswer::Rejected { .. })
+            | Body::PreVote(_)
+            | Body::PreVoteAnswer(_)
+            | Body::Vote(_)
+            | Body::Append(_)
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatAnswer { .. }
+            | Body::Snapshot(_)
+            | Body::TimeoutNow
+            | Body::Sleep { .. } => {}
+        }
+        self.tell(wrong)
+    }
+
+    /// A node's process is gone: what it comes back with is looked at anew.
+    pub fn forget(&mut self, number: usize) {
+        for ((_, _), seen) in self.seen.range_mut(of_node(number)) {
+            seen.is_over = true;
+        }
+    }
+
+    fn tell(&mut self, mut wrong: Wrong) -> Vec<String> {
         wrong.retain(|(group, _)| self.broken.insert(*group));
         let tell = |(group, what): (GroupId, String)| format!("group {group}: {what}");
         wrong.into_iter().map(tell).collect()
+    }
+
+    fn look_at_leader(&mut self, number: usize, group: &Group, wrong: &mut Wrong) {
+        let role = group.role_now();
+        if role.role != Role::Leader {
+            return;
+        }
+        let elections = &mut self.elections;
+        let leader = *self
+            .leaders
+            .entry((group.id(), role.term))
+            .or_insert_with(|| {
+                *elections += 1;
+                number
+            });
+        if leader != number {
+            let text = format!("nodes {leader} and {number} both lead in {}", role.term);
+            wrong.push((group.id(), text));
+        }
+    }
+
+    /// Looks at what is new in a log, or all of it where it was cut off.
+    fn look_at_log(&mut self, number: usize, group: &Group, before: Seen, wrong: &mut Wrong) {
+        let id = group.id();
+        let was_cut = group.term_at(before.last) != Some(before.last_term);
+        let looked = if was_cut {
+            LogIndex(group.last_index().0.saturating_sub(REPEATED_ENTRIES_MAX))
+        } else {
+            before.last
+        };
+        let mut index = group.last_index();
+        while index > looked
+            && let Some(term) = group.term_at(index)
+            && let Some(previous) = group.term_at(LogIndex(index.0 - 1))
+        {
+            let known = *self.logs.entry((id, index, term)).or_insert(previous);
+            if known != previous {
+                let text = format!(
+                    "before entry {index} of {term} there is one of {previous} on node {number}, \
+                     and one of {known} elsewhere"
+                );
+                return wrong.push((id, text));
+            }
+            index = LogIndex(index.0 - 1);
+        }
+    }
+
+    fn look_at_commit(&mut self, number: usize, group: &Group, wrong: &mut Wrong) {
+        let (id, index) = (group.id(), group.committed_index());
+        let Some(term) = group.term_at(index) else {
+            return;
+        };
+        let committed = self.committed.entry(id).or_default();
+        let known = *committed.terms.entry(index).or_insert(term);
+        if known != term {
+            let text =
+                format!("entry {index} was committed in {known} and is of {term} on node {number}");
+            wrong.push((id, text));
+        }
+        // Where a group begins is not in its log.
+        if index > committed.last.max(FOUNDING.index) {
+            committed.last = index;
+            let position = LogPosition { index, term };
+            if !self.is_on_majority(id, position, &group.members()) {
+                let text = format!(
+                    "entry {index} of {term} is committed on node {number} and not on the disks \
+                     of a majority"
+                );
+                wrong.push((id, text));
+            }
+        }
+    }
+
+    fn is_on_majority(&self, id: GroupId, position: LogPosition, members: &Members) -> bool {
+        members.has_quorum(|member| {
+            let seen = machine_of(member).and_then(|number| self.seen.get(&(number, id)));
+            seen.is_some_and(|seen| self.has(id, *seen, position))
+        })
+    }
+
+    /// Whether a member's log on disk contains an entry, as far as is known.
+    fn has(&self, id: GroupId, seen: Seen, position: LogPosition) -> bool {
+        if seen.persisted < position.index {
+            return false;
+        }
+        let (mut index, mut term) = (seen.last, seen.last_term);
+        while index > position.index {
+            let Some(previous) = self.logs.get(&(id, index, term)) else {
+                // It is in a state that was adopted whole.
+                return true;
+            };
+            (index, term) = (LogIndex(index.0 - 1), *previous);
+        }
+        term == position.term
+    }
+
+    /// What a member told its leaders and was committed is there again after a restart.
+    fn look_at_return(&self, number: usize, group: &Group, wrong: &mut Wrong) {
+        let id = group.id();
+        let told = self.told.get(&(number, id)).copied().unwrap_or_default();
+        let committed = self.committed.get(&id).map_or(LogIndex(0), |it| it.last);
+        let (due, last) = (told.min(committed), group.last_index());
+        if last < due {
+            let text = format!(
+                "node {number} had acknowledged entry {due}, which is committed, and comes back \
+                 with {last}"
+            );
+            wrong.push((id, text));
+        }
+    }
+
+    fn look_at_state(&mut self, number: usize, node: &Node, group: &Group, wrong: &mut Wrong) {
+        let (id, applied) = (group.id(), group.applied_index());
+        let Some(state) = node.group_state(id) else {
+            return;
+        };
+        let hash = hash_of(&state);
+        let (known, other) = *self.states.entry((id, applied)).or_insert((hash, number));
+        self.compared += u64::from(other != number);
+        if known != hash {
+            let text = format!("nodes {other} and {number} differ after entry {applied}");
+            wrong.push((id, text));
+        }
     }
 
     /// Up to when each node knows all that was defined; none: up to now.
@@ -104,16 +310,46 @@ impl Consensus {
         all.map(|(node, applied)| (*node, known(*applied)))
             .collect()
     }
+}
 
-    /// Forgets how far a node's states were looked at: it may have lost some.
-    pub fn forget(&mut self, number: usize) {
-        self.looked.retain(|(node, _), _| *node != number);
+fn see(group: &Group) -> Seen {
+    let role = group.role_now();
+    let last = group.last_index();
+    Seen {
+        term: role.term,
+        is_leader: role.role == Role::Leader,
+        committed: group.committed_index(),
+        applied: group.applied_index(),
+        persisted: group.persisted_index(),
+        last,
+        last_term: group.term_at(last).unwrap_or_default(),
+        is_over: false,
     }
 }
 
-/// FNV-1a; nobody attacks it.
+/// All groups of a node.
+fn of_node(number: usize) -> std::ops::RangeInclusive<(usize, GroupId)> {
+    (number, GroupId(0))..=(number, GroupId(u64::MAX))
+}
+
+/// The machine of a node: nodes are numbered from 1 in the order of their names.
+fn machine_of(node: NodeId) -> Option<usize> {
+    usize::try_from(node.0).ok()?.checked_sub(1)
+}
+
+/// Whether the state after an entry is compared after each drain.
+fn is_chosen(group: GroupId, applied: LogIndex) -> bool {
+    let mixed = (applied.0 ^ group.0 << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32).is_multiple_of(STATES_PER_LOOK)
+}
+
+/// FNV-1a over words; nobody attacks it.
 fn hash_of(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(5);
+    let chunks = bytes.chunks_exact(8);
+    let rest = chunks.remainder().iter();
+    let words = chunks
+        .map(|chunk| u64::from_le_bytes(chunk.try_into().expect("the chunk has eight bytes")));
+    let words = words.chain(rest.map(|byte| u64::from(*byte)));
+    words.fold(0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64, mix)
 }

@@ -233,6 +233,17 @@ pub enum Fact {
         redelivered: bool,
         /// Body, properties, exchange and routing key are as published.
         intact: bool,
+        /// When the client sent the get or the consume that it answers.
+        asked: Stamp,
+    },
+    /// A client was told how many messages are ready in a queue: at most so many.
+    Counted {
+        /// The queue.
+        queue: QueueRef,
+        /// When it had asked.
+        asked: Stamp,
+        /// So many; none if a get was answered with `basic.get-empty`.
+        ready: u64,
     },
     /// A client sent a settlement.
     Settled {

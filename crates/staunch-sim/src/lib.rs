@@ -24,6 +24,7 @@ pub mod history;
 pub mod knobs;
 pub mod link;
 pub mod machine;
+pub mod meddling;
 pub mod mesh;
 pub mod panic;
 pub mod payload;

@@ -52,11 +52,21 @@ pub enum Planted {
     ForgetDisk,
     /// In a cluster, some frames that must arrive do not, and nobody hears of it.
     DropFrame,
+    /// In a cluster, `fdatasync` does nothing on one of the machines.
+    SkipSyncOfOne,
+    /// In a cluster, a member of a group gives its vote twice.
+    ForgetVote,
+    /// In a cluster, a leader takes for committed what it has just sent to a member.
+    CommitEarly,
+    /// Some gets are answered as by a node that does not know of the queue's messages.
+    StaleGet,
+    /// In a cluster, a node says at once that what was asked of it is committed.
+    PassEarly,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::SkipSync,
         Self::SkipDirectorySync,
         Self::DropSettle,
@@ -80,6 +90,11 @@ impl Planted {
         Self::GhostPolicy,
         Self::ForgetDisk,
         Self::DropFrame,
+        Self::SkipSyncOfOne,
+        Self::ForgetVote,
+        Self::CommitEarly,
+        Self::StaleGet,
+        Self::PassEarly,
     ];
 
     /// Its name on the command line.
@@ -108,6 +123,11 @@ impl Planted {
             Self::GhostPolicy => "ghost-policy",
             Self::ForgetDisk => "forget-disk",
             Self::DropFrame => "drop-frame",
+            Self::SkipSyncOfOne => "skip-sync-of-one",
+            Self::ForgetVote => "forget-vote",
+            Self::CommitEarly => "commit-early",
+            Self::StaleGet => "stale-get",
+            Self::PassEarly => "pass-early",
         }
     }
 

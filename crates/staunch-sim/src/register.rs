@@ -99,29 +99,30 @@ impl Register {
 
     /// What a read may see that began at `from` and ended before `to` (or has not ended).
     pub fn read(&self, from: Stamp, to: Option<Stamp>) -> Possible {
+        // What ended before this began was overwritten when the read began.
+        let settled_from = self.last_certain(from);
+        let is_overwritten =
+            |ended: Stamp| settled_from.is_some_and(|settled_from| settled_from > ended);
         let mut possible = Possible {
             present: false,
-            absent: !self.overwritten(None, from),
+            absent: settled_from.is_none(),
         };
         for write in &self.writes {
             let seen = write.effect != Effect::Void
                 && to.is_none_or(|to| write.started < to)
-                && !write
-                    .ended
-                    .is_some_and(|ended| self.overwritten(Some(ended), from));
+                && !write.ended.is_some_and(is_overwritten);
             possible.present |= seen && write.value;
             possible.absent |= seen && !write.value;
         }
         possible
     }
 
-    /// Whether a certain write lies between `ended` (or the beginning) and `from`.
-    fn overwritten(&self, ended: Option<Stamp>, from: Stamp) -> bool {
-        self.writes.iter().any(|write| {
-            write.effect == Effect::Certain
-                && ended.is_none_or(|ended| write.started > ended)
-                && write.ended.is_some_and(|end| end < from)
-        })
+    /// When the last write began that certainly took effect before `from`.
+    fn last_certain(&self, from: Stamp) -> Option<Stamp> {
+        let certain = self.writes.iter().filter(|write| {
+            write.effect == Effect::Certain && write.ended.is_some_and(|ended| ended < from)
+        });
+        certain.map(|write| write.started).max()
     }
 
     fn end(&mut self, operation: Operation, effect: Effect, ended: Stamp) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    check::{Violation, check},
+    check::{Kind, Violation, check},
     coverage::Coverage,
     planted::Planted,
     world::{Scale, World},
@@ -62,8 +62,13 @@ pub struct Plan {
 pub fn run_seed(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool) -> Outcome {
     crate::panic::set_seed(seed, scale);
     let mut world = World::new(seed, scale, planted, verbose);
-    world.run();
-    let violations = check(&world.witness.history);
+    let violations = match crate::panic::contain(|| world.run()) {
+        Ok(()) => check(&world.witness.history),
+        Err(text) => {
+            let kind = Kind::Panic;
+            vec![Violation { kind, text }]
+        }
+    };
     let stories = violations
         .iter()
         .take(3)
@@ -89,7 +94,7 @@ pub fn run_seed(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool
 /// Runs the seeds of a plan and gives each outcome to `take`, in no particular order.
 ///
 /// # Panics
-/// If a seed panics.
+/// If `take` does.
 pub fn run_plan(plan: &Plan, take: impl FnMut(Outcome) + Send) {
     let next = AtomicU64::new(plan.start);
     let end = plan.start.saturating_add(plan.count);
@@ -124,7 +129,7 @@ fn run_checked(seed: u64, scale: Scale, planted: Option<Planted>) -> Outcome {
         outcome.coverage.hit("run twice");
         if again.hash != outcome.hash {
             outcome.violations.push(Violation {
-                kind: crate::check::Kind::Nondeterminism,
+                kind: Kind::Nondeterminism,
                 text: format!(
                     "two runs differ: {:016x} and {:016x}",
                     outcome.hash, again.hash

@@ -258,6 +258,10 @@ impl Wiring {
                 let reply = Reply::QueuePurged { count: 0 };
                 Passed::Answered(Event::Reply { channel, reply })
             }
+            (Some(Planted::StaleGet), Request::Get { channel, .. }) if self.strikes(300, out) => {
+                let reply = Reply::GotNothing;
+                Passed::Answered(Event::Reply { channel, reply })
+            }
             (Some(Planted::ForgetDeadLetter), Request::Settle(settle))
                 if settle.outcome == Outcome::Discard && self.strikes(200, out) =>
             {

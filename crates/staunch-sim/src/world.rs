@@ -41,6 +41,8 @@ use crate::{
 
 /// Events after which a run is called endless.
 const EVENTS_MAX: u64 = 3_000_000;
+/// Events at one virtual time after which it is called an endless loop.
+const EVENTS_AT_ONE_TIME_MAX: u64 = 100_000;
 /// How often progress is looked at in the liveness phase, in nanoseconds.
 const LIVENESS_STEP: u64 = 50 * MILLIS;
 /// How long the liveness phase may take, in nanoseconds.
@@ -145,6 +147,8 @@ pub struct World {
     pub witness: Witness,
     /// Events handled.
     pub event_count: u64,
+    /// The virtual time, and how many events there had been when it came.
+    stands_since: (u64, u64),
     schedule: Schedule<Happening>,
     knobs: Knobs,
     machines: Vec<Machine>,
@@ -191,7 +195,11 @@ impl World {
             topology.spread(&mut cluster_random);
         }
         let machines: Vec<Machine> = (0..cluster_knobs.nodes)
-            .map(|_| {
+            .map(|number| {
+                let planted = match planted {
+                    Some(Planted::SkipSyncOfOne) => (number == 0).then_some(Planted::SkipSync),
+                    _ => planted,
+                };
                 let disk = SimDisk::new(disk_random.split(), planted);
                 Machine::new(disk, cluster_knobs.draw_clock(&mut cluster_random))
             })
@@ -199,6 +207,7 @@ impl World {
         let mut world = Self {
             witness: Witness::new(topology, Trace::new(verbose), machines.len()),
             event_count: 0,
+            stands_since: (0, 0),
             schedule: Schedule::new(),
             mesh: Mesh::new(machines.len()),
             consensus: Consensus::default(),
@@ -253,11 +262,22 @@ impl World {
             self.count_down_to_crash();
             self.handle(happening);
             self.advance_stage();
-            if self.event_count > EVENTS_MAX {
-                self.stuck(format!("{EVENTS_MAX} events and no end"));
-            }
+            self.check_endless();
         }
         self.witness.settle_routes();
+    }
+
+    /// Whether this comes to no end, or time stands still.
+    fn check_endless(&mut self) {
+        let now = self.schedule.now_nanos();
+        if self.stands_since.0 != now {
+            self.stands_since = (now, self.event_count);
+        }
+        if self.event_count > EVENTS_MAX {
+            self.stuck(format!("{EVENTS_MAX} events and no end"));
+        } else if self.event_count - self.stands_since.1 > EVENTS_AT_ONE_TIME_MAX {
+            self.stuck(format!("{EVENTS_AT_ONE_TIME_MAX} events at one time"));
+        }
     }
 
     /// Virtual time that passed, in nanoseconds.

@@ -10,17 +10,13 @@ use staunch_sim::{
 /// Seeds within which a planted bug must be found.
 const SEEDS_MAX: u64 = 300;
 
-/// Runs seeds until the bug shows; panics in a machine count as well.
+/// Runs seeds until the bug shows.
 fn found(planted: Planted, kinds: &[Kind]) {
-    found_in(Scale::Single, planted, kinds);
-}
-
-fn found_in(scale: Scale, planted: Planted, kinds: &[Kind]) {
     let plan = Plan {
         start: 0,
         count: SEEDS_MAX,
         jobs: 2,
-        scale,
+        scale: Scale::Single,
         planted: Some(planted),
         fail_fast: true,
     };
@@ -152,46 +148,6 @@ fn ghost_policy() {
 }
 
 #[test]
-fn a_cluster_that_skips_syncs() {
-    found_in(
-        Scale::Cluster,
-        Planted::SkipSync,
-        &[Kind::ConfirmWrong, Kind::Lost, Kind::Consensus],
-    );
-}
-
-#[test]
-fn early_confirm_of_a_cluster() {
-    found_in(
-        Scale::Cluster,
-        Planted::EarlyConfirm,
-        &[Kind::ConfirmWrong, Kind::Lost],
-    );
-}
-
-#[test]
-fn repeat_publish_in_a_cluster() {
-    found_in(
-        Scale::Cluster,
-        Planted::RepeatPublish,
-        &[Kind::DoubleEnqueue, Kind::DupUnflagged],
-    );
-}
-
-#[test]
-fn forget_disk() {
-    found_in(
-        Scale::Cluster,
-        Planted::ForgetDisk,
-        &[Kind::Stuck, Kind::Lost, Kind::Consensus],
-    );
-}
-
-#[test]
-fn drop_frame() {
-    found_in(
-        Scale::Cluster,
-        Planted::DropFrame,
-        &[Kind::Stuck, Kind::Lost],
-    );
+fn stale_get() {
+    found(Planted::StaleGet, &[Kind::Hidden]);
 }

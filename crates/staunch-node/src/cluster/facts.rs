@@ -24,10 +24,15 @@ impl Node {
     /// The groups of which this node is a member.
     #[must_use]
     pub fn group_facts(&self) -> Vec<GroupFacts> {
+        self.groups().map(facts_of).collect()
+    }
+
+    /// This node's members of groups, to be looked at.
+    pub fn groups(&self) -> impl Iterator<Item = &staunch_raft::Group> {
         let queues = self.queues.iter().filter_map(QueueSlot::member);
         let queues = queues.map(|member| member.replica.group());
         let catalog = self.cluster.iter().map(|it| it.catalog.replica.group());
-        catalog.chain(queues).map(facts_of).collect()
+        catalog.chain(queues)
     }
 
     /// What this node's catalog or queue is after its group's last applied entry, as a checkpoint would have

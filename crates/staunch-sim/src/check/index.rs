@@ -49,6 +49,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Where a client received it, if one did.
     pub received: Option<(ChannelKey, QueueRef)>,
+    /// When that client asked for it, or for whatever comes.
+    pub asked: Option<Stamp>,
     /// When it was settled without going back, if it was.
     pub settled: Option<Stamp>,
     /// It was settled by a reject.
@@ -245,6 +247,7 @@ impl<'a> Index<'a> {
                     id: *id,
                     redelivered: *redelivered,
                     received: None,
+                    asked: None,
                     settled: None,
                     is_rejected: false,
                 };
@@ -254,10 +257,12 @@ impl<'a> Index<'a> {
                 emission,
                 channel,
                 queue,
+                asked,
                 ..
             } => {
                 if let Some(delivery) = self.deliveries.get_mut(emission) {
                     delivery.received = Some((*channel, *queue));
+                    delivery.asked = Some(*asked);
                 }
             }
             Fact::Settled {

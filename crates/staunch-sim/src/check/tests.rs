@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::history::{
-    ChannelKey, Emission, MessageId, QueueFacts, QueueRef, Removal, RemovalKind, Settlement,
+    ChannelKey, Emission, MessageId, QueueFacts, QueueRef, Removal, RemovalKind, Settlement, Stamp,
 };
 use crate::history::{Fact, Fact::*};
 
+mod reads;
 mod times;
 mod transactions;
 
@@ -111,6 +112,7 @@ fn deliver_at(
             id,
             redelivered,
             intact: true,
+            asked: Stamp(0),
         },
     ]
 }

@@ -305,6 +305,7 @@ pub fn start_consumer(
         no_ack,
         held: 0,
         cancelling: false,
+        asked: wire.witness.history.next_stamp(),
     };
     channel.consumers.insert(tag, consumer);
 }
@@ -322,7 +323,8 @@ fn get(channel: &mut Channel, random: &mut Random, wire: &mut Wire<'_>) -> u64 {
         queue: short(&facts.name),
         no_ack,
     };
-    channel.ask(method, Asked::Get(queue, no_ack), wire);
+    let asked = wire.witness.history.next_stamp();
+    channel.ask(method, Asked::Get(queue, no_ack, asked), wire);
     1
 }
 

@@ -59,8 +59,8 @@ pub enum Asked {
     Consume(String),
     /// `basic.cancel` of this tag.
     Cancel(String),
-    /// `basic.get`
-    Get(QueueRef, bool),
+    /// `basic.get`, without acks or with, sent at this time.
+    Get(QueueRef, bool, Stamp),
     /// `basic.recover`
     Recover,
     /// `tx.select`
@@ -93,6 +93,8 @@ pub struct Consumer {
     pub held: u32,
     /// Being cancelled.
     pub cancelling: bool,
+    /// When it was asked for.
+    pub asked: Stamp,
 }
 
 /// A delivery that is not settled.

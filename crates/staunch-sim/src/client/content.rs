@@ -12,7 +12,7 @@ use crate::{
         Wire,
         channel::{Channel, Held, Phase},
     },
-    history::{Fact, MessageId, QueueRef},
+    history::{Fact, MessageId, QueueRef, Stamp},
     payload,
     witness::Witness,
 };
@@ -36,6 +36,8 @@ pub enum Carrier {
     Get {
         /// Asked of this queue.
         queue: QueueRef,
+        /// At this time.
+        asked: Stamp,
         /// Without ack.
         no_ack: bool,
         /// As flagged.
@@ -178,19 +180,16 @@ impl Channel {
             }
             Carrier::Get {
                 queue,
+                asked,
                 no_ack,
                 redelivered,
                 tag,
             } => {
                 wire.witness.coverage.hit("got");
                 self.check_tag(*tag, wire);
-                self.received(
-                    (*queue, id, *redelivered, intact),
-                    *tag,
-                    None,
-                    *no_ack,
-                    wire,
-                );
+                let from = (*queue, *asked);
+                let what = (id, *redelivered, intact);
+                self.received(from, what, *tag, (None, *no_ack), wire);
             }
             Carrier::Deliver {
                 consumer,
@@ -229,7 +228,7 @@ impl Channel {
             let what = format!("delivery to unknown consumer '{consumer}'");
             return wire.witness.protocol_broken(what);
         };
-        let (queue, no_ack) = (state.queue, state.no_ack);
+        let (from, no_ack) = ((state.queue, state.asked), state.no_ack);
         if !no_ack {
             state.held += 1;
         }
@@ -249,15 +248,16 @@ impl Channel {
             wire.witness.protocol_broken(what);
         }
         let name = Some(consumer.to_owned());
-        self.received((queue, id, redelivered, intact), tag, name, no_ack, wire);
+        let what = (id, redelivered, intact);
+        self.received(from, what, tag, (name, no_ack), wire);
     }
 
     fn received(
         &mut self,
-        (queue, id, redelivered, intact): (QueueRef, MessageId, bool, bool),
+        (queue, asked): (QueueRef, Stamp),
+        (id, redelivered, intact): (MessageId, bool, bool),
         tag: u64,
-        consumer: Option<String>,
-        no_ack: bool,
+        (consumer, no_ack): (Option<String>, bool),
         wire: &mut Wire<'_>,
     ) {
         let Some(emission) = wire.witness.emission(wire.connection, self.number, tag) else {
@@ -272,6 +272,7 @@ impl Channel {
             id,
             redelivered,
             intact,
+            asked,
         };
         wire.witness.history.push(fact);
         if !no_ack {

@@ -47,13 +47,14 @@ impl Channel {
                 ));
             }
             Method::BasicGetOk(got) => {
-                let Some(Asked::Get(queue, no_ack)) = self.asked.pop_front() else {
+                let Some(Asked::Get(queue, no_ack, asked)) = self.asked.pop_front() else {
                     wire.witness.protocol_broken("get-ok without a get".into());
                     return false;
                 };
                 let (tag, redelivered) = (got.delivery_tag, got.redelivered);
                 let carrier = Carrier::Get {
                     queue,
+                    asked,
                     no_ack,
                     redelivered,
                     tag,
@@ -221,8 +222,10 @@ impl Channel {
             | (Method::TxSelectOk(_), Some(Asked::TxSelect)) => {}
             (Method::ConfirmSelectOk(_), Some(Asked::ConfirmSelect)) => self.confirming = true,
             (Method::QueueDeclareOk(ok), Some(Asked::Probe(queue, from))) => {
-                self.probed.insert(queue, u64::from(ok.message_count));
+                let ready = u64::from(ok.message_count);
+                self.probed.insert(queue, ready);
                 probe_answered(queue, from, true, wire);
+                counted(queue, from, ready, wire);
             }
             (Method::QueueDeclareOk(_), Some(Asked::Inequivalent)) => {
                 wire.witness
@@ -252,8 +255,9 @@ impl Channel {
             (Method::BasicCancelOk(_), Some(Asked::Cancel(tag))) => {
                 self.consumers.remove(&tag);
             }
-            (Method::BasicGetEmpty(_), Some(Asked::Get(..))) => {
+            (Method::BasicGetEmpty(_), Some(Asked::Get(queue, _, asked))) => {
                 wire.witness.coverage.hit("get-empty");
+                counted(queue, asked, 0, wire);
             }
             (Method::BasicRecoverOk(_), Some(Asked::Recover)) => self.recovered(wire),
             (Method::TxCommitOk(_), Some(Asked::Commit(commit, messages))) => {
@@ -284,6 +288,15 @@ impl Channel {
 
 fn says(close: &ChannelClose<'_>, words: &str) -> bool {
     String::from_utf8_lossy(close.reply_text.as_bytes()).contains(words)
+}
+
+fn counted(queue: QueueRef, asked: Stamp, ready: u64, wire: &mut Wire<'_>) {
+    let fact = Fact::Counted {
+        queue,
+        asked,
+        ready,
+    };
+    wire.witness.history.push(fact);
 }
 
 fn probe_answered(queue: QueueRef, from: Stamp, there: bool, wire: &mut Wire<'_>) {

@@ -37,8 +37,11 @@ impl Client {
         if session.phase != Phase::Setup {
             return;
         }
+        let has_begun = std::mem::replace(&mut session.has_begun_setup, true);
         let (channels, mut wire) = session.split(witness);
         match channels.get(&CONTROL_CHANNEL) {
+            // Something was refused: all over again, on another connection and after a while.
+            None if has_begun => session.close(witness),
             None => {
                 let mut control = Channel::open(CONTROL_CHANNEL, Purpose::Control, &mut wire);
                 let thorough = role == Role::Drainer;

@@ -17,6 +17,7 @@ impl World {
     /// Faults stop, slow things become normal, dead connections are noticed.
     pub(super) fn begin_liveness(&mut self) {
         self.witness.line(format_args!("faults are over"));
+        self.compare_states();
         self.stage = Stage::Liveness(self.schedule.now_nanos());
         self.knobs.heal();
         self.heal_cluster();
@@ -132,6 +133,7 @@ impl World {
 
     fn check_leftovers(&mut self) {
         self.check_expired();
+        self.compare_states();
         for machine in &mut self.machines {
             if let Some(process) = &mut machine.process {
                 process.node.check_invariants();

@@ -213,6 +213,21 @@ impl World {
         for (node, known) in self.consensus.catalog_known(stamp) {
             self.witness.node_knows(node, known);
         }
+        self.consensus_broken(wrong);
+    }
+
+    /// Looks at the states of all groups.
+    pub(super) fn compare_states(&mut self) {
+        for node in 0..self.machines.len() {
+            let Some(process) = &self.machines[node].process else {
+                continue;
+            };
+            let wrong = self.consensus.compare(node, &process.node);
+            self.consensus_broken(wrong);
+        }
+    }
+
+    pub(super) fn consensus_broken(&mut self, wrong: Vec<String>) {
         for what in wrong {
             self.witness.line(format_args!("CONSENSUS BROKEN {what}"));
             self.witness.history.push(Fact::ConsensusBroken { what });

@@ -1,10 +1,11 @@
 //! Links between nodes: who hears what, and when.
 
 use bytes::Bytes;
-use staunch_node::{Input, PeerInput, PeerOutput, SendClass};
+use staunch_node::{Input, PeerInput, PeerOutput, PeerPayload, SendClass};
 use staunch_types::Name;
 
 use crate::{
+    meddling::{meddle, pass_early},
     mesh::{Content, Sent},
     planted::Planted,
     schedule::{MILLIS, SECONDS},
@@ -156,6 +157,19 @@ impl World {
             self.witness.coverage.hit("planted bug struck");
             return;
         }
+        let mut payload = join(output.payload);
+        let (mut from, mut to) = (from, to);
+        if self.planted == Some(Planted::PassEarly)
+            && output.kind == PeerPayload::Queue
+            && let Some(answer) = pass_early(&payload)
+        {
+            self.witness.coverage.hit("planted bug struck");
+            (from, to, payload) = (to, from, answer);
+        }
+        if output.kind == PeerPayload::Raft {
+            self.plant_in_batch(&mut payload);
+            self.overhear(from, &payload);
+        }
         let now = self.schedule.now_nanos();
         let mut delay = self.network.latency(self.knobs.net_delay_nanos);
         let pipe = self.mesh.pipe(from, to);
@@ -163,7 +177,6 @@ impl World {
             delay += self.network.below(SECONDS);
         }
         let overtakes = self.network.chance(300);
-        let payload = join(output.payload);
         match pipe.send((output.kind, payload), (now, delay), overtakes) {
             Sent::Arrives(at) => self.schedule.at(at, Happening::PeerArrival(from, to)),
             Sent::Dropped => self.witness.coverage.hit("frame between nodes dropped"),
@@ -171,6 +184,28 @@ impl World {
                 self.witness.coverage.hit("link between nodes full");
                 self.break_link(from, to);
             }
+        }
+    }
+
+    fn plant_in_batch(&mut self, batch: &mut Bytes) {
+        if let Some(planted) = self.planted
+            && let Some(changed) = meddle(planted, batch, &mut self.network)
+        {
+            self.witness.coverage.hit("planted bug struck");
+            *batch = changed;
+        }
+    }
+
+    /// Looks at what members of groups tell each other.
+    fn overhear(&mut self, from: usize, batch: &Bytes) {
+        match staunch_raft::wire::decode(batch) {
+            Ok(messages) => {
+                for message in messages {
+                    let wrong = self.consensus.hear(from, &message);
+                    self.consensus_broken(wrong);
+                }
+            }
+            Err(error) => self.consensus_broken(vec![format!("an unreadable message: {error}")]),
         }
     }
 

@@ -1,0 +1,94 @@
+//! The simulator finds every bug planted in a cluster, and names it rightly.
+
+use staunch_sim::{
+    check::Kind,
+    planted::Planted,
+    run::{Plan, run_plan},
+    world::Scale,
+};
+
+/// Seeds within which a planted bug must be found; most show in the first ten.
+const SEEDS_MAX: u64 = 100;
+
+/// Runs seeds until the bug shows.
+fn found(planted: Planted, kinds: &[Kind]) {
+    let plan = Plan {
+        start: 0,
+        count: SEEDS_MAX,
+        jobs: 2,
+        scale: Scale::Cluster,
+        planted: Some(planted),
+        fail_fast: true,
+    };
+    let mut seen = Vec::new();
+    run_plan(&plan, |outcome| {
+        seen.extend(outcome.violations.iter().map(|one| one.kind));
+    });
+    let name = planted.name();
+    assert!(
+        seen.iter().any(|kind| kinds.contains(kind)),
+        "{name} showed as {seen:?}"
+    );
+}
+
+#[test]
+fn skip_sync() {
+    found(
+        Planted::SkipSync,
+        &[Kind::ConfirmWrong, Kind::Lost, Kind::Consensus],
+    );
+}
+
+#[test]
+fn skip_sync_of_one() {
+    found(
+        Planted::SkipSyncOfOne,
+        &[Kind::ConfirmWrong, Kind::Lost, Kind::Consensus],
+    );
+}
+
+#[test]
+fn early_confirm() {
+    found(Planted::EarlyConfirm, &[Kind::ConfirmWrong, Kind::Lost]);
+}
+
+#[test]
+fn repeat_publish() {
+    found(
+        Planted::RepeatPublish,
+        &[Kind::DoubleEnqueue, Kind::DupUnflagged],
+    );
+}
+
+#[test]
+fn forget_disk() {
+    found(Planted::ForgetDisk, &[Kind::Consensus]);
+}
+
+#[test]
+fn drop_frame() {
+    found(
+        Planted::DropFrame,
+        &[Kind::Stuck, Kind::Lost, Kind::Resurrected],
+    );
+}
+
+#[test]
+fn forget_vote() {
+    found(Planted::ForgetVote, &[Kind::Consensus]);
+}
+
+#[test]
+fn commit_early() {
+    found(Planted::CommitEarly, &[Kind::Consensus]);
+}
+
+#[test]
+fn pass_early() {
+    found(Planted::PassEarly, &[Kind::Resurrected, Kind::DupUnflagged]);
+}
+
+#[test]
+fn stale_get() {
+    found(Planted::StaleGet, &[Kind::Hidden]);
+}
