@@ -471,6 +471,14 @@ impl Node {
         let mut transient_count = 0;
         for slot in self.queues.iter() {
             slot.queue.check_invariants();
+            for key in slot.queue.consumer_keys() {
+                let consumer = self.consumers.get(key);
+                assert_eq!(
+                    consumer.map(|consumer| consumer.queue),
+                    Some(slot.id),
+                    "a queue knows live keys of its own: {key:?}"
+                );
+            }
             assert!(
                 self.catalog.queue_by_id(slot.id).is_some(),
                 "table and catalog agree"
