@@ -30,7 +30,7 @@ use staunch_broker::{
 use staunch_types::{Message, MessageIndex, Name, QueueId, Timestamp};
 
 use crate::{
-    cluster::Purpose,
+    cluster::{Fate, Purpose},
     delay::{Target, targets},
     input::Output,
     node::Node,
@@ -81,6 +81,8 @@ struct Mourned {
     dying: Dying,
     /// Queues that have its dead letter already, in order.
     placed: Vec<QueueId>,
+    /// Others may have it without its being known: a node that was to take it is gone.
+    is_in_doubt: bool,
 }
 
 /// A dead message whose copies are on their way.
@@ -221,6 +223,7 @@ impl Node {
             .extend(departed.dying.into_iter().map(|dying| Mourned {
                 dying,
                 placed: Vec::new(),
+                is_in_doubt: false,
             }));
         if !slot.is_mourning {
             slot.is_mourning = true;
@@ -301,7 +304,7 @@ impl Node {
             let grave = Grave::of(&slot);
             let redelivered = next.as_ref().is_some_and(|(mourned, _)| {
                 let index = mourned.dying.index;
-                slot.may_have_been_copied(index)
+                mourned.is_in_doubt || slot.may_have_been_copied(index)
             });
             self.queues.put(slot);
             let Some((mourned, stored)) = next else {
@@ -312,19 +315,28 @@ impl Node {
             let mut left = left.saturating_sub(stored.len());
             let message =
                 Message::from_stored(stored.clone()).expect("bodies are kept in their form");
-            let Mourned { dying, placed } = mourned;
+            let Mourned {
+                dying,
+                placed,
+                is_in_doubt,
+            } = mourned;
             let passing = Passing {
                 message: &message,
                 reason: dying.reason,
                 redelivered,
             };
             let placed = self.place(&passing, &grave, placed, &mut left);
+            let mourned = |placed| Mourned {
+                dying,
+                placed,
+                is_in_doubt,
+            };
             self.dead_letters.size_bytes_left = left;
             self.publish_refused();
             match placed {
                 Placed::Done => self.bury(id, dying.index),
-                Placed::Partly(placed) => self.put_back(id, Mourned { dying, placed }, stored),
-                Placed::Missing(placed) => self.park(id, Mourned { dying, placed }),
+                Placed::Partly(placed) => self.put_back(id, mourned(placed), stored),
+                Placed::Missing(placed) => self.park(id, mourned(placed)),
                 Placed::Sent {
                     to,
                     placed,
@@ -333,9 +345,8 @@ impl Node {
                     let index = dying.index;
                     let slot = self.queues.get_mut(id);
                     if let Some(dead) = slot.and_then(|slot| slot.dead.as_mut()) {
-                        let mourned = Mourned { dying, placed };
                         let leaving = Leaving {
-                            mourned,
+                            mourned: mourned(placed),
                             is_missing,
                         };
                         dead.leaving.insert(index, leaving);
@@ -443,13 +454,14 @@ impl Node {
         }
     }
 
-    /// All queues that copies were on their way to have answered; these have them.
+    /// All queues that copies were on their way to have answered; these have them, and the others
+    /// at worst what `fate` says.
     pub(crate) fn copies_answered(
         &mut self,
         id: QueueId,
         index: MessageIndex,
         mut has_it: Vec<QueueId>,
-        is_refused: bool,
+        fate: Fate,
     ) {
         let Some(slot) = self.queues.get_mut(id) else {
             return;
@@ -465,12 +477,21 @@ impl Node {
         } = leaving;
         let settings = slot.settings_at_death();
         let dead_lettering = settings.dead_lettering.as_ref();
-        if (is_refused || is_missing) && dead_lettering.is_some_and(|it| it.at_least_once) {
-            mourned.placed.append(&mut has_it);
-            mourned.placed.sort_unstable();
-            self.park(id, mourned);
-        } else {
-            self.bury(id, index);
+        let at_least_once = dead_lettering.is_some_and(|it| it.at_least_once);
+        mourned.placed.append(&mut has_it);
+        mourned.placed.sort_unstable();
+        match fate {
+            // A crash may double a dead letter and never takes one away.
+            Fate::Unknown => {
+                mourned.is_in_doubt = true;
+                if let Some(dead) = &mut slot.dead {
+                    dead.waiting.push_front(mourned);
+                }
+            }
+            Fate::Safe | Fate::Refused if at_least_once && (is_missing || fate != Fate::Safe) => {
+                self.park(id, mourned);
+            }
+            Fate::Safe | Fate::Refused => self.bury(id, index),
         }
         self.mourn(id);
     }

@@ -493,7 +493,23 @@ impl Node {
             "every body has one message"
         );
         self.check_sessions();
+        self.check_shadows();
         self.store.check_invariants();
+    }
+
+    /// What clients of other nodes have not settled is what the queues know of that.
+    fn check_shadows(&self) {
+        let shadows = self.sessions.iter().filter(|it| it.shadow_of.is_some());
+        for channel in shadows.flat_map(|session| session.channels.values()) {
+            for key in channel.consumers.iter().chain(channel.getters.values()) {
+                let consumer = self.consumers.get(*key).expect("a channel knows live keys");
+                // What was held of a queue that is gone is void.
+                if let Some(slot) = self.queues.get(consumer.queue) {
+                    let known = slot.queue.unsettled_count(*key);
+                    assert_eq!(consumer.unsettled_count, known, "of shadow {key:?}");
+                }
+            }
+        }
     }
 
     fn check_sessions(&self) {

@@ -2,7 +2,7 @@
 
 use staunch_broker::{Departed, QueueCommand, Released};
 use staunch_log::{Store, StreamId};
-use staunch_types::{ChannelNumber, ConsumerKey, MessageIndex, Outcome, QueueId, request::Settle};
+use staunch_types::{ChannelNumber, ConsumerKey, Outcome, QueueId, request::Settle};
 
 use crate::{
     cluster::Place,
@@ -58,7 +58,7 @@ impl Node {
     }
 
     /// Settles what the consumer holds of the run, where it may have lost some of it with the
-    /// queue's server before. Returns how many were settled.
+    /// queue's server before. Returns how many of its unsettled deliveries that were.
     pub(crate) fn settle_held(&mut self, settle: Settle) -> u32 {
         let Settle {
             consumer,
@@ -69,11 +69,8 @@ impl Node {
             ..
         } = settle;
         let now = self.wall_now();
-        let Some(slot) = self
-            .queues
-            .get_mut(queue)
-            .filter(|slot| slot.is_served_here())
-        else {
+        let slot = self.queues.get_mut(queue);
+        let Some(slot) = slot.filter(|slot| slot.is_served_here()) else {
             return 0;
         };
         let mut departed = Departed::default();
@@ -81,23 +78,10 @@ impl Node {
         if is_return {
             slot.queue.begin_return();
         }
-        let mut settled = 0;
-        let queue_of = &mut slot.queue;
-        match queue_of.settle(consumer, (first, count), outcome, now, &mut departed) {
-            Ok(all) => settled = all,
-            Err(_) => {
-                for index in first.0..first.0.saturating_add(u64::from(count)) {
-                    let index = MessageIndex(index);
-                    // It was given to somebody else while this one could not be reached.
-                    if !is_return && (queue_of.claim(consumer, index, 1) == 0) {
-                        queue_of.take_over(consumer, index);
-                    }
-                    let one = (index, 1);
-                    let done = queue_of.settle(consumer, one, outcome, now, &mut departed);
-                    settled += done.unwrap_or(0);
-                }
-            }
-        }
+        let run = (first, count);
+        let settled = slot
+            .queue
+            .settle_claimed(consumer, run, outcome, now, &mut departed);
         if is_return {
             slot.queue.drop_returned(settled, &mut departed);
         }
@@ -117,11 +101,8 @@ impl Node {
         let is_its_own = |consumer: &Consumer| {
             (consumer.session, consumer.channel, consumer.queue) == (session, channel, queue)
         };
-        let consumer = self.consumers.get(key).copied();
-        if let Some(consumer) = consumer.filter(is_its_own) {
-            self.settle_held(settle);
-            // It may hold less than its client thinks.
-            let count = settle.count.min(consumer.unsettled_count);
+        if self.consumers.get(key).is_some_and(is_its_own) {
+            let count = self.settle_held(settle);
             self.count_settled(session, channel, key, count);
         }
     }

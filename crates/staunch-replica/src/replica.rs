@@ -10,7 +10,7 @@ use staunch_broker::{Arrival, EntryHead, Origin, Queue};
 use staunch_log::{ChunkId, RecordMeta, Retiring, Store, StreamId};
 use staunch_raft::{
     Body, Change, ChangeError, Entry, Group, HardState, LogPosition, Message, Payload, Persist,
-    ProposeError, ReadyNumber, Role, RoleChange, SnapshotMeta, StepError,
+    ProposeError, ReadyNumber, RoleChange, SnapshotMeta, StepError,
 };
 use staunch_types::{BodyRef, LogIndex, MessageIndex, NodeId, Term};
 
@@ -77,8 +77,6 @@ pub struct Effects {
     pub role: Option<RoleChange>,
     /// The queue began to lead: its consumers may be told so.
     pub began_to_lead: bool,
-    /// The queue led and follows from now on: consumers and what they held are forgotten.
-    pub ceased_to_lead: bool,
     /// Committed and applied: messages of these origins up to these numbers.
     pub heard: Vec<(Origin, u64)>,
     /// Entries were applied.
@@ -180,16 +178,17 @@ impl Replica {
         self.group.propose_change(change)
     }
 
-    /// Does what is due, until nothing is.
+    /// Does what is due, until nothing is, or the queue leads and should not any more: the caller
+    /// is to [let it follow](Replica::depose) and to call again.
     ///
     /// # Panics
-    /// On a bug.
+    /// If it [is deposed](Replica::is_deposed), or on a bug.
     pub fn advance(&mut self, store: &mut Store, queue: &mut Queue, effects: &mut Effects) {
-        while let Some(ready) = self.group.poll() {
-            if let Some(role) = ready.role {
-                effects.role = Some(role);
-                self.cease_if_deposed(role, queue, effects);
-            }
+        assert!(!self.is_deposed(), "who leads no longer follows first");
+        while !self.is_deposed()
+            && let Some(ready) = self.group.poll()
+        {
+            effects.role = ready.role.or(effects.role);
             if let Some(persist) = ready.persist {
                 self.persist(persist, store, queue, effects);
             }
@@ -207,13 +206,29 @@ impl Replica {
         self.lead_if_due(queue, effects);
     }
 
-    /// Whether the queue leads and the group has found another leader, or none: the next
-    /// [`Replica::advance`] makes it follow.
+    /// Makes a queue follow that leads and should not: consumers and what they held are forgotten
+    /// by it, and everything that was not committed is back in its place.
+    ///
+    /// # Panics
+    /// If it leads nothing.
+    pub fn depose(&mut self, queue: &mut Queue) {
+        assert!(self.led_term.take().is_some(), "it leads");
+        queue.follow();
+    }
+
+    /// The term in which the queue leads.
+    #[must_use]
+    pub fn led_term(&self) -> Option<Term> {
+        self.led_term
+    }
+
+    /// Whether the queue leads and the group has found another leader, or none, or leads in
+    /// another term: a queue leads within one term only.
     #[must_use]
     pub fn is_deposed(&self) -> bool {
-        let role = self.group.role_now();
-        let leads_still = role.role == Role::Leader && Some(role.term) == self.led_term;
-        self.led_term.is_some() && !leads_still
+        let serves = self.group.is_serving();
+        let term = self.group.role_now().term;
+        self.led_term.is_some_and(|led| !serves || led != term)
     }
 
     /// What was appended to the store is in this chunk and those before it.
@@ -437,17 +452,6 @@ impl Replica {
                 effects.heard.extend_from_slice(&head.origins);
                 self.group.applied(entry.index);
             }
-        }
-    }
-
-    /// A queue leads within one term only.
-    fn cease_if_deposed(&mut self, role: RoleChange, queue: &mut Queue, effects: &mut Effects) {
-        let leads_still = role.role == Role::Leader && Some(role.term) == self.led_term;
-        if self.led_term.is_some() && !leads_still {
-            self.led_term = None;
-            queue.follow();
-            effects.ceased_to_lead = true;
-            effects.began_to_lead = false;
         }
     }
 

@@ -4,12 +4,20 @@
 //! have their deliveries, though, and their nodes know which. So before a new leader hands out
 //! anything that may be with a client, the nodes *claim* for their consumers what these hold: it
 //! becomes held again, without being delivered, and can be settled as if nothing had happened.
+//!
+//! A claim may come too late: the message is with somebody else, or gone. It is *astray* then: it
+//! counts against the consumer's prefetch, for its client has it, and what the client says of it
+//! counts: an ack is an ack, wherever the message is by now.
 
-use staunch_types::{ConsumerKey, MessageIndex};
+use staunch_types::{ConsumerKey, MessageIndex, Outcome, UnixMillis};
 
 use super::chunk::{Holder, bits};
 use super::entries::Position;
-use super::{ConsumerSpec, Queue};
+use super::{ConsumerSpec, Departed, Queue};
+
+/// Who holds a message for the moment in which it is settled by somebody who does not hold it. No
+/// consumer has this key.
+const SETTLER: ConsumerKey = ConsumerKey(u32::MAX);
 
 /// Someone who consumes, or holds deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,31 +26,98 @@ pub struct Holding {
     pub key: ConsumerKey,
     /// None if it only holds.
     pub spec: Option<ConsumerSpec>,
-    /// What it holds: first index and count of each run, ascending.
+    /// What its client has of it: first index and count of each run, ascending.
     pub held: Vec<(MessageIndex, u32)>,
 }
 
 impl Queue {
     /// Has `consumer` hold those of `count` messages from `first` on that are ready and may have
-    /// been handed out, which means that they lie below the reserved watermark. Who is no consumer
-    /// becomes a holder, as with [`Queue::get`]. Returns how many it holds by that.
+    /// been handed out, which means that they lie below the reserved watermark. The others are
+    /// astray. Who is no consumer becomes a holder, as with [`Queue::get`]. Returns how many it
+    /// holds by that.
     pub fn claim(&mut self, consumer: ConsumerKey, first: MessageIndex, count: u32) -> u32 {
         let end = first.0.saturating_add(u64::from(count));
         let end = end.min(self.entries.next_index());
         let mut claimed = 0;
         for index in first.0..end {
-            if !self.watermark.permits(index) {
-                break;
-            }
-            if self.entries.state(index) != (true, true) {
-                continue;
-            }
-            if let Some(position) = self.entries.position(index) {
-                self.claim_at(position, consumer);
+            if self.claim_ready(consumer, index) {
                 claimed += 1;
+            } else if !self.entries.is_held_by(index, consumer) {
+                self.consumers_mut().claim_astray(consumer, index);
             }
         }
         claimed
+    }
+
+    fn claim_ready(&mut self, consumer: ConsumerKey, index: u64) -> bool {
+        let is_ready = self.entries.state(index) == (true, true);
+        if !is_ready || !self.watermark.permits(index) {
+            return false;
+        }
+        let Some(position) = self.entries.position(index) else {
+            return false;
+        };
+        self.claim_at(position, consumer);
+        true
+    }
+
+    /// Deliveries to `consumer` that its client has not settled, astray ones among them.
+    pub fn unsettled_count(&self, consumer: ConsumerKey) -> u32 {
+        let consumers = self.consumers.as_ref();
+        let found = consumers.and_then(|it| Some(it.get(it.find(consumer)?)));
+        found.map_or(0, super::consumers::Consumer::unsettled_count)
+    }
+
+    /// As [`Queue::settle`], where some of the deliveries may be astray: what is acked or refused
+    /// leaves the queue even if somebody else holds it, what is given back is given back already.
+    /// Returns how many of [`Queue::unsettled_count`] that were.
+    pub fn settle_claimed(
+        &mut self,
+        consumer: ConsumerKey,
+        (first, count): (MessageIndex, u32),
+        outcome: Outcome,
+        now: UnixMillis,
+        departed: &mut Departed,
+    ) -> u32 {
+        if let Ok(settled) = self.settle(consumer, (first, count), outcome, now, departed) {
+            return settled;
+        }
+        let end = first.0.saturating_add(u64::from(count));
+        let mut settled = 0;
+        for index in first.0..end.min(self.entries.next_index()) {
+            let index = MessageIndex(index);
+            let is_held = self.settle(consumer, (index, 1), outcome, now, departed);
+            if is_held.is_ok() {
+                settled += 1;
+                continue;
+            }
+            if let Some(consumers) = &mut self.consumers {
+                settled += u32::from(consumers.forget_astray(consumer, index.0));
+                self.drop_consumers_if_empty();
+            }
+            self.settle_for(index, outcome, now, departed);
+        }
+        settled
+    }
+
+    /// Settles a message on behalf of somebody who is not known here any more. What is given back
+    /// is given back already.
+    ///
+    /// # Panics
+    /// On a bug in this module only.
+    pub fn settle_for(
+        &mut self,
+        index: MessageIndex,
+        outcome: Outcome,
+        now: UnixMillis,
+        departed: &mut Departed,
+    ) {
+        let is_return = outcome == Outcome::Requeue;
+        if is_return || !self.claim_ready(SETTLER, index.0) && !self.take_over(SETTLER, index) {
+            return;
+        }
+        let settled = self.settle(SETTLER, (index, 1), outcome, now, departed);
+        assert_eq!(settled, Ok(1), "what was claimed is held");
     }
 
     fn claim_at(&mut self, position: Position, consumer: ConsumerKey) {
@@ -64,12 +139,9 @@ impl Queue {
         self.consumers_mut().claim(consumer, index);
     }
 
-    /// Has `consumer` hold a message that somebody else holds: its client had it first, and has
-    /// settled it since. Who is no consumer becomes a holder. False if nobody else holds it.
-    ///
-    /// # Panics
-    /// On a bug in this module only.
-    pub fn take_over(&mut self, consumer: ConsumerKey, index: MessageIndex) -> bool {
+    /// Has `consumer` hold a message that somebody else holds, for whom it is astray then. Who is no
+    /// consumer becomes a holder. False if nobody else holds it.
+    pub(super) fn take_over(&mut self, consumer: ConsumerKey, index: MessageIndex) -> bool {
         let Some(position) = self.entries.position(index.0) else {
             return false;
         };
@@ -88,8 +160,7 @@ impl Queue {
         let is_held = |index: &u64| entries.is_held_by(*index, holder);
         consumers.get_mut(slot).unacked.settled(1, is_held);
         consumers.claim(consumer, index.0);
-        consumers.settled(slot);
-        consumers.drop_if_idle(slot);
+        consumers.claim_astray(holder, index.0);
         true
     }
 
@@ -117,7 +188,10 @@ impl Queue {
             .map(|consumer| {
                 let key = consumer.key;
                 let is_held = |index: &u64| self.entries.is_held_by(*index, key);
-                let indexes = consumer.unacked.indexes(is_held);
+                let mut indexes = consumer.unacked.indexes(is_held);
+                indexes.extend(&consumer.astray);
+                indexes.sort_unstable();
+                indexes.dedup();
                 Holding {
                     key,
                     spec: consumer.spec(),

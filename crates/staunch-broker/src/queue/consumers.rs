@@ -13,7 +13,7 @@
 //! messages and makes way when it has settled what it has.
 
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use staunch_types::ConsumerKey;
 
@@ -68,6 +68,9 @@ pub(super) struct Consumer {
     /// It stands in the ring of its priority.
     in_ring: bool,
     pub(super) unacked: Unacked,
+    /// What its client has and this queue has given to others or let go since: it counts until
+    /// the client has settled it.
+    pub(super) astray: BTreeSet<u64>,
     /// What it held when its prefetch was changed: it may hold that many on.
     held_max: u32,
 }
@@ -82,6 +85,7 @@ impl Consumer {
             eligible: false,
             in_ring: false,
             unacked: Unacked::default(),
+            astray: BTreeSet::new(),
             held_max: 0,
         }
     }
@@ -94,6 +98,12 @@ impl Consumer {
         }
     }
 
+    /// Deliveries that its client has not settled.
+    pub(super) fn unsettled_count(&self) -> u32 {
+        let astray = u32::try_from(self.astray.len()).unwrap_or(u32::MAX);
+        self.unacked.count().saturating_add(astray)
+    }
+
     fn is_no_ack(&self) -> bool {
         matches!(self.role, Role::Consumer(spec) if spec.no_ack)
     }
@@ -103,7 +113,7 @@ impl Consumer {
         match self.role {
             Role::Consumer(spec) => {
                 let limited = !spec.no_ack && spec.prefetch > 0;
-                let full = limited && self.unacked.count() >= u32::from(spec.prefetch);
+                let full = limited && self.unsettled_count() >= u32::from(spec.prefetch);
                 !self.blocked && !full
             }
             Role::Holder => false,
@@ -115,7 +125,7 @@ impl Consumer {
         match self.role {
             Role::Consumer(spec) if spec.no_ack || spec.prefetch == 0 => u64::MAX,
             Role::Consumer(spec) => {
-                u64::from(u32::from(spec.prefetch).saturating_sub(self.unacked.count()))
+                u64::from(u32::from(spec.prefetch).saturating_sub(self.unsettled_count()))
             }
             Role::Holder => 0,
         }
@@ -228,10 +238,38 @@ impl Consumers {
     /// As [`Consumers::hold`], for what it has held before, even if that is more than it may now.
     pub(super) fn claim(&mut self, key: ConsumerKey, index: u64) {
         self.hold(key, index);
+        self.raise_held_max(key);
+    }
+
+    /// As [`Consumers::claim`], for what the queue cannot let it have.
+    pub(super) fn claim_astray(&mut self, key: ConsumerKey, index: u64) {
+        let slot = match self.find(key) {
+            Some(slot) => slot,
+            None => self.insert(key, Role::Holder),
+        };
+        self.get_mut(slot).astray.insert(index);
+        self.raise_held_max(key);
+        self.refresh(slot);
+    }
+
+    fn raise_held_max(&mut self, key: ConsumerKey) {
         if let Some(slot) = self.find(key) {
             let consumer = self.get_mut(slot);
-            consumer.held_max = consumer.held_max.max(consumer.unacked.count());
+            consumer.held_max = consumer.held_max.max(consumer.unsettled_count());
         }
+    }
+
+    /// Its client has settled what was astray. False if that was not.
+    pub(super) fn forget_astray(&mut self, key: ConsumerKey, index: u64) -> bool {
+        let Some(slot) = self.find(key) else {
+            return false;
+        };
+        let was_astray = self.get_mut(slot).astray.remove(&index);
+        if was_astray {
+            self.settled(slot);
+            self.drop_if_idle(slot);
+        }
+        was_astray
     }
 
     pub(super) fn set_blocked(&mut self, key: ConsumerKey, blocked: bool) {
@@ -249,7 +287,7 @@ impl Consumers {
         let consumer = self.get_mut(slot);
         if let Role::Consumer(spec) = &mut consumer.role {
             spec.prefetch = prefetch;
-            consumer.held_max = consumer.unacked.count();
+            consumer.held_max = consumer.unsettled_count();
         }
         self.refresh(slot);
     }
@@ -378,7 +416,7 @@ impl Consumers {
             active.is_some_and(|active| active.0 < priority)
         };
         self.is_displaced = highest.is_some_and(is_outranked);
-        let is_idle = previous.is_none_or(|active| self.get(active).unacked.count() == 0);
+        let is_idle = previous.is_none_or(|active| self.get(active).unsettled_count() == 0);
         if previous.is_none() || (self.is_displaced && is_idle) {
             self.active = highest.map(|(_, slot)| slot);
             self.is_displaced = false;
@@ -391,7 +429,7 @@ impl Consumers {
     /// Forgets a holder that holds nothing.
     pub(super) fn drop_if_idle(&mut self, slot: Slot) {
         let consumer = self.get(slot);
-        if consumer.role != Role::Holder || consumer.unacked.count() > 0 {
+        if consumer.role != Role::Holder || consumer.unsettled_count() > 0 {
             return;
         }
         let place = self
@@ -445,11 +483,9 @@ impl Consumers {
             .rings
             .iter()
             .map(|ring| ring.1.capacity() * size_of::<Slot>());
-        let unacked = self
-            .slots
-            .iter()
-            .flatten()
-            .map(|consumer| consumer.unacked.memory_bytes());
+        let unacked = self.slots.iter().flatten().map(|consumer| {
+            consumer.unacked.memory_bytes() + consumer.astray.len() * size_of::<u64>()
+        });
         size_of::<Self>()
             + self.slots.capacity() * size_of::<Option<Consumer>>()
             + self.by_key.capacity() * size_of::<(ConsumerKey, Slot)>()
@@ -484,7 +520,7 @@ impl Consumers {
             );
             if let Role::Consumer(spec) = consumer.role {
                 let most = consumer.held_max.max(u32::from(spec.prefetch));
-                let over = consumer.unacked.count() > most;
+                let over = consumer.unsettled_count() > most;
                 assert!(
                     spec.no_ack || spec.prefetch == 0 || !over,
                     "prefetch is never exceeded"
@@ -522,7 +558,7 @@ impl Consumers {
             "it makes way only for a higher one"
         );
         assert!(
-            !self.is_displaced || active.unacked.count() > 0,
+            !self.is_displaced || active.unsettled_count() > 0,
             "it makes way when it has settled all"
         );
     }

@@ -79,7 +79,9 @@ impl Queue {
         };
         let entries = &self.entries;
         let is_held = |index: &u64| entries.is_held_by(*index, consumer);
-        let mut held = consumers.get_mut(slot).unacked.take_all(is_held);
+        let holder = consumers.get_mut(slot);
+        let mut held = holder.unacked.take_all(is_held);
+        holder.astray.clear();
         let count = u32::try_from(held.len()).expect("a consumer counts what it holds in 32 bits");
         if !self.is_quorum() {
             held.sort_unstable();

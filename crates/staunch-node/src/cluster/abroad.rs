@@ -46,8 +46,8 @@ pub(super) struct Remote {
     pub(super) spec: Option<ConsumerSpec>,
     pub(super) at: At,
     pub(super) held: BTreeSet<u64>,
-    /// Settlements that wait for its key there.
-    pub(super) unsent: Vec<Settle>,
+    /// Settlements that wait for its key there, with their numbers.
+    pub(super) unsent: Vec<(u64, Settle)>,
 }
 
 /// Where a remote is registered.
@@ -113,13 +113,12 @@ impl Abroad {
     }
 
     pub(super) fn set_at(&mut self, token: u64, at: At) -> Option<&mut Remote> {
-        let remote = self.remotes.get_mut(&token)?;
-        if let At::Known(node, key) = remote.at {
-            self.by_server.remove(&(node, key));
-        }
+        let before = self.remotes.get(&token)?.at;
+        self.forget_at(token, before);
         if let At::Known(node, key) = at {
             self.by_server.insert((node, key), token);
         }
+        let remote = self.remotes.get_mut(&token)?;
         remote.at = at;
         Some(remote)
     }
@@ -127,9 +126,7 @@ impl Abroad {
     pub(super) fn remove(&mut self, token: u64) -> Option<Remote> {
         let remote = self.remotes.remove(&token)?;
         self.by_key.remove(&remote.key);
-        if let At::Known(node, key) = remote.at {
-            self.by_server.remove(&(node, key));
-        }
+        self.forget_at(token, remote.at);
         if let Some(tokens) = self.by_queue.get_mut(&remote.queue) {
             tokens.remove(&token);
             if tokens.is_empty() {
@@ -137,6 +134,15 @@ impl Abroad {
             }
         }
         Some(remote)
+    }
+
+    /// A remote is not there any more. The server may have given its key to another one since.
+    fn forget_at(&mut self, token: u64, at: At) {
+        if let At::Known(node, key) = at
+            && self.by_server.get(&(node, key)) == Some(&token)
+        {
+            self.by_server.remove(&(node, key));
+        }
     }
 
     /// As [`Abroad::remove`] for one whose channel goes on: if it has just been claimed, the server
@@ -221,7 +227,7 @@ impl Edge {
         }
         for (connection, node, size_bytes) in drained {
             let request = Request::Drained { size_bytes };
-            self.push_request(node, connection, &Name::default(), request);
+            self.push_request(node, (connection, &Name::default()), None, request);
         }
     }
 }

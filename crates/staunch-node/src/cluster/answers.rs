@@ -75,7 +75,7 @@ impl Node {
         let remote = token.and_then(|token| abroad.get_mut(token));
         let Some(remote) = remote.filter(|remote| remote.session == session) else {
             let request = Request::Drained { size_bytes };
-            self.send_request(session, from, request);
+            self.send_request(session, from, None, request);
             return None;
         };
         delivery.consumer = remote.key;

@@ -79,6 +79,7 @@ impl Node {
             return;
         };
         let (session, channel, request) = (asked.session, asked.channel, asked.request.clone());
+        let queue = asked.queue;
         let Some(server) = self.server_of(asked.queue) else {
             return;
         };
@@ -91,13 +92,13 @@ impl Node {
             let prefetch = open.map_or(0, |open| open.prefetch);
             if prefetch > 0 {
                 let limit = Request::LimitChannel { channel, prefetch };
-                self.send_request(session, server, limit);
+                self.send_request(session, server, None, limit);
             }
         }
         let Some(request) = self.translated(server, request) else {
             return;
         };
-        self.send_request(session, server, request);
+        self.send_request(session, server, Some(queue), request);
         if let Some(cluster) = &mut self.cluster
             && let Some(asked) = cluster.edge.abroad.asked.get_mut(&connection)
         {
@@ -124,8 +125,15 @@ impl Node {
         cluster.edge.abroad.asked.remove(&connection)
     }
 
-    /// Sends a request for a session to a node, which then knows the session and its channel.
-    pub(super) fn send_request(&mut self, session: SessionSlot, to: NodeId, request: Request) {
+    /// Sends a request for a session to a node, which then knows the session and its channel; about
+    /// that queue if it is about one.
+    pub(super) fn send_request(
+        &mut self,
+        session: SessionSlot,
+        to: NodeId,
+        queue: Option<QueueId>,
+        request: Request,
+    ) {
         let (Some(found), Some(cluster)) = (self.sessions.get(session), &mut self.cluster) else {
             return;
         };
@@ -133,16 +141,19 @@ impl Node {
             cluster.edge.abroad.note_shadow(found.id, channel, to);
         }
         let edge = &mut cluster.edge;
-        edge.push_request(to, found.id, &found.vhost, request);
+        edge.push_request(to, (found.id, &found.vhost), queue, request);
     }
 
-    /// What was asked of a queue goes to its new server.
-    pub(super) fn ask_again(&mut self, queue: QueueId, _server: NodeId) {
+    /// What was asked of a queue goes to its new server. A consumer that is to be cancelled is one of
+    /// this node's if that serves the queue now; at another server its place was not claimed.
+    pub(super) fn ask_again(&mut self, queue: QueueId, server: NodeId) {
         for connection in self.asked_where(|asked| asked.queue == queue) {
             let Some(cluster) = &self.cluster else { return };
+            let is_here = server == cluster.me;
             let asked = cluster.edge.abroad.asked.get(&connection);
-            if let Some(Request::Cancel { consumer, .. }) = asked.map(|asked| &asked.request) {
-                // Its place was not claimed with the new one.
+            if let Some(Request::Cancel { consumer, .. }) = asked.map(|asked| &asked.request)
+                && !is_here
+            {
                 let consumer = *consumer;
                 self.take_asked(connection);
                 self.end_remote_consumer(consumer, true);

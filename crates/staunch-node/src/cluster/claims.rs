@@ -129,6 +129,8 @@ impl Node {
             return;
         };
         let edge = &mut cluster.edge;
+        let queue = edge.abroad.get(token).map(|remote| remote.queue);
+        let term = queue.map(|queue| edge.term_of(queue)).unwrap_or_default();
         let Some(remote) = edge.abroad.set_at(token, At::Claiming(server)) else {
             return;
         };
@@ -147,6 +149,7 @@ impl Node {
             connection: remote.connection,
             channel: remote.channel,
             queue: remote.queue,
+            term,
             token,
             spec,
             held: runs(&remote.held),
@@ -177,6 +180,9 @@ impl Node {
         let Some(slot) = self.queues.get_mut(queue) else {
             return;
         };
+        // It may have been cancelled before its claim with another node was answered.
+        let kind = self.consumers.get(key).map(|consumer| consumer.kind);
+        let spec = spec.filter(|_| kind == Some(ConsumerKind::Active));
         let added = spec.map(|spec| slot.queue.add_consumer(spec));
         for (first, count) in runs(&held) {
             slot.queue.claim(key, first, count);
@@ -188,7 +194,7 @@ impl Node {
             let is_blocked = found.is_some_and(|found| found.is_blocked(channel));
             slot.queue.set_consumer_blocked(key, is_blocked);
         }
-        for settle in unsent {
+        for (_, settle) in unsent {
             self.settle_held(settle);
         }
         self.mark_dirty(queue);
@@ -203,6 +209,7 @@ impl Node {
             token,
             spec,
             ref held,
+            ..
         } = *claim;
         let found = self.queues.get(queue);
         let Some(vhost) = found
@@ -239,7 +246,8 @@ impl Node {
         self.mark_dirty(queue);
     }
 
-    /// False if the consumer was refused, or there is nothing for it to hold.
+    /// Has the queue know a claimed consumer. False if it is none, or was refused as one, and holds
+    /// nothing; one that was refused and holds something is told to its node as cancelled.
     fn register_claim(
         &mut self,
         key: ConsumerKey,
@@ -249,41 +257,45 @@ impl Node {
         let Some(consumer) = self.consumers.get(key).copied() else {
             return false;
         };
-        let Some(slot) = self.queues.get_mut(consumer.queue) else {
+        let Consumer {
+            session,
+            channel,
+            queue,
+            ..
+        } = consumer;
+        let Some(slot) = self.queues.get_mut(queue) else {
             return false;
         };
-        if let Some(spec) = spec {
-            let added = slot.queue.add_consumer(ConsumerSpec {
+        let added = spec.map(|spec| {
+            slot.queue.add_consumer(ConsumerSpec {
                 key,
                 no_ack: spec.no_ack,
                 exclusive: spec.exclusive,
                 prefetch: spec.prefetch,
                 priority: spec.priority,
-            });
-            if added.is_err() {
-                return false;
-            }
+            })
+        });
+        for (first, count) in held {
+            slot.queue.claim(key, *first, *count);
         }
-        let claimed: u32 = held
-            .iter()
-            .map(|(first, count)| slot.queue.claim(key, *first, *count))
-            .sum();
-        if spec.is_none() && claimed == 0 {
+        let unsettled_count = slot.queue.unsettled_count(key);
+        let is_consumer = matches!(added, Some(Ok(())));
+        if !is_consumer && unsettled_count == 0 {
             return false;
         }
         if let Some(consumer) = self.consumers.get_mut(key) {
-            consumer.unsettled_count = claimed;
+            consumer.unsettled_count = unsettled_count;
         }
-        if let Some(open) = self
-            .sessions
-            .channel_mut(consumer.session, consumer.channel)
-        {
+        if let Some(open) = self.sessions.channel_mut(session, channel) {
             open.consumers.insert(key);
-            for _ in 0..claimed {
+            for _ in 0..unsettled_count {
                 open.count_unsettled();
             }
         }
-        self.apply_blocks(consumer.session, None);
+        self.apply_blocks(session, None);
+        if let Some(Err(_)) = added {
+            self.cancel_by_node(key);
+        }
         true
     }
 
@@ -302,14 +314,16 @@ impl Node {
             let Remote {
                 session,
                 channel,
+                queue,
                 unsent,
                 ..
             } = ended;
             if let Some(consumer) = consumer
                 && self.is_still(session, ended.connection)
             {
-                self.send_settlements(session, from, consumer, unsent);
-                self.send_request(session, from, Request::Cancel { channel, consumer });
+                self.send_settlements(session, (from, queue), consumer, unsent);
+                let request = Request::Cancel { channel, consumer };
+                self.send_request(session, from, Some(queue), request);
             }
             return;
         }
@@ -318,6 +332,7 @@ impl Node {
             return;
         };
         let (session, channel, own) = (remote.session, remote.channel, remote.key);
+        let queue = remote.queue;
         let is_consumer = remote.spec.is_some();
         let kind = self.consumers.get(own).map(|consumer| consumer.kind);
         let Some(key) = consumer else {
@@ -335,23 +350,28 @@ impl Node {
         if is_over {
             remote.spec = None;
         }
-        self.send_settlements(session, from, key, unsent);
+        self.send_settlements(session, (from, queue), key, unsent);
         if is_over {
             let consumer = key;
-            self.send_request(session, from, Request::Cancel { channel, consumer });
+            let request = Request::Cancel { channel, consumer };
+            self.send_request(session, from, Some(queue), request);
         }
     }
 
     fn send_settlements(
         &mut self,
         session: SessionSlot,
-        to: NodeId,
+        (to, queue): (NodeId, QueueId),
         consumer: ConsumerKey,
-        settles: Vec<Settle>,
+        settles: Vec<(u64, Settle)>,
     ) {
-        for settle in settles {
+        for (number, settle) in settles {
+            if let Some(cluster) = &mut self.cluster {
+                let term = cluster.edge.term_of(queue);
+                cluster.edge.settlements.sent(number, (to, term));
+            }
             let settle = Settle { consumer, ..settle };
-            self.send_request(session, to, Request::Settle(settle));
+            self.send_request(session, to, Some(queue), Request::Settle(settle));
         }
     }
 

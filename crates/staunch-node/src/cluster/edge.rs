@@ -49,8 +49,8 @@ pub(crate) struct Edge {
     /// What came for queues that are kept here alone.
     pub(super) homes: BTreeMap<(QueueId, NodeId), Home>,
     /// Queues that this node has ceased to serve since each node's last barrier, or did not serve
-    /// when that one asked something.
-    pub(super) lost: BTreeMap<NodeId, BTreeSet<QueueId>>,
+    /// when that one asked something, with the term up to which what it was told is lost.
+    pub(super) lost: BTreeMap<NodeId, BTreeMap<QueueId, Term>>,
     next_check: Timestamp,
 }
 
@@ -60,29 +60,45 @@ impl Edge {
         self.outgoing.entry(to).or_default().push(frame);
     }
 
-    /// As [`Edge::push`] for a request of a client; those that follow each other share a frame.
+    /// As [`Edge::push`] for a request of a client, about that queue if it is about one; those that
+    /// follow each other share a frame.
     pub(super) fn push_request(
         &mut self,
         to: NodeId,
-        connection: ConnectionId,
-        vhost: &Name,
+        (connection, vhost): (ConnectionId, &Name),
+        queue: Option<QueueId>,
         request: Request,
     ) {
+        let about = queue.map(|queue| (queue, self.term_of(queue)));
         let outgoing = self.outgoing.entry(to).or_default();
         if let Some(Frame::Requests {
             connection: of,
+            about: same,
             requests,
             ..
         }) = outgoing.last_mut()
-            && *of == connection
+            && (*of, *same) == (connection, about)
         {
             return requests.push(request);
         }
         outgoing.push(Frame::Requests {
             connection,
             vhost: vhost.clone(),
+            about,
             requests: vec![request],
         });
+    }
+
+    /// The term in which a queue is served, as far as this node knows; 0 if it is not replicated.
+    pub(super) fn term_of(&self, queue: QueueId) -> Term {
+        let known = self.servers.get(&queue);
+        known.map_or(Term::default(), |(_, term)| *term)
+    }
+
+    /// What a node has said about a queue up to a term is lost.
+    fn note_lost(&mut self, from: NodeId, queue: QueueId, term: Term) {
+        let upto = self.lost.entry(from).or_default().entry(queue).or_default();
+        *upto = term.max(*upto);
     }
 
     /// As [`Edge::push`] for what a shadow session is told.
@@ -247,25 +263,57 @@ impl Node {
             Frame::Requests {
                 connection,
                 vhost,
+                about,
                 requests,
-            } => self.take_requests(from, connection, &vhost, requests),
+            } => {
+                if self.is_for_this_server(from, about) {
+                    self.take_requests(from, connection, &vhost, requests);
+                }
+            }
             Frame::Events { connection, events } => self.take_events(from, connection, events),
             Frame::Barrier(number) => self.answer_barrier(from, number),
             Frame::Passed { number, lost } => self.barrier_passed(from, number, &lost),
-            Frame::Claim(claim) => self.take_claim(from, &claim),
+            Frame::Claim(claim) => {
+                if self.is_for_this_server(from, Some((claim.queue, claim.term))) {
+                    self.take_claim(from, &claim);
+                }
+            }
             Frame::Claimed { token, consumer } => self.claim_answered(from, token, consumer),
             Frame::ClaimedAll(queues) => {
                 for (id, term) in queues {
                     self.has_claimed_all(id, from, Some(term));
                 }
             }
-            Frame::Settled { queue, runs } => {
-                if self.is_elsewhere(queue) {
-                    self.note_lost(from, queue);
+            Frame::Settled { queue, term, runs } => {
+                if self.is_for_this_server(from, Some((queue, term))) {
+                    self.take_settled(queue, &runs);
                 }
-                self.take_settled(queue, &runs);
             }
         }
+    }
+
+    /// Whether what a node says about a queue is meant for the server that this node is now: not if
+    /// it does not serve the queue, or has begun to once more since. Then it is as if it had
+    /// been lost, and the sender says it again to whoever serves the queue.
+    fn is_for_this_server(&mut self, from: NodeId, about: Option<(QueueId, Term)>) -> bool {
+        let Some((queue, term)) = about else {
+            return true;
+        };
+        let Some(cluster) = &mut self.cluster else {
+            return false;
+        };
+        let serves = match self.queues.get(queue) {
+            Some(slot) if slot.is_replicated() => {
+                let served = cluster.edge.servers.get(&queue);
+                slot.is_served_here() && served == Some(&(cluster.me, term))
+            }
+            Some(slot) => slot.is_served_here(),
+            None => false,
+        };
+        if !serves {
+            cluster.edge.note_lost(from, queue, term);
+        }
+        serves
     }
 
     /// Some node serves the queue from now on, in this term; it may be this one.
@@ -298,9 +346,10 @@ impl Node {
         self.ask_again(queue, server);
     }
 
-    /// This node served the queue and does not any more: its consumers and all that they held is
-    /// forgotten there. Called before the queue forgets: who holds what can still be asked.
-    pub(crate) fn ceases_to_serve(&mut self, queue: QueueId) {
+    /// This node served the queue in `slot`, which is at hand, in that term and does not any more:
+    /// what its clients wait for goes to the next server, and shadows' consumers are forgotten.
+    pub(super) fn leave_to_others(&mut self, slot: &mut QueueSlot, term: Term) {
+        let queue = slot.id;
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -313,14 +362,10 @@ impl Node {
         }
         cluster.outboxes.rewind(queue);
         for node in cluster.nodes.others() {
-            cluster.edge.lost.entry(node).or_default().insert(queue);
+            cluster.edge.note_lost(node, queue, term);
         }
-        let Some(mut slot) = self.queues.take(queue) else {
-            return;
-        };
-        self.keep_uncommitted(&slot);
-        self.disperse(&mut slot);
-        self.queues.put(slot);
+        self.keep_uncommitted(slot, term);
+        self.disperse(slot);
     }
 
     /// This node, which serves the queue, has applied everything of `origin` up to `number`.

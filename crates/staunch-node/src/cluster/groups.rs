@@ -380,33 +380,34 @@ impl Node {
     }
 
     fn advance_group(&mut self, id: QueueId) {
-        let Some(slot) = self.queues.get_mut(id) else {
-            return;
-        };
-        let Some(member) = slot.member_mut() else {
+        let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) else {
             return;
         };
         member.is_due = false;
-        if member.replica.is_deposed() {
-            self.ceases_to_serve(id);
-        }
         let Some(mut slot) = self.queues.take(id) else {
             return;
         };
         let mut effects = Effects::default();
-        if let Place::Replicated(member) = &mut slot.place {
-            member
-                .replica
-                .advance(&mut self.store, &mut slot.queue, &mut effects);
-            if member.replica.has_unsealed()
-                && let Some(cluster) = &mut self.cluster
-                && !std::mem::replace(&mut member.is_unsealed, true)
-            {
-                cluster.groups.unsealed.push(id);
+        loop {
+            if slot.member().is_some_and(|it| it.replica.is_deposed()) {
+                self.cease_to_serve(&mut slot);
+                effects.began_to_lead = false;
+            }
+            if let Place::Replicated(member) = &mut slot.place {
+                member
+                    .replica
+                    .advance(&mut self.store, &mut slot.queue, &mut effects);
+            }
+            if !slot.member().is_some_and(|it| it.replica.is_deposed()) {
+                break;
             }
         }
-        if effects.ceased_to_lead {
-            self.retire_leader(&mut slot);
+        if let Place::Replicated(member) = &mut slot.place
+            && member.replica.has_unsealed()
+            && let Some(cluster) = &mut self.cluster
+            && !std::mem::replace(&mut member.is_unsealed, true)
+        {
+            cluster.groups.unsealed.push(id);
         }
         self.queues.put(slot);
         self.follow_effects(id, effects);
@@ -494,18 +495,21 @@ impl Node {
         };
         slot.restored_below = slot.queue.next_index();
         slot.used_at = now;
-        let Place::Replicated(member) = &slot.place else {
+        let member = slot.member();
+        let Some(term) = member.and_then(|member| member.replica.led_term()) else {
             return;
         };
-        let term = member.replica.group().role_now().term;
         self.watch_use(id);
         self.served_by(id, me, term);
         self.mark_dirty(id);
     }
 
-    /// This node led the queue in `slot`, which is at hand, and does not any more: the queue has
-    /// forgotten already what it had not committed.
-    fn retire_leader(&mut self, slot: &mut QueueSlot) {
+    /// This node served the queue in `slot`, which is at hand, and does not any more. The one place
+    /// where that happens: queue, consumers and all that waits change together, while it can
+    /// still be asked who holds what.
+    fn cease_to_serve(&mut self, slot: &mut QueueSlot) {
+        let led_term = slot.member().and_then(|member| member.replica.led_term());
+        self.leave_to_others(slot, led_term.unwrap_or_default());
         self.fetches.forget(slot);
         self.forget_expiry(slot);
         slot.expires_next = None;
@@ -515,6 +519,7 @@ impl Node {
         if let Place::Replicated(member) = &mut slot.place
             && let Some(cluster) = &mut self.cluster
         {
+            member.replica.depose(&mut slot.queue);
             member.proposal = Proposal::default();
             member.offered.clear();
             cluster.groups.forget_outstanding(member);

@@ -49,7 +49,7 @@ pub(crate) use catalog::{CatalogGroup, config as catalog_config};
 pub use facts::GroupFacts;
 pub(crate) use groups::{Member, Place};
 use nodes::Nodes;
-pub(crate) use outbox::{Publisher, Purpose};
+pub(crate) use outbox::{Fate, Publisher, Purpose};
 pub(crate) use proposals::Then;
 pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 pub(crate) use wire::Frame;

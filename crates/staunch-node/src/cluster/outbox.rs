@@ -115,11 +115,23 @@ pub(crate) enum Purpose {
     },
 }
 
+/// What became of a message on its way to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    /// It is in the queue, and committed or on disk; or the queue is gone.
+    Safe,
+    /// A full queue has refused it.
+    Refused,
+    /// It may be in the queue or not.
+    Unknown,
+}
+
 #[derive(Debug)]
 struct Ticket {
     purpose: Purpose,
     left: usize,
-    is_refused: bool,
+    /// The worst of the answers.
+    fate: Fate,
     /// Queues that have it.
     placed: Vec<QueueId>,
 }
@@ -233,7 +245,7 @@ impl Outboxes {
         let ticket = Ticket {
             purpose,
             left,
-            is_refused: false,
+            fate: Fate::Safe,
             placed: Vec::new(),
         };
         self.tickets.insert(self.ticket_count, ticket);
@@ -241,7 +253,7 @@ impl Outboxes {
     }
 
     /// Takes the answers out of what a queue's server has said.
-    fn take_heard(&mut self, heard: &Heard, may_refuse: bool) -> Vec<(Waiter, bool)> {
+    fn take_heard(&mut self, heard: &Heard, may_refuse: bool) -> Vec<(Waiter, Fate)> {
         let mut answers = Vec::new();
         let Some(outbox) = self.by_queue.get_mut(&heard.queue) else {
             return answers;
@@ -253,7 +265,7 @@ impl Outboxes {
             {
                 item.is_refused = true;
                 let waiter = std::mem::replace(&mut item.waiter, Waiter::Nobody);
-                answers.push((waiter, false));
+                answers.push((waiter, Fate::Refused));
             }
         }
         while let Some(item) = outbox
@@ -264,7 +276,12 @@ impl Outboxes {
             self.size_bytes -= item.message.stored.len();
             self.count -= 1;
             let is_doubtful = may_refuse && item.number <= heard.doubtful;
-            answers.push((item.waiter, !is_doubtful));
+            let fate = if is_doubtful {
+                Fate::Unknown
+            } else {
+                Fate::Safe
+            };
+            answers.push((item.waiter, fate));
         }
         answers
     }
@@ -292,27 +309,42 @@ impl Outboxes {
         waiters
     }
 
-    /// Tells whom the wait has become too long for; what no server may have is forgotten.
+    /// Publishers for whom the wait has become too long; what no server may have is forgotten. Dead
+    /// letters wait on.
     fn take_overdue(&mut self, now: Timestamp) -> Vec<(QueueId, Waiter)> {
         let mut overdue = Vec::new();
+        let tickets = std::mem::take(&mut self.tickets);
+        let is_late = |item: &Item| now.since(item.since) >= PUBLISH_TIMEOUT;
         for id in self.queues() {
             let Some(outbox) = self.by_queue.get_mut(&id) else {
                 continue;
             };
-            let is_late = |item: &Item| now.since(item.since) >= PUBLISH_TIMEOUT;
             if !outbox.items.front().is_some_and(is_late) {
                 continue;
             }
+            let gives_up = |item: &Item| is_late(item) && !item.waiter.is_patient(&tickets);
             for item in outbox.items.iter_mut().filter(|item| item.was_sent) {
-                if is_late(item) {
+                if gives_up(item) {
                     let waiter = std::mem::replace(&mut item.waiter, Waiter::Nobody);
                     overdue.push((id, waiter));
                 }
             }
-            let dropped = self.drop_items(id, |item| !item.was_sent && is_late(item));
+            let dropped = self.drop_items(id, |item| !item.was_sent && gives_up(item));
             overdue.extend(dropped.into_iter().map(|waiter| (id, waiter)));
         }
+        self.tickets = tickets;
         overdue
+    }
+}
+
+impl Waiter {
+    /// Whether it is never told that the wait was too long.
+    fn is_patient(self, tickets: &BTreeMap<u64, Ticket>) -> bool {
+        let Self::Ticket(id) = self else {
+            return false;
+        };
+        let purpose = tickets.get(&id).map(|ticket| ticket.purpose);
+        matches!(purpose, Some(Purpose::Bury { .. }))
     }
 }
 
@@ -382,7 +414,7 @@ impl Node {
 
     /// Nothing more is added, or what is kept here is on disk.
     pub(crate) fn close_ticket(&mut self, ticket: u64) {
-        self.answer_ticket(ticket, None, true);
+        self.answer_ticket(ticket, None, Fate::Safe);
     }
 
     /// A queue's server has answered.
@@ -395,16 +427,16 @@ impl Node {
             return;
         };
         let answers = cluster.outboxes.take_heard(heard, may_refuse);
-        for (waiter, is_safe) in answers {
-            self.answer(heard.queue, waiter, is_safe);
+        for (waiter, fate) in answers {
+            self.answer(heard.queue, waiter, fate);
         }
     }
 
-    fn answer(&mut self, queue: QueueId, waiter: Waiter, is_safe: bool) {
+    fn answer(&mut self, queue: QueueId, waiter: Waiter, fate: Fate) {
         match waiter {
             Waiter::Nobody => {}
-            Waiter::Publish(publisher) => self.answer_publisher(publisher, is_safe),
-            Waiter::Ticket(ticket) => self.answer_ticket(ticket, Some(queue), is_safe),
+            Waiter::Publish(publisher) => self.answer_publisher(publisher, fate == Fate::Safe),
+            Waiter::Ticket(ticket) => self.answer_ticket(ticket, Some(queue), fate),
         }
     }
 
@@ -427,7 +459,7 @@ impl Node {
         }
     }
 
-    fn answer_ticket(&mut self, id: u64, queue: Option<QueueId>, is_safe: bool) {
+    fn answer_ticket(&mut self, id: u64, queue: Option<QueueId>, fate: Fate) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -436,8 +468,8 @@ impl Node {
             return;
         };
         ticket.left -= 1;
-        ticket.is_refused |= !is_safe;
-        ticket.placed.extend(queue.filter(|_| is_safe));
+        ticket.fate = ticket.fate.max(fate);
+        ticket.placed.extend(queue.filter(|_| fate == Fate::Safe));
         if ticket.left > 0 {
             return;
         }
@@ -445,7 +477,9 @@ impl Node {
             return;
         };
         match ticket.purpose {
-            Purpose::Publish(publisher) => self.answer_publisher(publisher, !ticket.is_refused),
+            Purpose::Publish(publisher) => {
+                self.answer_publisher(publisher, ticket.fate == Fate::Safe);
+            }
             Purpose::Commit {
                 session,
                 connection,
@@ -457,7 +491,7 @@ impl Node {
                 {
                     return;
                 }
-                if ticket.is_refused {
+                if ticket.fate != Fate::Safe {
                     let refusal = Refusal::Precondition("partial tx completion".to_owned());
                     return self.refuse(session, channel, Operation::Commit, refusal);
                 }
@@ -465,7 +499,7 @@ impl Node {
                 self.answer_when_persisted(session, Event::Reply { channel, reply });
             }
             Purpose::Bury { queue, index } => {
-                self.copies_answered(queue, index, ticket.placed, ticket.is_refused);
+                self.copies_answered(queue, index, ticket.placed, ticket.fate);
             }
         }
     }
@@ -545,7 +579,7 @@ impl Node {
         }
         cluster.outboxes.next_check = now + TIMEOUT_CHECK_PERIOD;
         for (queue, waiter) in cluster.outboxes.take_overdue(now) {
-            self.answer(queue, waiter, false);
+            self.answer(queue, waiter, Fate::Unknown);
         }
     }
 
@@ -557,7 +591,7 @@ impl Node {
         let waiters = cluster.outboxes.drop_items(id, |_| true);
         cluster.outboxes.by_queue.remove(&id);
         for waiter in waiters {
-            self.answer(id, waiter, true);
+            self.answer(id, waiter, Fate::Safe);
         }
     }
 
@@ -574,7 +608,7 @@ impl Node {
                 return;
             };
             for waiter in cluster.outboxes.drop_items(id, |item| item.was_sent) {
-                self.answer(id, waiter, false);
+                self.answer(id, waiter, Fate::Unknown);
             }
         }
     }

@@ -86,21 +86,23 @@ impl Node {
             count: settle.count,
             outcome: settle.outcome,
         };
-        let server = match at {
-            At::Nowhere(_) => None,
-            At::Claiming(node) | At::Known(node, _) => Some(node),
-        };
-        let of = Some((remote.connection, settle.channel));
-        if let At::Claiming(_) = at {
-            remote.unsent.push(*settle);
-        }
-        edge.settlements.add(server, settle.queue, run, of);
-        if let At::Known(node, consumer) = at {
-            let settle = Settle {
-                consumer,
-                ..*settle
-            };
-            self.send_request(session, node, Request::Settle(settle));
+        let (queue, of) = (settle.queue, (remote.connection, settle.channel));
+        match at {
+            At::Nowhere(_) => edge.settlements.add(None, queue, run, Some(of)),
+            At::Claiming(_) => {
+                let number = edge.settlements.add_unsent(queue, run, of);
+                remote.unsent.push((number, *settle));
+            }
+            At::Known(node, consumer) => {
+                let term = edge.term_of(queue);
+                edge.settlements
+                    .add(Some((node, term)), queue, run, Some(of));
+                let settle = Settle {
+                    consumer,
+                    ..*settle
+                };
+                self.send_request(session, node, Some(queue), Request::Settle(settle));
+            }
         }
         self.count_settled(session, settle.channel, settle.consumer, settle.count);
         if self.consumers.get(settle.consumer).is_none()
@@ -133,7 +135,7 @@ impl Node {
             }
         }
         for node in abroad.nodes_of(found.id, channel) {
-            self.send_request(session, node, request.clone());
+            self.send_request(session, node, None, request.clone());
         }
     }
 
@@ -152,7 +154,7 @@ impl Node {
         let (connection, edge) = (found.id, &mut cluster.edge);
         for node in edge.abroad.nodes_of(connection, channel) {
             let request = Request::CloseChannel { channel };
-            edge.push_request(node, connection, &found.vhost, request);
+            edge.push_request(node, (connection, &found.vhost), None, request);
             if let Some(guests) = edge.abroad.guests.get_mut(&connection)
                 && let Some(guest) = guests.get_mut(&node)
             {
@@ -196,7 +198,8 @@ impl Node {
         let (connection, edge) = (found.id, &mut cluster.edge);
         edge.abroad.asked.remove(&connection);
         for (node, _) in edge.abroad.guests.remove(&connection).unwrap_or_default() {
-            edge.push_request(node, connection, &found.vhost, Request::CloseConnection);
+            let of = (connection, &found.vhost);
+            edge.push_request(node, of, None, Request::CloseConnection);
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use staunch_broker::Departed;
 use staunch_types::{
-    ChannelNumber, ConnectionId, ConsumerKey, Event, MessageIndex, NodeId, Outcome, QueueId, Reply,
+    ChannelNumber, ConnectionId, Event, MessageIndex, NodeId, Outcome, QueueId, Reply, Term,
     Timestamp,
 };
 
@@ -21,9 +21,6 @@ use crate::{node::Node, pending::Pending, queues::QueueSlot, session::SessionSlo
 
 /// How long a closing waits for the settlements before it.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
-
-/// Who holds a message for the moment in which it is settled again. No consumer has this key.
-const SETTLER: ConsumerKey = ConsumerKey(u32::MAX);
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -41,8 +38,17 @@ struct Open {
     run: SettledRun,
     /// Whose channel it came on.
     of: Option<(ConnectionId, ChannelNumber)>,
-    /// Who was told, and before which barrier.
-    told: Option<(NodeId, u64)>,
+    told: Option<Told>,
+}
+
+/// Who was told of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    server: NodeId,
+    /// In which it serves the queue.
+    term: Term,
+    /// Before which one of its barriers.
+    barrier: u64,
 }
 
 /// Barriers of one server.
@@ -67,15 +73,15 @@ struct Closing {
 }
 
 impl Settlements {
-    /// Remembers a settlement of which `server` is being told.
+    /// Remembers a settlement of which `server` is being told, that serves the queue in that term.
     pub(super) fn add(
         &mut self,
-        server: Option<NodeId>,
+        server: Option<(NodeId, Term)>,
         queue: QueueId,
         run: SettledRun,
         of: Option<(ConnectionId, ChannelNumber)>,
     ) {
-        let told = server.map(|server| (server, self.barrier(server)));
+        let told = server.map(|server| self.tell(server));
         if let Some(mut last) = self.open.last_entry() {
             let last = last.get_mut();
             let adjoins = last.run.first.0 + u64::from(last.run.count) == run.first.0;
@@ -89,15 +95,49 @@ impl Settlements {
                 return;
             }
         }
-        self.last += 1;
-        self.wait(self.last, told);
-        let open = Open {
+        self.insert(Open {
             queue,
             run,
             of,
             told,
-        };
+        });
+    }
+
+    /// Remembers a settlement of which nobody is told before [`Settlements::sent`].
+    pub(super) fn add_unsent(
+        &mut self,
+        queue: QueueId,
+        run: SettledRun,
+        of: (ConnectionId, ChannelNumber),
+    ) -> u64 {
+        self.insert(Open {
+            queue,
+            run,
+            of: Some(of),
+            told: None,
+        })
+    }
+
+    /// The queue's server is being told of a settlement.
+    pub(super) fn sent(&mut self, number: u64, server: (NodeId, Term)) {
+        if self.open.contains_key(&number) {
+            let told = self.tell(server);
+            self.set_told(number, told);
+        }
+    }
+
+    fn insert(&mut self, open: Open) -> u64 {
+        self.last += 1;
+        self.wait(self.last, open.told);
         self.open.insert(self.last, open);
+        self.last
+    }
+
+    fn set_told(&mut self, number: u64, told: Told) {
+        self.wait(number, Some(told));
+        if let Some(open) = self.open.get_mut(&number) {
+            open.told = Some(told);
+        }
     }
 
     /// Remembers messages that left their queue while this node served it.
@@ -110,18 +150,22 @@ impl Settlements {
         self.add(None, queue, run, None);
     }
 
-    /// The barrier behind what `server` is told now.
-    fn barrier(&mut self, server: NodeId) -> u64 {
+    /// A server is told something now, before its next barrier.
+    fn tell(&mut self, (server, term): (NodeId, Term)) -> Told {
         let link = self.links.entry(server).or_default();
         link.is_due = true;
-        link.barrier
+        Told {
+            server,
+            term,
+            barrier: link.barrier,
+        }
     }
 
-    fn wait(&mut self, number: u64, told: Option<(NodeId, u64)>) {
-        if let Some((server, barrier)) = told
-            && let Some(link) = self.links.get_mut(&server)
+    fn wait(&mut self, number: u64, told: Option<Told>) {
+        if let Some(told) = told
+            && let Some(link) = self.links.get_mut(&told.server)
         {
-            link.waiting.push_back((barrier, number));
+            link.waiting.push_back((told.barrier, number));
         }
     }
 
@@ -145,7 +189,7 @@ impl Settlements {
     pub(super) fn server_lost(&mut self, node: NodeId) {
         self.links.remove(&node);
         for open in self.open.values_mut() {
-            open.told = open.told.filter(|(server, _)| *server != node);
+            open.told = open.told.filter(|told| told.server != node);
         }
     }
 
@@ -170,8 +214,9 @@ impl Settlements {
 }
 
 impl Node {
-    /// A server has made everything safe that it was told before a barrier.
-    pub(super) fn barrier_passed(&mut self, from: NodeId, barrier: u64, lost: &[QueueId]) {
+    /// A server has made everything safe that it was told before a barrier, but for what it was told
+    /// of `lost` queues in these terms and before.
+    pub(super) fn barrier_passed(&mut self, from: NodeId, barrier: u64, lost: &[(QueueId, Term)]) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -180,11 +225,15 @@ impl Node {
         while let Some(link) = settlements.links.get_mut(&from)
             && let Some((at, number)) = link.waiting.pop_front_if(|(at, _)| *at <= barrier)
         {
-            let open = settlements.open.get_mut(&number);
-            let Some(open) = open.filter(|open| open.told == Some((from, at))) else {
+            let Some(open) = settlements.open.get_mut(&number) else {
                 continue;
             };
-            if lost.contains(&open.queue) {
+            let Some(told) = open.told.filter(|it| (it.server, it.barrier) == (from, at)) else {
+                continue;
+            };
+            let is_lost =
+                |(queue, term): &(QueueId, Term)| *queue == open.queue && told.term <= *term;
+            if lost.iter().any(is_lost) {
                 open.told = None;
             } else {
                 numbers.push(number);
@@ -211,6 +260,7 @@ impl Node {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        let term = cluster.edge.term_of(queue);
         let settlements = &mut cluster.edge.settlements;
         let numbers = settlements.of_queue(queue);
         let runs: Vec<_> = numbers
@@ -221,14 +271,12 @@ impl Node {
             return;
         }
         if server != cluster.me {
-            let told = Some((server, settlements.barrier(server)));
+            let told = settlements.tell((server, term));
             for number in numbers {
-                settlements.wait(number, told);
-                if let Some(open) = settlements.open.get_mut(&number) {
-                    open.told = told;
-                }
+                settlements.set_told(number, told);
             }
-            return cluster.edge.push(server, Frame::Settled { queue, runs });
+            let settled = Frame::Settled { queue, term, runs };
+            return cluster.edge.push(server, settled);
         }
         let over = settlements.end(&numbers);
         self.take_settled(queue, &runs);
@@ -246,30 +294,20 @@ impl Node {
         }
         let mut departed = Departed::default();
         for run in runs {
-            if run.outcome == Outcome::Requeue {
-                // It is ready, or with somebody.
-                continue;
-            }
             for index in run.first.0..run.first.0 + u64::from(run.count) {
                 let index = MessageIndex(index);
-                let is_ready = slot.queue.claim(SETTLER, index, 1) > 0;
-                if !is_ready && !slot.queue.take_over(SETTLER, index) {
-                    continue;
-                }
-                let settled =
-                    slot.queue
-                        .settle(SETTLER, (index, 1), run.outcome, now, &mut departed);
-                assert_eq!(settled, Ok(1), "what was claimed is held");
+                slot.queue
+                    .settle_for(index, run.outcome, now, &mut departed);
             }
         }
         self.leave(queue, departed, false);
         self.mark_dirty(queue);
     }
 
-    /// This node ceases to serve the queue in `slot`: what has left it and was not committed is
-    /// back in its place, and the next server is to settle it. Who waits for that waits on, and
-    /// other nodes are not told that it is safe.
-    pub(super) fn keep_uncommitted(&mut self, slot: &QueueSlot) {
+    /// This node ceases to serve the queue in `slot`, which it did in that term: what has left it and
+    /// was not committed is back in its place, and the next server is to settle it. Who waits for
+    /// that waits on, and other nodes are not told that it is safe.
+    pub(super) fn keep_uncommitted(&mut self, slot: &QueueSlot, term: Term) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -289,7 +327,7 @@ impl Node {
         let waiting = self.take_waiting(|pending| match pending {
             Pending::Frame(frame) => {
                 if let Frame::Passed { lost, .. } = &mut frame.1 {
-                    lost.push(slot.id);
+                    lost.push((slot.id, term));
                 }
                 false
             }

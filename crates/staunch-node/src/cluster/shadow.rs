@@ -181,7 +181,7 @@ impl Node {
                 _ => self.find_shadow(from, connection),
             };
             if let Some(slot) = slot {
-                self.take_request(from, slot, request);
+                self.take_request(slot, request);
             }
         }
     }
@@ -209,14 +209,9 @@ impl Node {
         (session.shadow_of == Some(from)).then_some(slot)
     }
 
-    fn take_request(&mut self, from: NodeId, slot: SessionSlot, request: Request) {
+    fn take_request(&mut self, slot: SessionSlot, request: Request) {
         match request {
-            Request::Settle(settle) => {
-                if self.is_elsewhere(settle.queue) {
-                    self.note_lost(from, settle.queue);
-                }
-                self.settle_what_is_held(slot, settle);
-            }
+            Request::Settle(settle) => self.settle_what_is_held(slot, settle),
             Request::Drained { size_bytes } => {
                 let session = self.sessions.get(slot);
                 let most = session.map_or(0, |session| session.outbound_size_bytes);
@@ -262,13 +257,6 @@ impl Node {
             }
             Request::Cancel { channel, consumer } => self.cancel(slot, channel, consumer),
             _ => {}
-        }
-    }
-
-    /// A node has settled something here of a queue that is not served here.
-    pub(super) fn note_lost(&mut self, from: NodeId, queue: QueueId) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.edge.lost.entry(from).or_default().insert(queue);
         }
     }
 

@@ -4,18 +4,20 @@
 //! (u32) and theirs, lists a count (u32) and their items, flags 0 or 1.
 //!
 //! ```text
-//! frame    u8 version = 1 | u8 kind | u64 how much of the catalog the sender has | body
+//! frame    u8 version = 2 | u8 kind | u64 how much of the catalog the sender has | body
 //! PUBLISH  u64 queue | u64 base | u64 follows | list of (u64 number | meta 16 B | u32 | stored)
 //! HEARD    u64 queue | u64 upto | u64 doubtful | list of u64 refused
 //! SERVES   list of (u64 queue | u64 term)
-//! REQUESTS u64 connection | name vhost | list of requests (`requests`)
+//! REQUESTS u64 connection | name vhost | u8 has queue | u64 queue | u64 term | list of requests
+//!          (`requests`); queue and term are left out where it has none
 //! EVENTS   u64 connection | list of events (`events`)
 //! BARRIER  u64 number
-//! PASSED   u64 number | list of u64 queue
-//! CLAIM    u64 connection | u16 channel | u64 queue | u64 token | u8 has spec | spec | runs
+//! PASSED   u64 number | list of (u64 queue | u64 term)
+//! CLAIM    u64 connection | u16 channel | u64 queue | u64 term | u64 token | u8 has spec | spec
+//!          | runs
 //! CLAIMED  u64 token | u8 is there | u32 consumer if it is
 //! CLAIMED_ALL  list of (u64 queue | u64 term)
-//! SETTLED  u64 queue | list of (u64 first | u32 count | u8 outcome)
+//! SETTLED  u64 queue | u64 term | list of (u64 first | u32 count | u8 outcome)
 //! ```
 //!
 //! Messages are slices of the frame that was read, not copies. Reading is total: every sequence of
@@ -40,7 +42,7 @@ pub(super) use events::travels;
 pub(super) use requests::count;
 
 /// The layout above.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bytes after which a frame of publishes is full. One message is always taken.
 pub(crate) const FRAME_SIZE_BYTES_TARGET: usize = 1 << 20;
@@ -66,10 +68,13 @@ pub(crate) enum Frame {
     Heard(Heard),
     /// The sender serves these queues, in these terms.
     Serves(Vec<(QueueId, Term)>),
-    /// What a client asks of queues that the receiver serves.
+    /// What a client asks.
     Requests {
         connection: ConnectionId,
         vhost: Name,
+        /// All of it is about a queue that the receiver serves, in that term; 0 if it keeps the
+        /// queue alone.
+        about: Option<(QueueId, Term)>,
         requests: Vec<Request>,
     },
     /// What it is told.
@@ -82,8 +87,8 @@ pub(crate) enum Frame {
     /// The answer.
     Passed {
         number: u64,
-        /// What was asked of these is not: they are served elsewhere now.
-        lost: Vec<QueueId>,
+        /// What was asked of these is not, up to these terms.
+        lost: Vec<(QueueId, Term)>,
     },
     /// A client holds deliveries of a queue that the receiver serves from now on.
     Claim(Claim),
@@ -98,6 +103,8 @@ pub(crate) enum Frame {
     /// committed it.
     Settled {
         queue: QueueId,
+        /// In which the receiver serves it; 0 if it keeps it alone.
+        term: Term,
         runs: Vec<SettledRun>,
     },
 }
@@ -132,6 +139,8 @@ pub(crate) struct Claim {
     pub(crate) connection: ConnectionId,
     pub(crate) channel: ChannelNumber,
     pub(crate) queue: QueueId,
+    /// In which the receiver serves the queue; 0 if it keeps it alone.
+    pub(crate) term: Term,
     /// What the sender knows it by.
     pub(crate) token: u64,
     /// None if it only holds.
@@ -175,18 +184,20 @@ pub(crate) fn encode(at: u64, frame: &Frame) -> Vec<Bytes> {
             out.list(&heard.refused, |out, number| out.u64(*number));
         }
         Frame::Serves(queues) | Frame::ClaimedAll(queues) => {
-            out.list(queues, |out, (queue, term)| {
-                out.u64(queue.0);
-                out.u64(term.0);
-            });
+            out.list(queues, put_queue_and_term);
         }
         Frame::Requests {
             connection,
             vhost,
+            about,
             requests,
         } => {
             out.u64(connection.0);
             out.name(vhost);
+            out.bool(about.is_some());
+            if let Some(about) = about {
+                put_queue_and_term(&mut out, about);
+            }
             out.list(requests, requests::put);
         }
         Frame::Events { connection, events } => {
@@ -196,7 +207,7 @@ pub(crate) fn encode(at: u64, frame: &Frame) -> Vec<Bytes> {
         Frame::Barrier(number) => out.u64(*number),
         Frame::Passed { number, lost } => {
             out.u64(*number);
-            out.list(lost, |out, queue| out.u64(queue.0));
+            out.list(lost, put_queue_and_term);
         }
         Frame::Claim(claim) => put_claim(&mut out, claim),
         Frame::Claimed { token, consumer } => {
@@ -206,8 +217,9 @@ pub(crate) fn encode(at: u64, frame: &Frame) -> Vec<Bytes> {
                 out.u32(consumer.0);
             }
         }
-        Frame::Settled { queue, runs } => {
+        Frame::Settled { queue, term, runs } => {
             out.u64(queue.0);
+            out.u64(term.0);
             out.list(runs, |out, run| {
                 out.u64(run.first.0);
                 out.u32(run.count);
@@ -234,6 +246,15 @@ fn kind(frame: &Frame) -> u8 {
     }
 }
 
+fn put_queue_and_term(out: &mut Segments, (queue, term): &(QueueId, Term)) {
+    out.u64(queue.0);
+    out.u64(term.0);
+}
+
+fn take_queue_and_term(taker: &mut Taker) -> Result<(QueueId, Term), WireError> {
+    Ok((QueueId(taker.u64()?), Term(taker.u64()?)))
+}
+
 fn put_published(out: &mut Segments, published: &Published) {
     out.u64(published.queue.0);
     out.u64(published.base);
@@ -249,6 +270,7 @@ fn put_claim(out: &mut Segments, claim: &Claim) {
     out.u64(claim.connection.0);
     out.u16(claim.channel.0);
     out.u64(claim.queue.0);
+    out.u64(claim.term.0);
     out.u64(claim.token);
     out.bool(claim.spec.is_some());
     if let Some(spec) = &claim.spec {
@@ -282,8 +304,6 @@ pub(crate) fn decode(bytes: Bytes) -> Result<(u64, Frame), WireError> {
 }
 
 fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
-    let queue_and_term =
-        |taker: &mut Taker| Ok::<_, WireError>((QueueId(taker.u64()?), Term(taker.u64()?)));
     Ok(match kind {
         KIND_PUBLISH => Frame::Publish(take_published(taker)?),
         KIND_HEARD => Frame::Heard(Heard {
@@ -292,11 +312,16 @@ fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
             doubtful: taker.u64()?,
             refused: taker.list(Taker::u64)?,
         }),
-        KIND_SERVES => Frame::Serves(taker.list(queue_and_term)?),
-        KIND_CLAIMED_ALL => Frame::ClaimedAll(taker.list(queue_and_term)?),
+        KIND_SERVES => Frame::Serves(taker.list(take_queue_and_term)?),
+        KIND_CLAIMED_ALL => Frame::ClaimedAll(taker.list(take_queue_and_term)?),
         KIND_REQUESTS => Frame::Requests {
             connection: ConnectionId(taker.u64()?),
             vhost: taker.name()?,
+            about: if taker.bool()? {
+                Some(take_queue_and_term(taker)?)
+            } else {
+                None
+            },
             requests: taker.list(requests::take)?,
         },
         KIND_EVENTS => Frame::Events {
@@ -306,7 +331,7 @@ fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
         KIND_BARRIER => Frame::Barrier(taker.u64()?),
         KIND_PASSED => Frame::Passed {
             number: taker.u64()?,
-            lost: taker.list(|taker| taker.u64().map(QueueId))?,
+            lost: taker.list(take_queue_and_term)?,
         },
         KIND_CLAIM => Frame::Claim(take_claim(taker)?),
         KIND_CLAIMED => {
@@ -317,6 +342,7 @@ fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
         }
         KIND_SETTLED => Frame::Settled {
             queue: QueueId(taker.u64()?),
+            term: Term(taker.u64()?),
             runs: taker.list(|taker| {
                 let (first, count) = taker.run()?;
                 let outcome = requests::outcome(taker.u8()?)?;
@@ -360,6 +386,7 @@ fn take_claim(taker: &mut Taker) -> Result<Claim, WireError> {
     let connection = ConnectionId(taker.u64()?);
     let channel = ChannelNumber(taker.u16()?);
     let queue = QueueId(taker.u64()?);
+    let term = Term(taker.u64()?);
     let token = taker.u64()?;
     let spec = if taker.bool()? {
         Some(ClaimSpec {
@@ -377,6 +404,7 @@ fn take_claim(taker: &mut Taker) -> Result<Claim, WireError> {
         connection,
         channel,
         queue,
+        term,
         token,
         spec,
         held,

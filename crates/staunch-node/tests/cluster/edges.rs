@@ -18,7 +18,7 @@ use crate::{
     world::World,
 };
 
-fn arguments(build: impl FnOnce(TableBuilder) -> TableBuilder) -> FieldTable {
+pub(crate) fn arguments(build: impl FnOnce(TableBuilder) -> TableBuilder) -> FieldTable {
     build(TableBuilder::new()).build()
 }
 
@@ -26,14 +26,14 @@ pub(crate) fn quorum() -> QueueOptions {
     quorum_with(|table| table)
 }
 
-fn quorum_with(more: impl FnOnce(TableBuilder) -> TableBuilder) -> QueueOptions {
+pub(crate) fn quorum_with(more: impl FnOnce(TableBuilder) -> TableBuilder) -> QueueOptions {
     QueueOptions {
         arguments: arguments(|table| more(table.longstr("x-queue-type", "quorum"))),
         ..queue(&["durable"])
     }
 }
 
-fn classic(words: &[&str]) -> QueueOptions {
+pub(crate) fn classic(words: &[&str]) -> QueueOptions {
     QueueOptions {
         arguments: arguments(|table| table.longstr("x-queue-type", "classic")),
         ..queue(words)
@@ -60,7 +60,7 @@ fn get(queue: &str) -> Request {
     }
 }
 
-fn settle(delivery: &Delivery, outcome: Outcome) -> Request {
+pub(crate) fn settle(delivery: &Delivery, outcome: Outcome) -> Request {
     Request::Settle(Settle {
         channel: CHANNEL,
         consumer: delivery.consumer,
@@ -130,7 +130,12 @@ pub(crate) fn wait_for_answers(world: &mut World, client: Client, count: u64) ->
 }
 
 #[track_caller]
-fn begin_to_consume(world: &mut World, client: Client, queue: &str, prefetch: u16) -> ConsumerKey {
+pub(crate) fn begin_to_consume(
+    world: &mut World,
+    client: Client,
+    queue: &str,
+    prefetch: u16,
+) -> ConsumerKey {
     match client.ask(world, consume(queue, prefetch)) {
         Event::Reply {
             reply: Reply::Consuming { consumer, .. },
@@ -141,14 +146,14 @@ fn begin_to_consume(world: &mut World, client: Client, queue: &str, prefetch: u1
 }
 
 #[track_caller]
-fn next_delivery(world: &mut World, client: Client) -> Delivery {
+pub(crate) fn next_delivery(world: &mut World, client: Client) -> Delivery {
     match client.wait_for(world, |event| matches!(event, Event::Delivery(_))) {
         Event::Delivery(delivery) => delivery,
         event => panic!("{event:?}"),
     }
 }
 
-fn body(delivery: &Delivery) -> String {
+pub(crate) fn body(delivery: &Delivery) -> String {
     String::from_utf8(delivery.message.body().to_vec()).unwrap()
 }
 
@@ -190,7 +195,7 @@ fn refusal(event: &Event) -> Refusal {
     }
 }
 
-fn no_deliveries(world: &mut World, client: Client) {
+pub(crate) fn no_deliveries(world: &mut World, client: Client) {
     world.run(Duration::from_secs(2));
     let heard = client.heard(world);
     let delivered = heard.iter().any(|it| matches!(it, Event::Delivery(_)));

@@ -36,7 +36,7 @@ fn wait_until_level(world: &mut World, queue: &str) {
     });
 }
 
-fn set_drained(world: &mut World, node: usize, is_drained: bool) {
+pub(crate) fn set_drained(world: &mut World, node: usize, is_drained: bool) {
     let node = NodeId(node as u64);
     let command = CatalogCommand::Node(NodeCommand::Drain { node, is_drained });
     let request = AdminRequest::Apply {

@@ -8,5 +8,6 @@ mod edges;
 mod leaders;
 mod links;
 mod machine;
+mod moves;
 mod turmoil;
 mod world;

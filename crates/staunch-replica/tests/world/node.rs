@@ -363,10 +363,17 @@ impl Node {
 
     pub(crate) fn advance(&mut self) -> Effects {
         let mut effects = std::mem::take(&mut self.effects);
-        self.replica
-            .advance(&mut self.log.store, &mut self.queue, &mut effects);
-        if effects.ceased_to_lead {
-            self.held.clear();
+        loop {
+            if self.replica.is_deposed() {
+                self.replica.depose(&mut self.queue);
+                self.held.clear();
+                effects.began_to_lead = false;
+            }
+            self.replica
+                .advance(&mut self.log.store, &mut self.queue, &mut effects);
+            if !self.replica.is_deposed() {
+                break;
+            }
         }
         if effects.began_to_lead {
             self.held.clear();

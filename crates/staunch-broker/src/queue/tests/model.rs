@@ -1,7 +1,7 @@
 //! Any history of a queue with any settings, against a model that is a map of messages and looks
 //! at all of them for every answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use staunch_types::{Outcome, UnixMillis};
@@ -10,6 +10,7 @@ use super::steps::{Step, settings, step};
 use super::*;
 use crate::settings::{Overflow, Priorities};
 
+mod claims;
 mod crash;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ struct World {
     now: UnixMillis,
     live: BTreeMap<u64, Known>,
     consumers: BTreeMap<u32, Consuming>,
+    /// What their clients have and others hold, or nobody any more.
+    astray: BTreeMap<u32, BTreeSet<u64>>,
     active: Option<u32>,
     /// Every message that ever came.
     arrivals: Vec<(MessageIndex, Arrival)>,
@@ -89,6 +92,7 @@ impl World {
             now: UnixMillis(1_000),
             live: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            astray: BTreeMap::new(),
             active: None,
             arrivals: Vec::new(),
             commands: Vec::new(),
@@ -140,7 +144,7 @@ impl World {
             Step::Assign(count) => (0..count).for_each(|_| self.assign()),
             Step::Get { key, no_ack } => self.get(key, no_ack),
             Step::Claim { key, skip, count } => self.claim(key, skip, count),
-            Step::TakeOver { key, skip } => self.take_over(key, skip),
+            Step::SettleClaimed { key, skip } => self.settle_claimed(key, skip),
             Step::Settle {
                 key,
                 skip,
@@ -207,7 +211,7 @@ impl World {
 
     fn add_consumer(&mut self, spec: ConsumerSpec) {
         let key = spec.key.0;
-        if self.consumers.contains_key(&key) || !self.held(key).is_empty() {
+        if self.consumers.contains_key(&key) || self.unsettled_count(key) > 0 {
             return;
         }
         self.queue.add_consumer(spec).unwrap();
@@ -240,7 +244,7 @@ impl World {
         let active = self.active.and_then(|active| self.consumers.get(&active));
         let stays = active.is_some_and(|active| {
             let is_outranked = highest.is_some_and(|it| it.priority > active.spec.priority);
-            let is_idle = self.held(active.spec.key.0).is_empty();
+            let is_idle = self.unsettled_count(active.spec.key.0) == 0;
             self.settings.priorities != Priorities::TwoToOne || !is_outranked || !is_idle
         });
         if !stays {
@@ -262,7 +266,7 @@ impl World {
         } else if spec.no_ack || spec.prefetch == 0 {
             usize::MAX
         } else {
-            usize::from(spec.prefetch).saturating_sub(self.held(spec.key.0).len())
+            usize::from(spec.prefetch).saturating_sub(self.unsettled_count(spec.key.0))
         }
     }
 
@@ -277,6 +281,11 @@ impl World {
             }
         }
         (takers, room)
+    }
+
+    fn unsettled_count(&self, key: u32) -> usize {
+        let astray = self.astray.get(&key).map_or(0, BTreeSet::len);
+        self.held(key).len() + astray
     }
 
     fn held(&self, key: u32) -> Vec<u64> {
@@ -376,47 +385,6 @@ impl World {
             Got::Empty => assert_eq!(next, None),
             Got::AwaitsReservation => assert!(next.unwrap() >= self.reserved),
         }
-    }
-
-    /// Somebody who is known, or only holds, has had some messages before.
-    fn claim(&mut self, key: u32, skip: usize, count: u32) {
-        let Some(first) = self.live.keys().nth(skip).copied() else {
-            return;
-        };
-        if key < 10 && !self.consumers.contains_key(&key) {
-            return;
-        }
-        let end = (first + u64::from(count)).min(self.reserved);
-        let run = first..end.max(first);
-        let mut expected = 0;
-        for (_, known) in self.live.range_mut(run) {
-            if known.state == State::Ready {
-                known.state = State::Held(key);
-                known.sent = true;
-                expected += 1;
-            }
-        }
-        let claimed = self
-            .queue
-            .claim(ConsumerKey(key), MessageIndex(first), count);
-        assert_eq!(claimed, expected);
-    }
-
-    /// Somebody settles what somebody else holds now.
-    fn take_over(&mut self, key: u32, skip: usize) {
-        let Some(index) = self.live.keys().nth(skip).copied() else {
-            return;
-        };
-        if key < 10 && !self.consumers.contains_key(&key) {
-            return;
-        }
-        let known = self.live.get_mut(&index).unwrap();
-        let expected = matches!(known.state, State::Held(other) if other != key);
-        if expected {
-            known.state = State::Held(key);
-        }
-        let taken = self.queue.take_over(ConsumerKey(key), MessageIndex(index));
-        assert_eq!(taken, expected);
     }
 
     fn handed_out(&mut self, assignment: Assignment) {
@@ -563,6 +531,7 @@ impl World {
             .queue
             .requeue_all(ConsumerKey(key), self.now, &mut departed);
         assert_eq!(count as usize, held.len());
+        self.astray.remove(&key);
         self.given_back(&held, &departed);
     }
 

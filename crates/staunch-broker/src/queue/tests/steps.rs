@@ -32,7 +32,7 @@ pub(super) enum Step {
         skip: usize,
         count: u32,
     },
-    TakeOver {
+    SettleClaimed {
         key: u32,
         skip: usize,
     },
@@ -156,7 +156,7 @@ fn deliveries() -> impl Strategy<Value = Step> {
         1 => (prop_oneof![0..4u32, 10..12u32], 0..40usize, 1..10u32)
             .prop_map(|(key, skip, count)| Step::Claim { key, skip, count }),
         1 => (prop_oneof![0..4u32, 10..12u32], 0..40usize)
-            .prop_map(|(key, skip)| Step::TakeOver { key, skip }),
+            .prop_map(|(key, skip)| Step::SettleClaimed { key, skip }),
     ]
 }
 

@@ -182,12 +182,28 @@ fn published() -> impl Strategy<Value = Published> {
     })
 }
 
+fn queue_and_term() -> impl Strategy<Value = (QueueId, Term)> {
+    any::<(u64, u64)>().prop_map(|(queue, term)| (QueueId(queue), Term(term)))
+}
+
 fn terms() -> impl Strategy<Value = Vec<(QueueId, Term)>> {
-    vec(any::<(u64, u64)>(), 0..5).prop_map(|all| {
-        let all = all.into_iter();
-        all.map(|(queue, term)| (QueueId(queue), Term(term)))
-            .collect()
-    })
+    vec(queue_and_term(), 0..5)
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let (spec, held) = (proptest::option::of(spec()), vec(run(), 0..5));
+    let names = (any::<(u64, u64)>(), queue_and_term(), channel());
+    (names, spec, held).prop_map(
+        |(((connection, token), (queue, term), channel), spec, held)| Claim {
+            connection: ConnectionId(connection),
+            channel,
+            queue,
+            term,
+            token,
+            spec,
+            held,
+        },
+    )
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
@@ -206,50 +222,42 @@ fn frame() -> impl Strategy<Value = Frame> {
         ),
         terms().prop_map(Frame::Serves),
         terms().prop_map(Frame::ClaimedAll),
-        (any::<u64>(), name(), vec(request(), 0..5)).prop_map(|(id, vhost, requests)| {
-            Frame::Requests {
-                connection: ConnectionId(id),
-                vhost,
-                requests,
-            }
-        }),
+        (
+            any::<u64>(),
+            name(),
+            proptest::option::of(queue_and_term()),
+            vec(request(), 0..5)
+        )
+            .prop_map(|(id, vhost, about, requests)| {
+                Frame::Requests {
+                    connection: ConnectionId(id),
+                    vhost,
+                    about,
+                    requests,
+                }
+            }),
         (any::<u64>(), vec(event(), 0..5)).prop_map(|(id, events)| Frame::Events {
             connection: ConnectionId(id),
             events,
         }),
         any::<u64>().prop_map(Frame::Barrier),
-        (any::<u64>(), vec(any::<u64>(), 0..4)).prop_map(|(number, lost)| Frame::Passed {
-            number,
-            lost: lost.into_iter().map(QueueId).collect(),
-        }),
-        (
-            any::<(u64, u64, u64)>(),
-            channel(),
-            proptest::option::of(spec()),
-            vec(run(), 0..5)
-        )
-            .prop_map(|((connection, queue, token), channel, spec, held)| {
-                Frame::Claim(Claim {
-                    connection: ConnectionId(connection),
-                    channel,
-                    queue: QueueId(queue),
-                    token,
-                    spec,
-                    held,
-                })
-            }),
+        (any::<u64>(), terms()).prop_map(|(number, lost)| Frame::Passed { number, lost }),
+        claim().prop_map(Frame::Claim),
         (any::<u64>(), proptest::option::of(key()))
             .prop_map(|(token, consumer)| Frame::Claimed { token, consumer }),
-        (any::<u64>(), vec((run(), outcome()), 0..5)).prop_map(|(queue, runs)| Frame::Settled {
-            queue: QueueId(queue),
-            runs: runs
-                .into_iter()
-                .map(|((first, count), outcome)| SettledRun {
-                    first,
-                    count,
-                    outcome
-                })
-                .collect(),
+        (queue_and_term(), vec((run(), outcome()), 0..5)).prop_map(|((queue, term), runs)| {
+            Frame::Settled {
+                queue,
+                term,
+                runs: runs
+                    .into_iter()
+                    .map(|((first, count), outcome)| SettledRun {
+                        first,
+                        count,
+                        outcome,
+                    })
+                    .collect(),
+            }
         }),
     ]
 }
@@ -291,7 +299,7 @@ proptest! {
 
     #[test]
     fn noise_is_read_or_refused(kind in 0_u8..13, noise in vec(any::<u8>(), 0..200)) {
-        let head = [1, kind, 0, 0, 0, 0, 0, 0, 0, 0];
+        let head = [2, kind, 0, 0, 0, 0, 0, 0, 0, 0];
         let bytes: Bytes = [&head, noise.as_slice()].concat().into();
         if let Ok((at, read)) = decode(bytes.clone()) {
             prop_assert_eq!(joined(&encode(at, &read)), bytes);
@@ -351,6 +359,6 @@ fn a_refusal_keeps_its_kind_and_text() {
 
 #[test]
 fn another_version_is_refused() {
-    let error = decode(Bytes::from_static(&[2, 6])).unwrap_err();
-    assert_eq!(error.to_string(), "queue frame of version 2");
+    let error = decode(Bytes::from_static(&[1, 6])).unwrap_err();
+    assert_eq!(error.to_string(), "queue frame of version 1");
 }

@@ -108,6 +108,7 @@ impl World {
             known.returns_taken = known.returns;
         }
         self.consumers.clear();
+        self.astray.clear();
         (self.active, self.turn) = (None, 0);
     }
 }
