@@ -40,6 +40,8 @@ pub(crate) struct Consumer {
     pub(crate) frame: DeliverFrame,
     /// How long its deliveries may stay unsettled, if its queue says so.
     pub(crate) timeout: Option<Duration>,
+    /// It is for a partition of its queue, and the client's consumer is the one with this key.
+    pub(crate) part_of: Option<ConsumerKey>,
 }
 
 /// A channel that is open or not yet gone.
@@ -170,11 +172,13 @@ impl Channel {
     }
 
     pub(crate) fn consumer_count(&self) -> usize {
-        self.consumers.len()
+        let whole = self.consumers.iter();
+        whole.filter(|consumer| consumer.part_of.is_none()).count()
     }
 
     pub(crate) fn consumer_by_tag(&self, tag: &[u8]) -> Option<&Consumer> {
-        self.consumers.iter().find(|consumer| &*consumer.tag == tag)
+        let mut all = self.consumers.iter();
+        all.find(|consumer| &*consumer.tag == tag && consumer.part_of.is_none())
     }
 
     pub(crate) fn consumer_by_key(&self, key: ConsumerKey) -> Option<&Consumer> {
@@ -182,7 +186,27 @@ impl Channel {
         Some(&self.consumers[place])
     }
 
-    pub(crate) fn add_consumer(&mut self, key: ConsumerKey, tag: Name, timeout: Option<Duration>) {
+    /// Adds a consumer, which has several keys if its queue has partitions. The first stands for
+    /// all of them.
+    pub(crate) fn add_consumers(
+        &mut self,
+        keys: &[ConsumerKey],
+        tag: &Name,
+        timeout: Option<Duration>,
+    ) {
+        for key in keys {
+            let part_of = keys.first().copied().filter(|first| first != key);
+            self.add_consumer(*key, tag.clone(), timeout, part_of);
+        }
+    }
+
+    fn add_consumer(
+        &mut self,
+        key: ConsumerKey,
+        tag: Name,
+        timeout: Option<Duration>,
+        part_of: Option<ConsumerKey>,
+    ) {
         let frame = DeliverFrame::new(self.number.0, &tag);
         let place = self
             .consumers
@@ -192,6 +216,7 @@ impl Channel {
             tag,
             frame,
             timeout,
+            part_of,
         };
         self.consumers.insert(place, consumer);
     }
@@ -202,6 +227,13 @@ impl Channel {
             self.reply_consumer = None;
         }
         Some(self.consumers.remove(place))
+    }
+
+    /// Removes a consumer that the client has cancelled, with its parts.
+    pub(crate) fn remove_whole_consumer(&mut self, key: ConsumerKey) {
+        self.remove_consumer(key);
+        self.consumers
+            .retain(|consumer| consumer.part_of != Some(key));
     }
 
     fn place_of_consumer(&self, key: ConsumerKey) -> Option<usize> {

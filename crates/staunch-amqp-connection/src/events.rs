@@ -1,5 +1,7 @@
 //! What the node says, written to the client.
 
+use std::time::Duration;
+
 use staunch_amqp_codec::{
     content::{encode_ack, encode_nack},
     methods::{
@@ -268,24 +270,23 @@ impl Connection {
                     consumer,
                     consumer_timeout,
                 },
-            ) => {
-                let consumer_tag = short(&tag);
-                self.write_if(write, number, BasicConsumeOk { consumer_tag });
-                if let Some(timeout) = consumer_timeout {
-                    self.ack_timer.cover(timeout);
-                }
-                let channel = self.open_channel(number);
-                channel.add_consumer(consumer, tag, consumer_timeout);
-            }
+            ) => self.begin_consuming(number, write, &tag, &[consumer], consumer_timeout),
+            (
+                Awaited::Consuming { tag },
+                Reply::ConsumingSplit {
+                    consumers,
+                    consumer_timeout,
+                },
+            ) => self.begin_consuming(number, write, &tag, &consumers, consumer_timeout),
             (Awaited::ConsumingReplies { tag }, Reply::Consuming { consumer, .. }) => {
                 let consumer_tag = short(&tag);
                 self.write_if(write, number, BasicConsumeOk { consumer_tag });
                 let channel = self.open_channel(number);
-                channel.add_consumer(consumer, tag, None);
+                channel.add_consumers(&[consumer], &tag, None);
                 channel.reply_consumer = Some(consumer);
             }
             (Awaited::Cancelled { tag }, Reply::Cancelled { consumer }) => {
-                self.open_channel(number).remove_consumer(consumer);
+                self.open_channel(number).remove_whole_consumer(consumer);
                 let consumer_tag = short(&tag);
                 self.write_if(write, number, BasicCancelOk { consumer_tag });
             }
@@ -300,6 +301,24 @@ impl Connection {
             }
             (awaited, reply) => self.write_plain_reply(number, write, &awaited, &reply),
         }
+    }
+
+    /// `basic.consume-ok`; several consumers are those of a queue's partitions.
+    fn begin_consuming(
+        &mut self,
+        number: ChannelNumber,
+        write: WriteReply,
+        tag: &Name,
+        consumers: &[ConsumerKey],
+        timeout: Option<Duration>,
+    ) {
+        let consumer_tag = short(tag);
+        self.write_if(write, number, BasicConsumeOk { consumer_tag });
+        if let Some(timeout) = timeout {
+            self.ack_timer.cover(timeout);
+        }
+        self.open_channel(number)
+            .add_consumers(consumers, tag, timeout);
     }
 
     /// An answer that crossed with the refusal of something earlier on the channel.
@@ -414,7 +433,7 @@ impl Connection {
         let Some(consumer) = channel.remove_consumer(consumer) else {
             return;
         };
-        if !self.client.knows_cancel {
+        if !self.client.knows_cancel || consumer.part_of.is_some() {
             return;
         }
         if let Some(pending) = self.pending.as_deref_mut()

@@ -46,6 +46,7 @@ fn steady(label: &str, depth: u64, batch: u32, consumer_count: u32) {
             exclusive: false,
             prefetch: 0,
             priority: 0,
+            identity: 0,
         };
         queue
             .add_consumer(spec)

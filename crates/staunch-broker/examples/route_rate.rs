@@ -37,6 +37,7 @@ fn declare(catalog: &mut Catalog) {
             options: options.clone(),
             owner: None::<ConnectionId>,
             placement: staunch_broker::Placement::HERE,
+            partitions: Vec::new(),
         };
         catalog.apply(&command).expect("a new queue");
     }

@@ -18,10 +18,11 @@ mod settings;
 
 pub use catalog::{
     Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change,
-    LIFE_MILLIS_MAX, MEMBERS_MAX, NodeCommand, NodeEntry, ParameterCommand, ParameterValue,
-    PermissionCommand, PermissionPatterns, Placement, Policy, PolicyCommand, PolicyScope,
-    QueueEntry, QueueKind, Route, TopicPatterns, User, UserCommand, UserLimits, VhostCommand,
-    VhostLimits, VhostMetadata,
+    LIFE_MILLIS_MAX, MEMBERS_MAX, NodeCommand, NodeEntry, PARTITIONS, PARTITIONS_MAX,
+    PARTITIONS_MIN, ParameterCommand, ParameterValue, Partitioning, PermissionCommand,
+    PermissionPatterns, Placement, Policy, PolicyCommand, PolicyScope, QueueEntry, QueueKind,
+    Route, TopicPatterns, User, UserCommand, UserLimits, VhostCommand, VhostLimits, VhostMetadata,
+    partition_count, partition_of,
 };
 pub use encoding::DecodeError;
 pub use exchange::{DELAY_MILLIS_MAX, Envelope, properties_after_delay};
@@ -30,5 +31,8 @@ pub use queue::{
     Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Death, Departed, Durability, Dying,
     ENTRY_MESSAGES_MAX, EntryHead, Got, Holding, MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES,
     NextDelivery, Origin, Queue, QueueCommand, Refused, Released, Restored, UnknownDelivery,
+    consumer_identity,
 };
-pub use settings::{DELIVERY_LIMIT_DEFAULT, DeadLettering, Overflow, Priorities, QueueSettings};
+pub use settings::{
+    DELIVERY_LIMIT_DEFAULT, DeadLettering, Overflow, PartitionPlace, Priorities, QueueSettings,
+};

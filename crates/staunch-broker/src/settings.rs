@@ -75,6 +75,17 @@ pub struct QueueSettings {
     pub consumer_timeout_millis: Option<u64>,
     /// Returns to the queue are counted, persisted and told to consumers (`x-delivery-count`).
     pub counts_deliveries: bool,
+    /// It is a partition: its consumers are spread over it and its siblings.
+    pub partition: Option<PartitionPlace>,
+}
+
+/// Which of a queue's partitions one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionPlace {
+    /// Its number, from 0.
+    pub number: u8,
+    /// How many there are.
+    pub count: u8,
 }
 
 impl QueueSettings {
@@ -102,6 +113,19 @@ impl QueueSettings {
             delivery_limit: sources.delivery_limit(kind),
             consumer_timeout_millis: sources.smaller("x-consumer-timeout"),
             counts_deliveries: kind == QueueKind::Quorum,
+            partition: None,
+        }
+    }
+
+    /// The same for a queue with partitions, or one of them: it does not expire, since it could
+    /// not do so as a whole, and a partition serves one consumer at a time, for the sake of order.
+    #[must_use]
+    pub(crate) fn of_partition(self, partition: Option<PartitionPlace>) -> Self {
+        Self {
+            expires_millis: None,
+            single_active_consumer: true,
+            partition,
+            ..self
         }
     }
 }

@@ -265,7 +265,7 @@ fn policy(of: &Policy) -> Map<String, Json> {
 }
 
 fn is_exported(queue: &QueueEntry) -> bool {
-    !queue.options.exclusive && !queue.name.starts_with(b"amq.")
+    !queue.options.exclusive && !queue.is_partition() && !queue.name.starts_with(b"amq.")
 }
 
 fn queue(queue: &QueueEntry) -> Map<String, Json> {

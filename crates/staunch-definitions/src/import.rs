@@ -531,6 +531,7 @@ fn queue(planner: &mut Planner<'_>, mut entry: QueueEntry) -> Outcome {
         },
         owner: None,
         placement: Placement::HERE,
+        partitions: Vec::new(),
     });
     Ok(())
 }

@@ -181,6 +181,7 @@ fn what_lives_shorter_than_the_node_is_not_exported() {
         },
         owner: exclusive.then_some(staunch_types::ConnectionId(1)),
         placement: staunch_broker::Placement::HERE,
+        partitions: Vec::new(),
     };
     for (queue, exclusive) in [("kept", false), ("mine", true), ("amq.gen-1", false)] {
         catalog.apply(&declare(queue, exclusive)).unwrap();

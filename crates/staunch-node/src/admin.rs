@@ -5,7 +5,7 @@
 
 use std::{any::Any, fmt};
 
-use staunch_broker::{Catalog, CatalogCommand, Change};
+use staunch_broker::{Catalog, CatalogCommand, Change, QueueEntry};
 pub use staunch_replica::OnRefusal;
 use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, request::Peer};
 
@@ -178,8 +178,9 @@ impl Node {
                     name,
                     options,
                     placement,
+                    partitions,
                     ..
-                } => *placement = self.place_queue(vhost, name, options),
+                } => (*placement, *partitions) = self.place_queue(vhost, name, options),
                 CatalogCommand::DeclareExchange {
                     options, placement, ..
                 } => *placement = self.place_holder(options.durable),
@@ -235,7 +236,22 @@ impl Node {
             .iter()
             .filter(|slot| !slot.holds_delayed)
             .filter(|slot| vhost.is_none_or(|vhost| slot.vhost == *vhost));
-        wanted.map(queue_info).collect()
+        wanted.map(|slot| self.queue_info(slot)).collect()
+    }
+
+    /// Of a queue with partitions: what is in all of them, as this node knows.
+    fn queue_info(&self, slot: &QueueSlot) -> QueueInfo {
+        let mut sum = queue_info(slot);
+        let entry = self.catalog.queue_by_id(slot.id);
+        let parts = entry.map(QueueEntry::partitions).into_iter().flatten();
+        for part in parts.filter_map(|id| self.queues.get(id)) {
+            let part = queue_info(part);
+            sum.ready_count += part.ready_count;
+            sum.unacked_count += part.unacked_count;
+            sum.consumer_count = sum.consumer_count.max(part.consumer_count);
+            sum.memory_size_bytes += part.memory_size_bytes;
+        }
+        sum
     }
 
     fn force_by_name(&mut self, name: &str, reason: &str) -> usize {

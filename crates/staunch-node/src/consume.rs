@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staunch_broker::{ConsumerSpec, Departed, QueueKind, Refused};
+use staunch_broker::{ConsumerSpec, Departed, QueueKind, Refused, consumer_identity};
 use staunch_types::{
     ChannelNumber, ConsumerKey, Event, Name, Operation, QueueId, Refusal, Reply, Request, Resource,
     request::Consume,
@@ -26,6 +26,9 @@ impl Node {
             Ok(entry) => entry.id,
             Err(refusal) => return self.refuse(session, channel, Operation::Consume, refusal),
         };
+        if self.is_split(id) {
+            return self.consume_partitions(session, id, consume);
+        }
         if self.is_elsewhere(id) {
             return self.ask(session, channel, id, Request::Consume(consume.clone()));
         }
@@ -48,7 +51,7 @@ impl Node {
         }
     }
 
-    fn add_consumer(
+    pub(crate) fn add_consumer(
         &mut self,
         session: SessionSlot,
         id: QueueId,
@@ -74,6 +77,7 @@ impl Node {
             exclusive: consume.exclusive && !is_quorum,
             prefetch: consume.prefetch,
             priority,
+            identity: self.identity(session, consume),
         };
         let slot = self
             .queues
@@ -98,9 +102,19 @@ impl Node {
         Ok(key)
     }
 
+    /// Who a consumer is for the partitions of a queue, on whichever node they are.
+    pub(crate) fn identity(&self, session: SessionSlot, consume: &Consume) -> u64 {
+        let connection = self.sessions.get(session).map(|found| found.id);
+        consumer_identity(
+            connection.unwrap_or_default(),
+            consume.channel,
+            &consume.tag,
+        )
+    }
+
     /// Refuses to consume from a quorum queue on a channel whose consumers share a limit. True if
     /// it is a quorum queue.
-    fn check_global_limit(
+    pub(crate) fn check_global_limit(
         &self,
         session: SessionSlot,
         id: QueueId,
@@ -131,6 +145,9 @@ impl Node {
         key: ConsumerKey,
     ) {
         if self.requester(session, channel).is_none() {
+            return;
+        }
+        if self.cancel_split(session, channel, key) {
             return;
         }
         if self.cancel_elsewhere(session, channel, key) {
@@ -213,6 +230,7 @@ impl Node {
         } = *consumer;
         consumer.kind = ConsumerKind::Cancelled;
         self.notify_consumer_gone(key);
+        self.forget_split(session, channel, key);
         if unsettled_count == 0 {
             self.consumers.remove(key);
             if let Some(open) = self.sessions.channel_mut(session, channel) {

@@ -191,7 +191,7 @@ impl Node {
         let owner = options.exclusive.then_some(connection);
         let options = self.catalog.complete_queue_options(&vhost, options);
         let id = self.catalog.next_queue_id();
-        let placement = self.place_queue(&vhost, &name, &options);
+        let (placement, partitions) = self.place_queue(&vhost, &name, &options);
         let command = CatalogCommand::DeclareQueue {
             vhost,
             name,
@@ -200,6 +200,7 @@ impl Node {
             options,
             owner,
             placement,
+            partitions,
         };
         if self.cluster.is_some() && existing.is_none() {
             let then = Then::Counts {
@@ -246,6 +247,10 @@ impl Node {
             if !self.is_still(session, connection) {
                 continue;
             }
+            if self.is_split(queue) {
+                self.count_partitions(session, channel, queue);
+                continue;
+            }
             if self.is_elsewhere(queue) {
                 self.ask_for_counts(session, channel, queue);
                 continue;
@@ -280,11 +285,21 @@ impl Node {
                 return self.refuse(session, channel, Operation::PurgeQueue, refusal);
             }
         };
+        if self.is_split(id) {
+            return self.purge_partitions(session, channel, id);
+        }
         if self.is_elsewhere(id) {
             let queue = Name::new(name).unwrap_or_default();
             let request = Request::PurgeQueue { channel, queue };
             return self.ask(session, channel, id, request);
         }
+        let count = self.purge_here(id);
+        let reply = Reply::QueuePurged { count };
+        self.answer_when_persisted(session, Event::Reply { channel, reply });
+    }
+
+    /// Purges a queue that is served here; how many messages went.
+    pub(crate) fn purge_here(&mut self, id: QueueId) -> u64 {
         self.dispatch_now(id);
         let slot = self
             .queues
@@ -294,8 +309,7 @@ impl Node {
         let count = slot.queue.purge(&mut released);
         self.let_go(id, released);
         self.mark_dirty(id);
-        let reply = Reply::QueuePurged { count };
-        self.answer_when_persisted(session, Event::Reply { channel, reply });
+        count
     }
 
     /// `conditions` are `if_unused` and `if_empty`.
@@ -312,6 +326,9 @@ impl Node {
         let operation = Operation::DeleteQueue;
         let found = self.catalog.check_queue(&vhost, name, connection);
         let count = match found.map(|entry| entry.id) {
+            Ok(id) if self.is_split(id) => {
+                return self.delete_partitions(session, channel, id, conditions);
+            }
             Ok(id) if self.is_elsewhere(id) => {
                 let request = Request::DeleteQueue {
                     channel,
@@ -462,7 +479,12 @@ impl Node {
         for id in &applied.queues_changed {
             self.configure_queue(*id);
         }
-        if let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) {
+        let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else {
+            return;
+        };
+        let entry = self.catalog.queue_by_id(id);
+        let partitions = entry.map(QueueEntry::partitions);
+        for id in std::iter::once(id).chain(partitions.into_iter().flatten()) {
             self.make_queue(id);
         }
     }

@@ -34,6 +34,9 @@ impl Node {
             Err(refusal) => self.refuse(session, channel, Operation::Get, refusal),
             Ok(entry) => {
                 let id = entry.id;
+                if entry.is_split() {
+                    return self.get_from_partitions(session, channel, id, no_ack);
+                }
                 if self.is_elsewhere(id) {
                     let queue = entry.name.clone();
                     let request = Request::Get {
@@ -189,9 +192,11 @@ impl Node {
     }
 }
 
-/// A quorum queue with a single active consumer serves nobody else.
+/// A quorum queue with a single active consumer serves nobody else, unless it is a partition, which
+/// has such a consumer without having been asked to.
 fn check_single_active(slot: &QueueSlot) -> Result<(), Refusal> {
-    if slot.kind != QueueKind::Quorum || !slot.settings.single_active_consumer {
+    let is_asked_for = slot.settings.single_active_consumer && slot.settings.partition.is_none();
+    if slot.kind != QueueKind::Quorum || !is_asked_for {
         return Ok(());
     }
     let QueueSlot { name, vhost, .. } = slot;

@@ -36,6 +36,7 @@ mod login;
 mod node;
 mod notices;
 mod pace;
+mod partitions;
 mod pending;
 mod publish;
 mod queues;

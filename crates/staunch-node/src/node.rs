@@ -92,6 +92,8 @@ pub struct Node {
     pub(crate) own_messages: OwnMessages,
     /// Bytes that transactions hold back.
     pub(crate) tx_size_bytes: u64,
+    /// Gets from queues with partitions so far: each begins with another one.
+    pub(crate) gets_of_partitions: usize,
     /// Secrets made so far.
     pub(crate) secret_count: u64,
     pub(crate) outputs: std::collections::VecDeque<Output>,
@@ -149,6 +151,7 @@ impl Node {
             acting: None,
             own_messages: OwnMessages::default(),
             tx_size_bytes: 0,
+            gets_of_partitions: 0,
             secret_count: 0,
             outputs: std::collections::VecDeque::new(),
             stopping: None,

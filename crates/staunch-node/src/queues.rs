@@ -231,9 +231,9 @@ impl Queues {
 }
 
 /// Whether the queue's messages go to the log: durable, and not bound to a connection; or kept by
-/// several nodes, whatever it was declared as.
+/// several nodes, whatever it was declared as. A queue with partitions has none of its own.
 pub(crate) fn is_logged(entry: &QueueEntry) -> bool {
-    entry.is_durable() || entry.placement.is_replicated
+    !entry.is_split() && (entry.is_durable() || entry.placement.is_replicated)
 }
 
 /// How the queue behaves. What an exchange delays leaves the queue that holds it as dead letters

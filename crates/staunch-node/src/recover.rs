@@ -152,9 +152,7 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
         // What has died of its limit is back if its end was not on disk.
         node.mark_dirty(id);
     }
-    if node.cluster.is_some() {
-        node.open_queues_elsewhere();
-    }
+    node.open_queues_without_log();
     node.catalog.set_limits(node.config.catalog_limits);
     node.refresh_epoch();
     if is_new && node.cluster.is_none() {
@@ -339,8 +337,14 @@ impl Replay {
             self.remove(entry.id);
         }
         let declared = applied.queue.and_then(|id| self.catalog.queue_by_id(id));
-        if let Some(entry) = declared.cloned() {
-            self.begin(&entry);
+        let Some(entry) = declared.cloned() else {
+            return;
+        };
+        self.begin(&entry);
+        for id in entry.partitions() {
+            if let Some(part) = self.catalog.queue_by_id(id).cloned() {
+                self.begin(&part);
+            }
         }
     }
 
@@ -422,8 +426,9 @@ impl Replay {
 }
 
 impl Node {
-    /// Makes places in the table for queues of the catalog of which the log holds nothing.
-    fn open_queues_elsewhere(&mut self) {
+    /// Makes places in the table for queues of the catalog of which the log holds nothing: those of
+    /// other nodes, and those whose messages are in partitions.
+    fn open_queues_without_log(&mut self) {
         let all = self.catalog.queues_and_holders();
         let unknown = all.map(|entry| entry.id);
         let unknown = unknown.filter(|id| self.queues.get(*id).is_none());

@@ -90,6 +90,9 @@ impl Node {
     }
 
     pub(crate) fn reply(&mut self, slot: SessionSlot, channel: ChannelNumber, reply: Reply) {
+        if self.is_gathering(slot, channel) {
+            return self.gathered(slot, channel, reply);
+        }
         self.sessions.push(slot, Event::Reply { channel, reply });
     }
 
@@ -101,6 +104,9 @@ impl Node {
         operation: Operation,
         refusal: Refusal,
     ) {
+        if self.goes_on_gathering(slot, channel, operation, &refusal) {
+            return;
+        }
         let is_shadow = self
             .sessions
             .get(slot)

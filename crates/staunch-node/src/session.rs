@@ -13,6 +13,7 @@ use crate::{
     access::Epoch,
     consumers::Consumers,
     login::{Candidate, Client},
+    partitions::Gathering,
     replies::ReplyConsumer,
     tx::Transaction,
 };
@@ -88,6 +89,11 @@ pub(crate) struct Channel {
     /// Who took the last of its room, or of its connection's: when there is some again, the others
     /// come first.
     pub(crate) filled_by: Option<ConsumerKey>,
+    /// The keys of each consumer that has one for every partition of its queue; the client knows it
+    /// by the first.
+    pub(crate) splits: Vec<Box<[ConsumerKey]>>,
+    /// What is being asked of the partitions of a queue.
+    pub(crate) gathering: Option<Box<Gathering>>,
     /// Something was refused: everything but `CloseChannel` is ignored.
     pub(crate) is_refused: bool,
 }

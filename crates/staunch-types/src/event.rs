@@ -91,7 +91,8 @@ pub enum Event {
         /// The message, back again.
         message: Message,
     },
-    /// The consumer's queue is gone.
+    /// The consumer's queue is gone. Of a queue with partitions each has its own, and the client is
+    /// to hear of the first alone.
     ConsumerCancelled {
         /// The channel.
         channel: ChannelNumber,
@@ -185,6 +186,13 @@ pub enum Reply {
         consumer: ConsumerKey,
         /// How long one of its deliveries may stay unsettled, if the queue says so
         /// (`x-consumer-timeout`); else the connection's own limit applies.
+        consumer_timeout: Option<Duration>,
+    },
+    /// `basic.consume-ok` of a queue with partitions: a consumer for each.
+    ConsumingSplit {
+        /// Keys under which deliveries come; by the first the consumer is cancelled.
+        consumers: Box<[ConsumerKey]>,
+        /// As in `Consuming`.
         consumer_timeout: Option<Duration>,
     },
     /// `basic.cancel-ok`.

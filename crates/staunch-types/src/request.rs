@@ -73,7 +73,8 @@ pub enum Request {
         /// Refuse while it has ready messages.
         if_empty: bool,
     },
-    /// `basic.consume`. Answered by `Reply::Consuming`; deliveries follow it.
+    /// `basic.consume`. Answered by `Reply::Consuming` or `Reply::ConsumingSplit`; deliveries follow
+    /// it.
     Consume(Consume),
     /// `basic.consume` of `amq.rabbitmq.reply-to` (RabbitMQ, direct reply-to): replies come to
     /// this channel as settled deliveries. Answered by `Reply::Consuming`.

@@ -129,6 +129,9 @@ struct Kept {
     leader: Option<String>,
     term: Option<u64>,
     replicas: Vec<Replica>,
+    /// Of a queue that has some.
+    #[serde(default)]
+    partitions: Vec<Kept>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -173,13 +176,8 @@ pub(crate) fn run_queue(args: &QueueArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         QueueCommand::Leader(_) => {
-            let line = || {
-                kept.leader
-                    .as_ref()
-                    .map_or(String::new(), |name| format!("{name}\n"))
-            };
-            show(&named.asked, &kept.leader, line)?;
-            Ok(exit(kept.leader.is_some()))
+            show(&named.asked, &kept.leaders(), || kept.leaders_text())?;
+            Ok(exit(kept.is_led()))
         }
     }
 }
@@ -264,7 +262,65 @@ impl Status {
 }
 
 impl Kept {
+    fn is_led(&self) -> bool {
+        let mut partitions = self.partitions.iter();
+        if self.partitions.is_empty() {
+            return self.leader.is_some();
+        }
+        partitions.all(Self::is_led)
+    }
+
+    /// The leader, or the leader of each partition.
+    fn leaders(&self) -> serde_json::Value {
+        if self.partitions.is_empty() {
+            return serde_json::json!(self.leader);
+        }
+        let partitions = self.partitions.iter();
+        let leaders = partitions.map(|part| (part.name.clone(), part.leaders()));
+        serde_json::Value::Object(leaders.collect())
+    }
+
+    fn leaders_text(&self) -> String {
+        let line = |leader: &str| format!("{leader}\n");
+        if self.partitions.is_empty() {
+            return self.leader.as_deref().map_or(String::new(), line);
+        }
+        let partitions = self.partitions.iter();
+        let lines = partitions.map(|part| {
+            let leader = part.leader.as_deref().unwrap_or("nobody");
+            format!("{} {leader}\n", part.name)
+        });
+        lines.collect()
+    }
+
+    /// One line for each partition.
+    fn partition_table(&self) -> String {
+        let mut rows = vec![["PARTITION", "STATE", "LEADER", "REPLICAS"].map(str::to_owned)];
+        for part in &self.partitions {
+            let state = if part.is_led() {
+                "works"
+            } else {
+                "stands still"
+            };
+            let replica = |replica: &Replica| {
+                let down = if replica.up { "" } else { " (down)" };
+                format!("{}{down}", replica.node)
+            };
+            let replicas: Vec<_> = part.replicas.iter().map(replica).collect();
+            rows.push([
+                part.name.clone(),
+                state.to_owned(),
+                part.leader.clone().unwrap_or_else(|| "nobody".to_owned()),
+                replicas.join(", "),
+            ]);
+        }
+        aligned(&rows)
+    }
+
     fn table(&self) -> String {
+        if !self.partitions.is_empty() {
+            return self.partition_table();
+        }
         let mut rows = vec![["NODE", "ROLE", "STATE", "BEHIND"].map(str::to_owned)];
         for replica in &self.replicas {
             let leads = self.leader.as_ref() == Some(&replica.node);
@@ -335,6 +391,28 @@ catalog led by nobody, 16 replicated queues here, 1 without a leader
 no leader: q in /
 ";
         assert_eq!(status.table(), expected);
+    }
+
+    #[test]
+    fn partitions_that_stand_still_are_named() {
+        let kept: Kept = serde_json::from_str(
+            r#"{"vhost": "/", "name": "q", "replicated": false, "leader": null, "term": null, "replicas": [],
+              "partitions": [
+                {"vhost": "/", "name": "q#0", "replicated": true, "leader": "n2", "term": 3, "replicas": [
+                    {"node": "n2", "up": true, "voter": true, "behind": null, "needs_snapshot": false}]},
+                {"vhost": "/", "name": "q#1", "replicated": true, "leader": null, "term": 3, "replicas": [
+                    {"node": "n1", "up": true, "voter": true, "behind": null, "needs_snapshot": false},
+                    {"node": "n3", "up": false, "voter": true, "behind": null, "needs_snapshot": false}]}]}"#,
+        )
+        .expect("they are replicas");
+        let expected = "\
+PARTITION  STATE         LEADER  REPLICAS
+q#0        works         n2      n2
+q#1        stands still  nobody  n1, n3 (down)
+";
+        assert_eq!(kept.table(), expected);
+        assert_eq!(kept.leaders_text(), "q#0 n2\nq#1 nobody\n");
+        assert!(!kept.is_led());
     }
 
     #[test]

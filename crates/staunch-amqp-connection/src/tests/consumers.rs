@@ -328,3 +328,62 @@ fn drained_deliveries_are_reported_with_the_next_request() {
         "settle 7 0..=0 Requeue\nDrained { size_bytes: 164 }",
     );
 }
+
+/// A consumer of a queue with partitions has a key for each; the client knows one consumer.
+#[test]
+fn a_consumer_of_several_partitions_is_one_to_the_client() {
+    let keys = [4, 7, 9].map(ConsumerKey);
+    let split = || {
+        let mut bench = Bench::open();
+        bench.method(1, consume("tag"));
+        bench.reply(Reply::ConsumingSplit {
+            consumers: keys.into(),
+            consumer_timeout: None,
+        });
+        assert_eq!(bench.output(), "1 basic.consume-ok tag\n");
+        bench.requests();
+        bench
+    };
+    let mut bench = split();
+    bench.deliver(5);
+    let output = bench.output();
+    assert!(output.starts_with("1 basic.deliver tag"), "{output}");
+    bench.requests();
+    let ack = BasicAck {
+        delivery_tag: 1,
+        multiple: false,
+    };
+    bench.method(1, ack);
+    bench.check("", "settle 7 5..=5 Ack");
+    bench.method(1, cancel("tag"));
+    assert!(bench.requests().contains("ConsumerKey(4)"));
+    bench.deliver(6);
+    bench.reply(Reply::Cancelled {
+        consumer: ConsumerKey(4),
+    });
+    assert!(bench.output().ends_with("1 basic.cancel-ok tag\n"));
+    // The tag is free again, and what was delivered before can still be settled.
+    bench.method(1, consume("tag"));
+    assert!(bench.requests().starts_with("Consume("));
+    bench.reply(Reply::Consuming {
+        consumer: ConsumerKey(9),
+        consumer_timeout: None,
+    });
+    bench.output();
+    bench.requests();
+    let ack = BasicAck {
+        delivery_tag: 2,
+        multiple: false,
+    };
+    bench.method(1, ack);
+    bench.check("", "settle 7 6..=6 Ack");
+
+    // The client hears once that the queue is gone.
+    let mut bench = split();
+    for consumer in keys {
+        let channel = CHANNEL;
+        bench.event(Event::ConsumerCancelled { channel, consumer });
+    }
+    let output = bench.output();
+    assert!(output.matches("basic.cancel").count() <= 1, "{output}");
+}

@@ -9,7 +9,8 @@ use super::arguments::{self, Subject};
 use super::exchange::is_reserved;
 use super::parameters::check_table;
 use super::{
-    Applied, Binding, Catalog, CatalogCommand, Change, Placement, QueueEntry, Vhost, locked,
+    Applied, Binding, Catalog, CatalogCommand, Change, Partitioning, Placement, QueueEntry, Vhost,
+    locked,
 };
 use crate::exchange::Target;
 
@@ -41,6 +42,7 @@ struct NewQueue<'a> {
     options: &'a QueueOptions,
     owner: Option<ConnectionId>,
     placement: &'a Placement,
+    partitions: &'a [Placement],
 }
 
 impl Applied {
@@ -134,6 +136,7 @@ impl Catalog {
                 options,
                 owner,
                 placement,
+                partitions,
             } => {
                 let (id, server_named, owner) = (*id, *server_named, *owner);
                 self.declare_queue(
@@ -145,6 +148,7 @@ impl Catalog {
                         options,
                         owner,
                         placement,
+                        partitions,
                     },
                     mode,
                 )
@@ -163,14 +167,21 @@ impl Catalog {
         Ok(applied)
     }
 
-    /// The proposed id, or another if a proposer that was not up to date proposed one that is taken
-    /// or was.
+    /// As [`Catalog::take_queue_ids`] for one.
     pub(super) fn take_queue_id(&mut self, proposed: QueueId, mode: Mode) -> QueueId {
+        self.take_queue_ids(proposed, 1, mode)
+    }
+
+    /// The first of `count` ids that follow each other: the proposed one, or another if a proposer
+    /// that was not up to date proposed one that is taken or was.
+    fn take_queue_ids(&mut self, proposed: QueueId, count: u64, mode: Mode) -> QueueId {
+        let end = |first: QueueId| first.0.saturating_add(count);
+        let is_free = |id| self.queues.by_id(QueueId(id)).is_none();
         let taken = proposed == QueueId(0)
             || mode == Mode::Replicate
-            || self.queues.by_id(proposed).is_some();
+            || !(proposed.0..end(proposed)).all(is_free);
         let id = if taken { self.next_queue_id } else { proposed };
-        self.next_queue_id = self.next_queue_id.max(QueueId(id.0.saturating_add(1)));
+        self.next_queue_id = self.next_queue_id.max(QueueId(end(id)));
         id
     }
 
@@ -318,6 +329,7 @@ impl Catalog {
             name,
         };
         if let Some(there) = self.queues.by_name(vhost, name) {
+            self.check_not_partition(there)?;
             if there.owner != new.owner || there.options.exclusive != new.options.exclusive {
                 return Err(locked(there));
             }
@@ -342,18 +354,35 @@ impl Catalog {
         arguments::check_queue(subject, new.options, new.server_named)?;
         if mode.is_new() {
             check_table("arguments of queue", name, &new.options.arguments)?;
-            self.check_vhost_queue_limit(vhost, name)?;
+            self.check_vhost_queue_limit(vhost, name, 1 + new.partitions.len())?;
         }
         if mode == Mode::Decide {
-            self.check_queue_limit(vhost, name)?;
+            self.check_queue_limit(vhost, name, 1 + new.partitions.len())?;
         }
         arguments::check_queue_kind(subject, new.options)?;
-        let id = self.take_queue_id(new.id, mode);
+        self.check_partitions(subject, new.options, new.partitions.len())?;
+        let entry = self.new_entry(vhost, new, mode);
+        let (id, durable) = (entry.id, entry.is_durable());
+        let whole = entry.is_split().then(|| entry.clone());
+        self.queues.insert(entry);
+        if let Some(whole) = whole {
+            self.insert_partitions(&whole, new.partitions);
+        }
+        self.vhost_mut(vhost)?.queue_count += 1 + new.partitions.len();
+        Ok(Applied {
+            queue: Some(id),
+            ..Applied::new(Change::Created, durable)
+        })
+    }
+
+    fn new_entry(&mut self, vhost: &Name, new: &NewQueue<'_>, mode: Mode) -> QueueEntry {
+        let count = u8::try_from(new.partitions.len()).expect("partitions are few");
+        let id = self.take_queue_ids(new.id, 1 + u64::from(count), mode);
         let arguments = new.options.arguments.as_table_ref().to_field_table();
         let mut entry = QueueEntry {
             id,
             vhost: self.shared_vhost_name(vhost),
-            name: name.clone(),
+            name: new.name.clone(),
             options: QueueOptions {
                 arguments,
                 ..new.options.clone()
@@ -362,15 +391,13 @@ impl Catalog {
             settings: Arc::default(),
             holds_delayed: false,
             placement: new.placement.clone(),
+            partitioning: match count {
+                0 => Partitioning::Whole,
+                count => Partitioning::Split { count },
+            },
         };
         entry.settings = self.settings.share(self.settings_of(&entry));
-        let durable = entry.is_durable();
-        self.queues.insert(entry);
-        self.vhost_mut(vhost)?.queue_count += 1;
-        Ok(Applied {
-            queue: Some(id),
-            ..Applied::new(Change::Created, durable)
-        })
+        entry
     }
 
     fn delete_queue(&mut self, vhost: &Name, name: &Name, mode: Mode) -> Result<Applied, Refusal> {
@@ -378,15 +405,21 @@ impl Catalog {
         let Some(entry) = self.queues.by_name(vhost, name) else {
             return Ok(Applied::unchanged());
         };
+        self.check_not_partition(entry)?;
         let id = entry.id;
         let mut applied = Applied::new(Change::Deleted, entry.is_durable());
         self.drop_queue(id, mode, &mut applied);
         Ok(applied)
     }
 
-    /// Removes a queue that clients know, with its bindings and what lives by those.
+    /// Removes a queue that clients know, with its partitions, its bindings and what lives by
+    /// those.
     pub(super) fn drop_queue(&mut self, id: QueueId, mode: Mode, applied: &mut Applied) {
         let entry = self.queues.by_id(id).expect("the caller found it");
+        for part in entry.partitions() {
+            self.drop_queue(part, mode, applied);
+        }
+        let entry = self.queues.by_id(id).expect("it goes last");
         let (vhost, name) = (&entry.vhost.clone(), &entry.name.clone());
         let inside = self.vhosts.get(vhost).expect("a queue is in a vhost");
         let destination = Destination::Queue(name.clone());
@@ -407,10 +440,16 @@ impl Catalog {
     }
 
     /// The virtual host's own limit comes before the node's (RabbitMQ, `rabbit_queue_type`).
-    fn check_vhost_queue_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+    fn check_vhost_queue_limit(
+        &self,
+        vhost: &Name,
+        name: &Name,
+        count: usize,
+    ) -> Result<(), Refusal> {
         let inside = self.vhost(vhost)?;
         let own = inside.limits.queues_max;
-        if let Some(limit) = own.filter(|limit| inside.queue_count as u64 >= *limit) {
+        let wanted = (inside.queue_count + count) as u64;
+        if let Some(limit) = own.filter(|limit| wanted > *limit) {
             return Err(Refusal::LimitReached(format!(
                 "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
             )));

@@ -8,6 +8,7 @@ use staunch_types::{ExchangeOptions, FieldTable, Name, QueueOptions, Refusal, Re
 
 use super::QueueKind;
 use super::exchange::ALTERNATE_EXCHANGE;
+use super::partitions::{PARTITIONS, PARTITIONS_MAX, PARTITIONS_MIN};
 
 /// Longest time that anything may live, in milliseconds: ten years (RabbitMQ, `rabbit_misc`,
 /// `MAX_EXPIRY_TIMER`).
@@ -77,7 +78,7 @@ const LEADER_LOCATOR: Domain = Domain::OneOf(
 );
 
 /// Every argument that some queue kind knows.
-const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
+const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 30] = [
     (QUEUE_TYPE, Domain::Text, KnownTo::All),
     ("x-expires", Domain::Life { min: 1 }, KnownTo::All),
     ("x-message-ttl", Domain::Life { min: 0 }, KnownTo::All),
@@ -125,6 +126,14 @@ const QUEUE_ARGUMENTS: [(&str, Domain, KnownTo); 29] = [
     ("x-delayed-retry-type", Domain::Text, KnownTo::Quorum),
     ("x-delayed-retry-min", COUNT, KnownTo::Quorum),
     ("x-delayed-retry-max", COUNT, KnownTo::Quorum),
+    (
+        PARTITIONS,
+        Domain::Integer {
+            min: PARTITIONS_MIN as i64,
+            max: PARTITIONS_MAX as i64,
+        },
+        KnownTo::Quorum,
+    ),
     ("x-max-age", Domain::Text, KnownTo::Stream),
     ("x-stream-max-segment-size-bytes", COUNT, KnownTo::Stream),
     ("x-stream-filter-size-bytes", COUNT, KnownTo::Stream),
@@ -151,7 +160,7 @@ const CLASSIC_COMPARED: [&str; 15] = [
 ];
 
 /// The same for quorum queues.
-const QUORUM_COMPARED: [&str; 21] = [
+const QUORUM_COMPARED: [&str; 22] = [
     DEAD_LETTER_EXCHANGE,
     DEAD_LETTER_ROUTING_KEY,
     "x-dead-letter-strategy",
@@ -173,6 +182,7 @@ const QUORUM_COMPARED: [&str; 21] = [
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
+    PARTITIONS,
 ];
 
 /// A named thing in its virtual host, to say in a refusal.

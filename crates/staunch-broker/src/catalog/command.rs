@@ -1,6 +1,6 @@
 //! Changes of the catalog, and their bytes: the one owner of this layout.
 //!
-//! Version 3. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
+//! Version 4. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
 //! their size (u32) and an AMQP field table. Commands of a noun of their own have a second kind byte.
 //!
 //! ```text
@@ -16,12 +16,13 @@ use staunch_types::{ConnectionId, ExchangeOptions, Name, QueueId, QueueOptions};
 use super::binding::Binding;
 use super::placement::Placement;
 use super::{
-    NodeCommand, ParameterCommand, PermissionCommand, PolicyCommand, UserCommand, VhostCommand,
+    NodeCommand, PARTITIONS_MAX, ParameterCommand, PermissionCommand, PolicyCommand, UserCommand,
+    VhostCommand,
 };
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`CatalogCommand::encode`] writes.
-const COMMAND_VERSION: u8 = 3;
+const COMMAND_VERSION: u8 = 4;
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,8 +88,10 @@ pub enum CatalogCommand {
         options: QueueOptions,
         /// The declaring connection if `options.exclusive`, else none.
         owner: Option<ConnectionId>,
-        /// Where it is kept.
+        /// Where it is kept; [`Placement::HERE`] if it is to have partitions.
         placement: Placement,
+        /// Where each of the partitions is kept that `options` ask for.
+        partitions: Vec<Placement>,
     },
     /// `queue.delete`; a missing one is no error. Who may delete it, and whether it is unused
     /// or empty, is checked before.
@@ -204,6 +207,7 @@ impl CatalogCommand {
                 options,
                 owner,
                 placement,
+                partitions,
             } => {
                 out.put_u8(7);
                 out.put_name(vhost);
@@ -213,7 +217,7 @@ impl CatalogCommand {
                 put_queue_options(options, out);
                 out.put_bool(owner.is_some());
                 out.put_u64(owner.map_or(0, |owner| owner.0));
-                placement.encode(out);
+                put_placements(placement, partitions, out);
             }
             Self::DeleteQueue { vhost, name } => {
                 out.put_u8(8);
@@ -283,6 +287,7 @@ impl CatalogCommand {
                 let connection = ConnectionId(reader.u64()?);
                 let owner = is_owned.then_some(connection);
                 let placement = Placement::read(reader)?;
+                let partitions = read_placements(reader)?;
                 Self::DeclareQueue {
                     vhost,
                     name,
@@ -291,6 +296,7 @@ impl CatalogCommand {
                     options,
                     owner,
                     placement,
+                    partitions,
                 }
             }
             8 => Self::DeleteQueue {
@@ -318,6 +324,22 @@ fn read_exchange_options(reader: &mut Reader<'_>) -> Result<ExchangeOptions, Dec
         internal: reader.bool()?,
         arguments: reader.table()?,
     })
+}
+
+fn put_placements(whole: &Placement, partitions: &[Placement], out: &mut Vec<u8>) {
+    whole.encode(out);
+    out.put_u8(u8::try_from(partitions.len()).expect("partitions are few"));
+    for placement in partitions {
+        placement.encode(out);
+    }
+}
+
+fn read_placements(reader: &mut Reader<'_>) -> Result<Vec<Placement>, DecodeError> {
+    let count = reader.u8()?;
+    if count > PARTITIONS_MAX {
+        return Err(DecodeError::OutOfRange);
+    }
+    (0..count).map(|_| Placement::read(reader)).collect()
 }
 
 fn put_queue_options(options: &QueueOptions, out: &mut Vec<u8>) {

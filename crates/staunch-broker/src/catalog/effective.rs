@@ -44,11 +44,16 @@ impl Catalog {
     pub(super) fn settings_of(&self, queue: &QueueEntry) -> QueueSettings {
         let kind = queue.kind();
         let inside = self.vhosts.get(&queue.vhost);
+        let (whole, partition) = self.whole_of(queue);
         let policy = inside.and_then(|inside| {
             let subject = PolicySubject::Queue(kind);
-            inside.policies.effective(subject, &queue.name)
+            inside.policies.effective(subject, &whole.name)
         });
-        QueueSettings::effective(kind, &queue.options.arguments, policy.as_ref())
+        let settings = QueueSettings::effective(kind, &queue.options.arguments, policy.as_ref());
+        if !whole.is_split() {
+            return settings;
+        }
+        settings.of_partition(partition)
     }
 
     /// Whether a policy has the queue replicated, which is asked when it is declared.
@@ -77,7 +82,7 @@ impl Catalog {
         }
         let changed: Vec<(QueueId, QueueSettings)> = self
             .queues()
-            .filter(|queue| queue.vhost == *vhost && may_concern(&queue.name))
+            .filter(|queue| queue.vhost == *vhost && may_concern(&self.whole_of(queue).0.name))
             .map(|queue| (queue, self.settings_of(queue)))
             .filter(|(queue, settings)| *queue.settings != *settings)
             .map(|(queue, settings)| (queue.id, settings))

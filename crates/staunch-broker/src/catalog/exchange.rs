@@ -209,6 +209,7 @@ impl Catalog {
             owner: None,
             settings: Arc::default(),
             holds_delayed: true,
+            partitioning: super::Partitioning::Whole,
             placement: placement.clone(),
         });
         id

@@ -20,7 +20,12 @@ impl Catalog {
             CatalogCommand::DeclareExchange { vhost, name, .. } => {
                 self.check_exchange_limit(vhost, name)
             }
-            CatalogCommand::DeclareQueue { vhost, name, .. } => self.check_queue_limit(vhost, name),
+            CatalogCommand::DeclareQueue {
+                vhost,
+                name,
+                partitions,
+                ..
+            } => self.check_queue_limit(vhost, name, 1 + partitions.len()),
             CatalogCommand::Bind { vhost, binding } => self.check_binding_limit(vhost, binding),
             CatalogCommand::User(UserCommand::Put { name, .. }) => self.check_user_limit(name),
             CatalogCommand::Policy(PolicyCommand::Set {
@@ -57,9 +62,15 @@ impl Catalog {
         )))
     }
 
-    pub(super) fn check_queue_limit(&self, vhost: &Name, name: &Name) -> Result<(), Refusal> {
+    /// Checks that there may be `count` more, if there is none with that name.
+    pub(super) fn check_queue_limit(
+        &self,
+        vhost: &Name,
+        name: &Name,
+        count: usize,
+    ) -> Result<(), Refusal> {
         let limit = self.limits.queues_max;
-        if self.queues.len() < limit || self.queues.by_name(vhost, name).is_some() {
+        if self.queues.len() + count <= limit || self.queues.by_name(vhost, name).is_some() {
             return Ok(());
         }
         Err(Refusal::LimitReached(format!(

@@ -23,6 +23,7 @@ mod exchange;
 mod limits;
 mod nodes;
 mod parameters;
+mod partitions;
 mod permissions;
 mod placement;
 mod policies;
@@ -48,6 +49,9 @@ pub use binding::Binding;
 pub use command::CatalogCommand;
 pub use nodes::{NodeCommand, NodeEntry};
 pub use parameters::{ParameterCommand, ParameterValue, TABLE_SIZE_BYTES_MAX};
+pub use partitions::{
+    PARTITIONS, PARTITIONS_MAX, PARTITIONS_MIN, Partitioning, partition_count, partition_of,
+};
 pub use permissions::{Access, PermissionCommand, PermissionPatterns, TopicPatterns};
 pub use placement::{MEMBERS_MAX, Placement};
 pub use policies::{ApplyTo, Policy, PolicyCommand, PolicyScope};
@@ -216,6 +220,8 @@ pub struct QueueEntry {
     pub holds_delayed: bool,
     /// Where it is kept.
     pub placement: Placement,
+    /// What it has to do with partitions.
+    pub partitioning: Partitioning,
 }
 
 impl QueueEntry {

@@ -154,7 +154,35 @@ impl Catalog {
         here: NodeId,
         primary: Option<NodeId>,
     ) -> Placement {
-        let load = |node: NodeId| self.queues.loads().of(node);
+        self.place_beside(self.queues.loads(), (among, size), here, primary)
+    }
+
+    /// As [`Catalog::place_group`] for `count` groups, each placed as if those before it were
+    /// there: so their leaders, and what nodes keep, are spread.
+    pub fn place_groups(
+        &self,
+        count: usize,
+        (among, size): (&[NodeId], usize),
+        here: NodeId,
+        primary: Option<NodeId>,
+    ) -> Vec<Placement> {
+        let mut loads = self.queues.loads().clone();
+        let place = |_| {
+            let placement = self.place_beside(&loads, (among, size), here, primary);
+            loads.add(&placement);
+            placement
+        };
+        (0..count).map(place).collect()
+    }
+
+    fn place_beside(
+        &self,
+        beside: &Loads,
+        (among, size): (&[NodeId], usize),
+        here: NodeId,
+        primary: Option<NodeId>,
+    ) -> Placement {
+        let load = |node: NodeId| beside.of(node);
         let leads = |node: NodeId| load(node).led_count;
         let mut nodes = among.to_vec();
         nodes.sort_unstable();
@@ -219,7 +247,7 @@ impl Catalog {
                 let Some(entry) = self.queues.by_id(*queue) else {
                     return Ok(Applied::unchanged());
                 };
-                if entry.holds_delayed {
+                if entry.holds_delayed || entry.is_partition() {
                     return Ok(Applied::unchanged());
                 }
                 let mut applied = Applied::new(Change::Deleted, entry.is_durable());

@@ -268,7 +268,8 @@ impl Catalog {
     pub fn policy_of_queue(&self, queue: &QueueEntry, scope: PolicyScope) -> Option<&Name> {
         let inside = self.vhosts.get(&queue.vhost)?;
         let subject = PolicySubject::Queue(queue.kind());
-        let applying = inside.policies.applying(scope, subject, &queue.name);
+        let whole = self.whole_of(queue).0;
+        let applying = inside.policies.applying(scope, subject, &whole.name);
         applying.map(|(name, _)| name)
     }
 
@@ -290,7 +291,10 @@ impl Catalog {
         let inside = self.vhosts.get(&queue.vhost);
         let subject = PolicySubject::Queue(queue.kind());
         inside
-            .and_then(|inside| inside.policies.effective(subject, &queue.name))
+            .and_then(|inside| {
+                let whole = self.whole_of(queue).0;
+                inside.policies.effective(subject, &whole.name)
+            })
             .unwrap_or_default()
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Queues {
     /// Exclusive queues.
     owned: BTreeSet<(ConnectionId, QueueId)>,
     loads: Loads,
+    /// Queues whose messages are in partitions.
+    split_count: usize,
     hasher: Seeded,
 }
 
@@ -38,6 +40,7 @@ impl Queues {
             ids: HashTable::new(),
             owned: BTreeSet::new(),
             loads: Loads::default(),
+            split_count: 0,
             hasher,
         }
     }
@@ -65,6 +68,7 @@ impl Queues {
             self.owned.insert((owner, entry.id));
         }
         self.loads.add(&entry.placement);
+        self.split_count += usize::from(entry.is_split());
         let place = if let Some(place) = self.free.pop() {
             self.entries[place as usize] = Some(entry);
             place
@@ -113,7 +117,13 @@ impl Queues {
             self.owned.remove(&(owner, id));
         }
         self.loads.remove(&entry.placement);
+        self.split_count -= usize::from(entry.is_split());
         Some(entry)
+    }
+
+    /// How many have their messages in partitions.
+    pub(super) fn split_count(&self) -> usize {
+        self.split_count
     }
 
     /// What every node keeps of them.
@@ -152,6 +162,8 @@ impl Queues {
         let named_count = entries().filter(|entry| !entry.holds_delayed).count();
         assert_eq!(entries().count(), self.ids.len());
         assert_eq!(named_count, self.names.len());
+        let split_count = entries().filter(|entry| entry.is_split()).count();
+        assert_eq!(split_count, self.split_count);
         let mut loads = Loads::default();
         for entry in entries() {
             loads.add(&entry.placement);

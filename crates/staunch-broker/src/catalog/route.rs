@@ -69,7 +69,7 @@ impl Catalog {
             return self.route_by_name(vhost, envelope, out);
         }
         let (inside, exchange) = self.find_public_exchange(vhost, envelope.exchange)?;
-        follow(inside, exchange, envelope, out);
+        self.follow(inside, exchange, envelope, out);
         Ok(())
     }
 
@@ -101,7 +101,7 @@ impl Catalog {
             return self.route_by_name(vhost, envelope, out);
         }
         let (inside, exchange) = self.find_exchange(vhost, envelope.exchange)?;
-        follow(inside, exchange, envelope, out);
+        self.follow(inside, exchange, envelope, out);
         Ok(())
     }
 
@@ -131,10 +131,49 @@ impl Catalog {
             exchange: name,
             ..*envelope
         };
-        let mut journey = Journey::new(inside, &envelope, out);
-        journey.ask_router(exchange);
-        journey.finish();
+        let ask = |envelope: &Envelope<'_>, out: &mut Route| {
+            let mut journey = Journey::new(inside, envelope, out);
+            journey.ask_router(exchange);
+            journey.finish();
+        };
+        ask(&envelope, out);
+        self.split(&envelope, out, ask);
         Ok(())
+    }
+
+    fn follow(
+        &self,
+        inside: &Vhost,
+        exchange: &Exchange,
+        envelope: &Envelope<'_>,
+        out: &mut Route,
+    ) {
+        let ask = |envelope: &Envelope<'_>, out: &mut Route| {
+            let mut journey = Journey::new(inside, envelope, out);
+            journey.ask(exchange);
+            journey.finish();
+        };
+        ask(envelope, out);
+        self.split(envelope, out, ask);
+    }
+
+    /// Takes partitions in place of queues that have some. `ask` finds the queues of a message.
+    fn split(
+        &self,
+        envelope: &Envelope<'_>,
+        out: &mut Route,
+        ask: impl Fn(&Envelope<'_>, &mut Route),
+    ) {
+        if self.queues.split_count() == 0 {
+            return;
+        }
+        let draws = out.draws;
+        self.choose_partitions(envelope, &mut out.queues, |alone, queue| {
+            let mut route = Route::new(draws);
+            ask(alone, &mut route);
+            route.queues.contains(&queue)
+        });
+        sort_once(&mut out.queues);
     }
 
     /// The default exchange: every queue is bound to it by its name.
@@ -157,6 +196,10 @@ impl Catalog {
         if out.queues.is_empty() {
             self.vhost(vhost)?;
         }
+        self.split(envelope, out, |alone, route| {
+            let entry = self.queues.by_name(vhost, alone.routing_key);
+            route.queues.extend(entry.map(|entry| entry.id));
+        });
         Ok(())
     }
 
@@ -248,12 +291,6 @@ impl<'a> Journey<'a> {
             self.matches.exchanges.push(alternate.clone());
         }
     }
-}
-
-fn follow(inside: &Vhost, exchange: &Exchange, envelope: &Envelope<'_>, out: &mut Route) {
-    let mut journey = Journey::new(inside, envelope, out);
-    journey.ask(exchange);
-    journey.finish();
 }
 
 /// Asks every exchange that can be reached, each once, so that cycles end.

@@ -24,10 +24,10 @@ use super::{Catalog, CatalogCommand, ParameterCommand, Placement, QueueEntry, Vh
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`Catalog::encode_snapshot`] writes.
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// Version of the layout that [`Catalog::encode_whole`] writes. The two share the numbers.
-const WHOLE_VERSION: u8 = 0x81;
+const WHOLE_VERSION: u8 = 0x82;
 
 /// Which things a snapshot holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,9 @@ impl Catalog {
     }
 
     fn encode_queues(&self, extent: Extent, out: &mut Vec<u8>) {
-        let is_kept = |queue: &&QueueEntry| extent == Extent::Whole || queue.is_durable();
+        let is_kept = |queue: &&QueueEntry| {
+            (extent == Extent::Whole || queue.is_durable()) && !queue.is_partition()
+        };
         for queue in self.queues().filter(is_kept) {
             put_sized(
                 &CatalogCommand::DeclareQueue {
@@ -104,6 +106,7 @@ impl Catalog {
                     options: queue.options.clone(),
                     owner: queue.owner,
                     placement: queue.placement.clone(),
+                    partitions: self.places_of_partitions(queue),
                 },
                 out,
             );

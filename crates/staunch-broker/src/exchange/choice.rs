@@ -239,7 +239,7 @@ fn weight_or_one(key: &Name) -> u64 {
 
 /// FNV-1a and the mixer of `MurmurHash3`: the same in every version and on every machine, so that
 /// a message finds the same queue after an upgrade.
-pub(super) fn stable_hash(domain: &[u8], bytes: &[u8]) -> u64 {
+pub(crate) fn stable_hash(domain: &[u8], bytes: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let all = domain.iter().chain([&0]).chain(bytes);
@@ -248,7 +248,8 @@ pub(super) fn stable_hash(domain: &[u8], bytes: &[u8]) -> u64 {
     }))
 }
 
-fn mixed(mut hash: u64) -> u64 {
+/// The mixer of `MurmurHash3`.
+pub(crate) fn mixed(mut hash: u64) -> u64 {
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;

@@ -24,7 +24,7 @@ use headers::Headers;
 use targets::Targets;
 use topic::Topic;
 
-pub(crate) use choice::ConsistentHash;
+pub(crate) use choice::{ConsistentHash, mixed, stable_hash};
 pub(crate) use delay::delay_millis;
 pub use delay::{DELAY_MILLIS_MAX, properties_after_delay};
 pub(crate) use targets::{Matches, Target};

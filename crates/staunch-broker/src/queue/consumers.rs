@@ -10,7 +10,8 @@
 //! no ring: they cannot take anything. When the active one goes, the first of those with the
 //! highest priority becomes active at once; what its predecessor holds stays with its channel. In
 //! a quorum queue one with a higher priority also displaces an active one, which gets no more
-//! messages and makes way when it has settled what it has.
+//! messages and makes way when it has settled what it has; and so does one that its partition
+//! does not prefer ([`spread`](super::spread)).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
@@ -18,8 +19,8 @@ use std::collections::{BTreeSet, VecDeque};
 use staunch_types::ConsumerKey;
 
 use super::unacked::Unacked;
-use super::{ConsumerSpec, Refused};
-use crate::settings::{Priorities, QueueSettings};
+use super::{ConsumerSpec, Refused, spread};
+use crate::settings::{PartitionPlace, Priorities, QueueSettings};
 
 /// Most consumers on one queue.
 pub const CONSUMERS_PER_QUEUE_MAX: usize = 65_536;
@@ -44,10 +45,15 @@ pub(super) enum Turns {
     One,
     /// One, until it goes or one with a higher priority comes.
     Highest,
+    /// As `Highest`; of those with the highest priority the one that this partition prefers.
+    Spread(PartitionPlace),
 }
 
 impl Turns {
     pub(super) fn of(settings: &QueueSettings) -> Self {
+        if let Some(place) = settings.partition {
+            return Self::Spread(place);
+        }
         match (settings.single_active_consumer, settings.priorities) {
             (false, _) => Self::All,
             (true, Priorities::None | Priorities::Strict(_)) => Self::One,
@@ -130,15 +136,11 @@ impl Consumer {
             Role::Holder => 0,
         }
     }
-
-    /// The order in which consumers become active: highest priority, then first come.
-    fn rank(&self) -> Option<(i32, Reverse<u64>)> {
-        match self.role {
-            Role::Consumer(spec) => Some((spec.priority, Reverse(self.serial))),
-            Role::Holder => None,
-        }
-    }
 }
+
+/// The order in which consumers become active: highest priority, then preferred. Who ranks higher
+/// displaces the active one, where that is done.
+type Rank = (i32, bool);
 
 /// Place of a consumer in the table.
 pub(super) type Slot = u32;
@@ -159,8 +161,10 @@ pub(super) struct Consumers {
     full_keep_places: bool,
     /// The one that is served, unless all are.
     active: Option<Slot>,
-    /// The active one gets no more: one with a higher priority waits for it to settle.
+    /// The active one gets no more: one with a higher rank waits for it to settle.
     is_displaced: bool,
+    /// The one that is to be active, where consumers are spread over partitions.
+    preferred: Option<Slot>,
     next_serial: u64,
 }
 
@@ -189,6 +193,7 @@ impl Consumers {
         let slot = self.insert(spec.key, Role::Consumer(spec));
         self.consumer_count += 1;
         self.exclusive = spec.exclusive;
+        self.spread();
         self.elect();
         self.refresh(slot);
         Ok(())
@@ -220,6 +225,7 @@ impl Consumers {
         if self.active == Some(slot) {
             self.active = None;
         }
+        self.spread();
         self.elect();
         self.drop_if_idle(slot);
         true
@@ -239,6 +245,7 @@ impl Consumers {
     pub(super) fn claim(&mut self, key: ConsumerKey, index: u64) {
         self.hold(key, index);
         self.raise_held_max(key);
+        self.reinstate(key);
     }
 
     /// As [`Consumers::claim`], for what the queue cannot let it have.
@@ -256,6 +263,26 @@ impl Consumers {
         if let Some(slot) = self.find(key) {
             let consumer = self.get_mut(slot);
             consumer.held_max = consumer.held_max.max(consumer.unsettled_count());
+        }
+    }
+
+    /// A consumer holds what it got from the leader before this one. So it was active there, and is
+    /// so again, unless another has made the same claim: order is kept only if the next one waits
+    /// until it has settled.
+    fn reinstate(&mut self, key: ConsumerKey) {
+        let Some(slot) = self.find(key) else {
+            return;
+        };
+        let is_consumer = matches!(self.get(slot).role, Role::Consumer(_));
+        let Some(active) = self.active.filter(|active| *active != slot && is_consumer) else {
+            return;
+        };
+        if self.get(active).unsettled_count() == 0 {
+            self.active = Some(slot);
+            self.is_displaced = false;
+            self.refresh(active);
+            self.refresh(slot);
+            self.elect();
         }
     }
 
@@ -391,8 +418,32 @@ impl Consumers {
     fn serves(&self, slot: Slot) -> bool {
         match self.turns {
             Turns::All => true,
-            Turns::One | Turns::Highest => self.active == Some(slot) && !self.is_displaced,
+            Turns::One | Turns::Highest | Turns::Spread(_) => {
+                self.active == Some(slot) && !self.is_displaced
+            }
         }
+    }
+
+    /// None if it only holds.
+    fn rank(&self, slot: Slot) -> Option<Rank> {
+        let spec = self.get(slot).spec()?;
+        Some((spec.priority, self.preferred == Some(slot)))
+    }
+
+    /// Decides whom a partition prefers, after somebody has come or gone.
+    fn spread(&mut self) {
+        let Turns::Spread(place) = self.turns else {
+            return;
+        };
+        let specs = || self.iter().filter_map(Consumer::spec);
+        let highest = specs().map(|spec| spec.priority).max();
+        let is_highest = |spec: &ConsumerSpec| Some(spec.priority) == highest;
+        let identities: Vec<_> = specs().filter(is_highest).map(|it| it.identity).collect();
+        let chosen = spread::preferred(&identities, place);
+        let is_chosen = |spec: ConsumerSpec| is_highest(&spec) && Some(spec.identity) == chosen;
+        let slots = self.by_key.iter().map(|(_, slot)| *slot);
+        let mut slots = slots.filter(|slot| self.get(*slot).spec().is_some_and(is_chosen));
+        self.preferred = slots.next();
     }
 
     /// Decides who is active, where only one is.
@@ -400,20 +451,20 @@ impl Consumers {
         let can_displace = match self.turns {
             Turns::All => return,
             Turns::One => false,
-            Turns::Highest => true,
+            Turns::Highest | Turns::Spread(_) => true,
         };
         if self.active.is_some() && !can_displace {
             return;
         }
         let waiting = self.by_key.iter().map(|(_, slot)| *slot);
         let highest = waiting
-            .filter_map(|slot| Some((self.get(slot).rank()?, slot)))
+            .filter_map(|slot| Some((self.rank(slot)?, Reverse(self.get(slot).serial), slot)))
             .max()
-            .map(|(rank, slot)| (rank.0, slot));
+            .map(|(rank, _, slot)| (rank, slot));
         let previous = self.active;
-        let is_outranked = |(priority, _): (i32, Slot)| {
-            let active = previous.and_then(|active| self.get(active).rank());
-            active.is_some_and(|active| active.0 < priority)
+        let is_outranked = |(rank, _): (Rank, Slot)| {
+            let active = previous.and_then(|active| self.rank(active));
+            active.is_some_and(|active| active < rank)
         };
         self.is_displaced = highest.is_some_and(is_outranked);
         let is_idle = previous.is_none_or(|active| self.get(active).unsettled_count() == 0);
@@ -549,12 +600,12 @@ impl Consumers {
         let Some(active) = self.active.map(|slot| self.get(slot)) else {
             return assert!(!self.is_displaced, "nobody to displace");
         };
-        let (priority, _) = active.rank().expect("the active one consumes");
-        let highest = self.iter().filter_map(Consumer::rank).max();
-        let is_outranked = highest.is_some_and(|(highest, _)| highest > priority);
+        let slots = self.by_key.iter().map(|(_, slot)| *slot);
+        let highest = slots.filter_map(|slot| self.rank(slot)).max();
+        let is_outranked = highest > self.active.and_then(|active| self.rank(active));
         assert_eq!(
             self.is_displaced,
-            is_outranked && self.turns == Turns::Highest,
+            is_outranked && self.turns != Turns::One,
             "it makes way only for a higher one"
         );
         assert!(

@@ -32,6 +32,7 @@ mod recovery;
 mod replica;
 mod returns;
 mod settle;
+mod spread;
 mod unacked;
 mod watermark;
 
@@ -57,6 +58,7 @@ use priority::Levels;
 use recovery::Recovery;
 use replica::Origins;
 use returns::Returns;
+pub use spread::consumer_identity;
 use watermark::Watermark;
 
 use crate::settings::QueueSettings;
@@ -89,6 +91,9 @@ pub struct ConsumerSpec {
     pub prefetch: u16,
     /// Higher ones are served first (`x-priority`).
     pub priority: i32,
+    /// Who it is, the same for the partitions of one queue, wherever they are; any number for
+    /// other queues.
+    pub identity: u64,
 }
 
 /// Why a consumer was not added.

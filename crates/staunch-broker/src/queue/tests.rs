@@ -20,6 +20,7 @@ fn consumer(key: ConsumerKey, prefetch: u16) -> ConsumerSpec {
         exclusive: false,
         prefetch,
         priority: 0,
+        identity: 0,
     }
 }
 

@@ -121,6 +121,8 @@ fn shown_node(node: &NodeStatus) -> Value {
 }
 
 fn shown_replicas(vhost: &Name, queue: &Name, replicas: &QueueReplicas) -> Value {
+    let partitions = replicas.partitions.iter();
+    let partitions = partitions.map(|(name, part)| shown_replicas(vhost, name, part));
     json!({
         "vhost": vhost.to_string(),
         "name": queue.to_string(),
@@ -128,6 +130,7 @@ fn shown_replicas(vhost: &Name, queue: &Name, replicas: &QueueReplicas) -> Value
         "leader": replicas.leader.as_ref().map(Name::to_string),
         "term": replicas.term.map(|term| term.0),
         "replicas": replicas.replicas.iter().map(shown_replica).collect::<Vec<_>>(),
+        "partitions": partitions.collect::<Vec<_>>(),
     })
 }
 

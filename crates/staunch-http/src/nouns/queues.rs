@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use staunch_broker::{Access, Catalog, CatalogCommand, PolicyScope, QueueEntry};
+use staunch_broker::{Access, Catalog, CatalogCommand, Partitioning, PolicyScope, QueueEntry};
 use staunch_node::QueueInfo;
 use staunch_types::{FieldTable, Name, QueueId, QueueOptions, Resource};
 
@@ -45,6 +45,10 @@ struct Declared {
     policy: Option<Name>,
     operator_policy: Option<Name>,
     effective: FieldTable,
+    /// Names of its partitions.
+    partitions: Vec<Name>,
+    /// The queue whose partition it is.
+    whole: Option<Name>,
 }
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
@@ -112,6 +116,7 @@ pub(crate) async fn put(
         options: options.await?,
         owner: None,
         placement: staunch_broker::Placement::HERE,
+        partitions: Vec::new(),
     };
     body::put(api.node.apply(command).await?)
 }
@@ -183,7 +188,13 @@ async fn shown(api: &Api, queues: Vec<QueueInfo>) -> Result<Vec<Value>, ApiError
 impl Declared {
     fn of(catalog: &Catalog, entry: &QueueEntry) -> Self {
         let policy = |scope| catalog.policy_of_queue(entry, scope).cloned();
+        let name_of = |id| Some(catalog.queue_by_id(id)?.name.clone());
         Self {
+            partitions: entry.partitions().filter_map(name_of).collect(),
+            whole: match entry.partitioning {
+                Partitioning::Part { of, .. } => name_of(of),
+                Partitioning::Whole | Partitioning::Split { .. } => None,
+            },
             policy: policy(PolicyScope::User),
             operator_policy: policy(PolicyScope::Operator),
             effective: catalog.effective_policy_of_queue(entry),
@@ -212,6 +223,8 @@ impl Declared {
             "messages_unacknowledged": info.unacked_count,
             "consumers": info.consumer_count,
             "memory": info.memory_size_bytes,
+            "partitions": self.partitions.iter().map(Name::to_string).collect::<Vec<_>>(),
+            "partition_of": text(&self.whole),
         })
     }
 }

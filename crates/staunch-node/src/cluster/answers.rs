@@ -137,6 +137,9 @@ impl Node {
             ) => {
                 let at = At::Known(from, consumer);
                 let key = self.add_consumer_abroad(session, asked.queue, at, &consume);
+                let (tag, queue) = (consume.tag.clone(), consume.queue.clone());
+                self.consumers.label(key, Label { tag, queue });
+                self.notify_consumer(session, &consume);
                 let reply = Reply::Consuming {
                     consumer: key,
                     consumer_timeout,
@@ -232,14 +235,30 @@ impl Node {
             prefetch: consume.prefetch,
             // It was asked of the server whether it is one.
             priority: priority(consume, &vhost.unwrap_or_default()).unwrap_or_default(),
+            identity: self.identity(session, consume),
         };
         self.insert_remote(session, channel, queue, at, (key, Some(spec)));
         if let Some(open) = self.sessions.channel_mut(session, channel) {
             open.consumers.insert(key);
         }
-        let (tag, name) = (consume.tag.clone(), consume.queue.clone());
-        self.consumers.label(key, Label { tag, queue: name });
-        self.notify_consumer(session, consume);
+        key
+    }
+
+    /// Registers a consumer with whoever serves the queue, now or later, without waiting for its
+    /// answer.
+    pub(crate) fn consume_unasked(
+        &mut self,
+        session: SessionSlot,
+        queue: QueueId,
+        consume: &Consume,
+    ) -> ConsumerKey {
+        let at = At::Nowhere(self.now);
+        let key = self.add_consumer_abroad(session, queue, at, consume);
+        let abroad = self.cluster.as_ref().map(|it| &it.edge.abroad);
+        let token = abroad.and_then(|abroad| abroad.find(key));
+        if let (Some(token), Some(server)) = (token, self.server_of(queue)) {
+            self.claim_at(token, server);
+        }
         key
     }
 

@@ -124,7 +124,7 @@ impl Node {
         }
     }
 
-    fn claim_at(&mut self, token: u64, server: NodeId) {
+    pub(super) fn claim_at(&mut self, token: u64, server: NodeId) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -143,6 +143,7 @@ impl Node {
             exclusive: spec.exclusive,
             prefetch: spec.prefetch,
             priority: spec.priority,
+            identity: spec.identity,
             channel_prefetch: open.unwrap_or_default(),
         });
         let claim = Claim {
@@ -273,6 +274,7 @@ impl Node {
                 exclusive: spec.exclusive,
                 prefetch: spec.prefetch,
                 priority: spec.priority,
+                identity: spec.identity,
             })
         });
         for (first, count) in held {

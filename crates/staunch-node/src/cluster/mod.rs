@@ -52,7 +52,7 @@ use nodes::Nodes;
 pub(crate) use outbox::{Fate, Publisher, Purpose};
 pub(crate) use proposals::Then;
 pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
-pub(crate) use wire::Frame;
+pub(crate) use wire::{Frame, count as count_request};
 
 /// How often the failure detector looks at its watch.
 const LIVENESS_TICK: Duration = Duration::from_millis(20);

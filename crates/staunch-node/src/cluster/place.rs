@@ -1,6 +1,6 @@
 //! Where a new queue is kept.
 
-use staunch_broker::{Placement, QueueKind};
+use staunch_broker::{Placement, QueueKind, partition_count};
 use staunch_types::{Name, QueueOptions};
 
 use crate::node::Node;
@@ -12,17 +12,19 @@ const GROUP_SIZE_DEFAULT: usize = 3;
 const GROUP_SIZE: &str = "x-quorum-initial-group-size";
 
 impl Node {
-    /// Where a queue is to be kept that is declared with these options, which are complete: a
-    /// quorum queue on several nodes, as one that a policy wants replicated; any other on this one.
-    /// A queue that goes with its connection goes with this node as well.
+    /// Where a queue is to be kept that is declared with these options, which are complete, and
+    /// each of its partitions: a quorum queue on several nodes, as one that a policy wants
+    /// replicated; any other on this one. A queue that goes with its connection goes with this node
+    /// as well.
     pub(crate) fn place_queue(
         &self,
         vhost: &Name,
         name: &Name,
         options: &QueueOptions,
-    ) -> Placement {
+    ) -> (Placement, Vec<Placement>) {
+        let count = usize::from(partition_count(options));
         if self.cluster.is_none() {
-            return Placement::HERE;
+            return (Placement::HERE, vec![Placement::HERE; count]);
         }
         let kind = options.arguments.get("x-queue-type");
         let kind = kind.and_then(|kind| QueueKind::from_name(kind.as_str()?));
@@ -32,7 +34,21 @@ impl Node {
             && (is_quorum || self.catalog.is_replicated_by_policy(vhost, name, kind));
         let size = options.arguments.get(GROUP_SIZE);
         let size = size.and_then(|size| usize::try_from(size.as_i64()?).ok());
-        self.place_by(is_replicated, size)
+        if count > 0 {
+            return (Placement::HERE, self.place_partitions(count, size));
+        }
+        (self.place_by(is_replicated, size), Vec::new())
+    }
+
+    fn place_partitions(&self, count: usize, size: Option<usize>) -> Vec<Placement> {
+        let Some(cluster) = &self.cluster else {
+            return Vec::new();
+        };
+        let among: Vec<_> = cluster.nodes.ids().collect();
+        let size = size.unwrap_or(GROUP_SIZE_DEFAULT);
+        let (me, primary) = (cluster.me, cluster.primary);
+        self.catalog
+            .place_groups(count, (&among, size), me, primary)
     }
 
     /// Where the queue of an exchange is to be kept that delays messages.

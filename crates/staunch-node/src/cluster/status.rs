@@ -58,6 +58,8 @@ pub struct QueueReplicas {
     pub term: Option<Term>,
     /// Who keeps it. What the leader alone knows is there only in its answer.
     pub replicas: Vec<ReplicaStatus>,
+    /// If its messages are in partitions: their names, and where each is kept.
+    pub partitions: Vec<(Name, QueueReplicas)>,
 }
 
 /// A member of a queue's group.
@@ -116,6 +118,27 @@ impl Node {
     /// None if there is no such queue.
     pub(crate) fn queue_replicas(&self, vhost: &Name, name: &Name) -> Option<QueueReplicas> {
         let entry = self.catalog.queue(vhost, name)?;
+        let parts = entry.partitions();
+        let parts = parts.filter_map(|id| self.catalog.queue_by_id(id));
+        let parts = parts.filter_map(|part| Some((part.name.clone(), self.replicas_of(part)?)));
+        Some(QueueReplicas {
+            partitions: parts.collect(),
+            ..self.replicas_of(entry)?
+        })
+    }
+
+    /// Whether so many of the nodes that keep a queue are connected that it can have a leader. What
+    /// is known of its leader may be out of date: who has lost the others cannot say so.
+    pub(crate) fn has_majority(&self, entry: &QueueEntry) -> bool {
+        let Some(cluster) = &self.cluster else {
+            return true;
+        };
+        let members = &entry.placement.members;
+        let up_count = members.iter().filter(|node| cluster.is_up(**node)).count();
+        !entry.placement.is_replicated || 2 * up_count > members.len()
+    }
+
+    fn replicas_of(&self, entry: &QueueEntry) -> Option<QueueReplicas> {
         let slot = self.queues.get(entry.id)?;
         let Some(cluster) = &self.cluster else {
             return Some(QueueReplicas {
@@ -123,6 +146,7 @@ impl Node {
                 leader: None,
                 term: None,
                 replicas: Vec::new(),
+                partitions: Vec::new(),
             });
         };
         Some(match &slot.place {
@@ -134,9 +158,13 @@ impl Node {
                     leader: role.leader.map(|leader| cluster.name_of(leader)),
                     term: Some(role.term),
                     replicas: cluster.replicas_of(group),
+                    partitions: Vec::new(),
                 }
             }
-            Place::Here | Place::Elsewhere => cluster.placed(entry),
+            Place::Here | Place::Elsewhere => {
+                let server = self.server_of(entry.id);
+                cluster.placed(entry, server.filter(|_| self.has_majority(entry)))
+            }
         })
     }
 }
@@ -187,7 +215,7 @@ impl Cluster {
     }
 
     /// A queue of which this node is no member, as the catalog has placed it.
-    fn placed(&self, entry: &QueueEntry) -> QueueReplicas {
+    fn placed(&self, entry: &QueueEntry, server: Option<NodeId>) -> QueueReplicas {
         let status = |node: &NodeId| ReplicaStatus {
             node: self.name_of(*node),
             is_up: self.is_up(*node),
@@ -197,9 +225,10 @@ impl Cluster {
         };
         QueueReplicas {
             is_replicated: entry.placement.is_replicated,
-            leader: entry.placement.home().map(|home| self.name_of(home)),
+            leader: server.or(entry.placement.home()).map(|it| self.name_of(it)),
             term: None,
             replicas: entry.placement.members.iter().map(status).collect(),
+            partitions: Vec::new(),
         }
     }
 }

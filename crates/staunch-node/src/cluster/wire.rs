@@ -39,10 +39,10 @@ use staunch_types::{
 pub(crate) use bytes_io::WireError;
 use bytes_io::{Segments, Taker};
 pub(super) use events::travels;
-pub(super) use requests::count;
+pub(crate) use requests::count;
 
 /// The layout above.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Bytes after which a frame of publishes is full. One message is always taken.
 pub(crate) const FRAME_SIZE_BYTES_TARGET: usize = 1 << 20;
@@ -156,6 +156,7 @@ pub(crate) struct ClaimSpec {
     pub(crate) exclusive: bool,
     pub(crate) prefetch: u16,
     pub(crate) priority: i32,
+    pub(crate) identity: u64,
     /// Shared limit of its channel; 0 is none.
     pub(crate) channel_prefetch: u16,
 }
@@ -278,6 +279,7 @@ fn put_claim(out: &mut Segments, claim: &Claim) {
         out.bool(spec.exclusive);
         out.u16(spec.prefetch);
         out.i32(spec.priority);
+        out.u64(spec.identity);
         out.u16(spec.channel_prefetch);
     }
     out.list(&claim.held, |out, (first, count)| {
@@ -394,6 +396,7 @@ fn take_claim(taker: &mut Taker) -> Result<Claim, WireError> {
             exclusive: taker.bool()?,
             prefetch: taker.u16()?,
             priority: taker.i32()?,
+            identity: taker.u64()?,
             channel_prefetch: taker.u16()?,
         })
     } else {

@@ -52,7 +52,7 @@ pub(crate) fn consume(queue: &str, prefetch: u16) -> Request {
     })
 }
 
-fn get(queue: &str) -> Request {
+pub(crate) fn get(queue: &str) -> Request {
     Request::Get {
         channel: CHANNEL,
         queue: name(queue),

@@ -9,5 +9,6 @@ mod leaders;
 mod links;
 mod machine;
 mod moves;
+mod partitions;
 mod turmoil;
 mod world;

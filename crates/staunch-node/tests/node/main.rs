@@ -20,6 +20,7 @@ mod journal;
 mod limits;
 mod login;
 mod order;
+mod partitions;
 mod policies;
 mod redelivery;
 mod replies;

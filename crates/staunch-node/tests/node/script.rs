@@ -510,6 +510,12 @@ impl Client {
                     .insert((channel.0, *consumer), called.clone());
                 format!("{called} consumes")
             }
+            Reply::ConsumingSplit { consumers, .. } => {
+                let called = self.naming.take().expect("a consumer was asked for");
+                let keys = consumers.iter().map(|consumer| (channel.0, *consumer));
+                self.consumers.extend(keys.map(|key| (key, called.clone())));
+                format!("{called} consumes {} partitions", consumers.len())
+            }
             Reply::Cancelled { consumer } => {
                 let called = self.consumers.remove(&(channel.0, *consumer)).unwrap();
                 format!("{called} cancelled")

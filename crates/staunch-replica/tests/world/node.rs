@@ -384,6 +384,7 @@ impl Node {
                     exclusive: false,
                     prefetch: 5,
                     priority: 0,
+                    identity: 0,
                 })
                 .expect("it is the only one");
         }

@@ -38,6 +38,10 @@ fn any_node_command() -> impl Strategy<Value = CatalogCommand> {
 fn any_placed_queue() -> impl Strategy<Value = CatalogCommand> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     ("a|b|c|d", flags, 1..4u64).prop_map(|(queue, (durable, exclusive, replicated), node)| {
+        if durable && exclusive && replicated {
+            let members = Placement::replicated(vec![NodeId(node), NodeId(4)]);
+            return declare_partitioned(queue.as_bytes(), 3, members);
+        }
         let options = QueueOptions {
             durable,
             exclusive,

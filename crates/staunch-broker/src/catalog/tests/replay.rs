@@ -170,12 +170,13 @@ fn any_vhost_command() -> impl Strategy<Value = CatalogCommand> {
 
 fn any_topology() -> impl Strategy<Value = CatalogCommand> {
     let subject = (any_vhost(), any_name());
-    (0..6u8, subject).prop_map(|(kind, (vhost, name))| {
+    (0..7u8, subject).prop_map(|(kind, (vhost, name))| {
         let bound = Binding {
             source: name.clone(),
             ..binding("a", Destination::Queue(name.clone()), "k")
         };
         match kind {
+            6 => declare_partitioned(&name, 2 + name[0] % 3, Placement::HERE),
             0 => CatalogCommand::DeclareQueue {
                 vhost,
                 name,
@@ -184,6 +185,7 @@ fn any_topology() -> impl Strategy<Value = CatalogCommand> {
                 options: queue_options(FieldTable::default()),
                 owner: None,
                 placement: Placement::HERE,
+                partitions: Vec::new(),
             },
             1 => CatalogCommand::DeleteQueue { vhost, name },
             2 => CatalogCommand::DeclareExchange {

@@ -126,6 +126,7 @@ impl World {
                 exclusive: false,
                 prefetch,
                 priority,
+                identity: 0,
             }),
             Step::RemoveConsumer(key) => self.remove_consumer(key),
             Step::Block(key, is_blocked) => {

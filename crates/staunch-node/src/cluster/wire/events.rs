@@ -50,6 +50,7 @@ pub(crate) fn travels(event: &Event) -> bool {
             | Reply::ExchangeDeleted
             | Reply::Bound
             | Reply::Unbound
+            | Reply::ConsumingSplit { .. }
             | Reply::Committed
             | Reply::Synced => false,
         },

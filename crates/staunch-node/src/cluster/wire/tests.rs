@@ -151,12 +151,13 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn spec() -> impl Strategy<Value = ClaimSpec> {
-    any::<(bool, bool, u16, i32, u16)>().prop_map(
-        |(no_ack, exclusive, prefetch, priority, channel_prefetch)| ClaimSpec {
+    any::<(bool, bool, u16, i32, u64, u16)>().prop_map(
+        |(no_ack, exclusive, prefetch, priority, identity, channel_prefetch)| ClaimSpec {
             no_ack,
             exclusive,
             prefetch,
             priority,
+            identity,
             channel_prefetch,
         },
     )

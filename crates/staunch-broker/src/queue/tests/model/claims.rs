@@ -32,6 +32,11 @@ impl World {
             .queue
             .claim(ConsumerKey(key), MessageIndex(first), count);
         assert_eq!(claimed, expected);
+        // It was the active one where it got them.
+        let is_idle = |active: u32| active != key && self.unsettled_count(active) == 0;
+        if expected > 0 && self.consumers.contains_key(&key) && self.active.is_some_and(is_idle) {
+            self.active = Some(key);
+        }
     }
 
     /// Somebody acks what it has lost, or what it never had.
