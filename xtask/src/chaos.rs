@@ -25,6 +25,7 @@ use self::broker::{Broker, Kind};
 mod broker;
 mod failover;
 mod flock;
+mod many;
 mod network;
 mod no_fsync;
 mod random;
@@ -40,7 +41,9 @@ pub(crate) const USAGE: &str = "\
                       kill -9 or power loss under load; nothing confirmed may be lost
   chaos failover [--cycles N] [--how kill|pause|cut|stop] [--nodes N] [--rate N] [--seed S]
                  [--broker staunch|rabbitmq] [--binary FILE]
-                      strikes the node that leads, and measures how long clients of others wait";
+                      strikes the node that leads, and measures how long clients of others wait
+  chaos queues [--queues N] [--binary FILE]
+                      what N replicated queues cost three nodes, and a kill -9 of one of them";
 
 /// Cycles between two drains: the backlog must be deep, but not without bound.
 const CYCLES_PER_ROUND: u32 = 5;
@@ -89,6 +92,9 @@ struct Totals {
 pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<ExitCode> {
     if let ["failover", options @ ..] = words {
         return failover::run(root, options);
+    }
+    if let ["queues", options @ ..] = words {
+        return many::run(root, options);
     }
     let plan = Plan::parse(root, words)?;
     eprintln!(

@@ -131,7 +131,7 @@ impl<D: Disk> Background<D> {
         Ok(None)
     }
 
-    fn write_checkpoint(&mut self, plan: &CheckpointPlan) -> Result<(), DiskError> {
+    pub(crate) fn write_checkpoint(&mut self, plan: &CheckpointPlan) -> Result<(), DiskError> {
         let made = name::checkpoint(plan.number);
         let temp = name::temp(&made);
         let header = header::encode(FileKind::Checkpoint, plan.number, 0);

@@ -82,6 +82,8 @@ pub struct FetchFailed {
     /// Why.
     #[source]
     pub cause: FetchError,
+    /// Bytes that were asked for.
+    pub size_bytes: usize,
     pub(crate) pins: Vec<Container>,
 }
 
@@ -136,6 +138,10 @@ pub enum Note {
         /// Its name.
         file: String,
     },
+    /// The log is damaged: it was set aside, and another begun.
+    LogGivenUp(Damage),
+    /// A segment is damaged: its messages are missing, and the file is set aside.
+    SegmentLost(Damage),
     /// A file that is not the log's was left alone.
     ForeignFile {
         /// Its name.
@@ -157,6 +163,8 @@ impl fmt::Display for Note {
                     "cut unconfirmed tail of {file} at byte {offset}, chunk {kept}: {cause}"
                 )
             }
+            Self::LogGivenUp(damage) => write!(f, "set the whole log aside: {damage}"),
+            Self::SegmentLost(damage) => write!(f, "went on without a segment: {damage}"),
             Self::OrphanRemoved { file } => write!(f, "removed orphan {file}"),
             Self::ForeignFile { file } => write!(f, "left foreign file {file} alone"),
         }

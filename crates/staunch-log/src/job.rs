@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use staunch_types::BodyRef;
 
+use crate::error::Damage;
 use crate::layout::checkpoint::CheckpointImage;
 use crate::layout::chunk::CHUNK_HEADER_SIZE_BYTES;
 use crate::layout::record::RecordMeta;
@@ -159,11 +160,37 @@ pub struct BackgroundDone {
     pub(crate) ballast_given_up: bool,
 }
 
+/// A message that could not be moved because its record is damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRecord {
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its index.
+    pub index: u64,
+    /// Where it is.
+    pub body: BodyRef,
+    /// What is wrong, and where.
+    pub damage: Damage,
+}
+
 impl BackgroundDone {
     /// Whether the disk had no room for it. The store asks again after
     /// [`crate::Store::retry_after_no_space`].
     pub fn is_no_space(&self) -> bool {
         matches!(self.result, BackgroundResult::NoSpace(_))
+    }
+
+    /// Messages that stay behind in files that go with the next checkpoint, because their records
+    /// are damaged. The node must get them from elsewhere, or stop.
+    pub fn damaged(&self) -> &[DamagedRecord] {
+        match &self.result {
+            BackgroundResult::Tenured { damaged, .. } => damaged,
+            BackgroundResult::Prepared { .. }
+            | BackgroundResult::Checkpointed { .. }
+            | BackgroundResult::Cleaned { .. }
+            | BackgroundResult::BallastMade
+            | BackgroundResult::NoSpace(_) => &[],
+        }
     }
 
     /// Whether this ended a checkpoint, successfully.
@@ -181,6 +208,7 @@ pub(crate) enum BackgroundResult {
     Tenured {
         segments: Vec<SegmentMade>,
         relocated: Vec<Relocated>,
+        damaged: Vec<DamagedRecord>,
     },
     Checkpointed {
         number: u64,
@@ -229,6 +257,19 @@ pub(crate) enum FetchItem {
     },
     /// Neighbours in one file: one read.
     Read(FetchRead),
+}
+
+impl FetchItem {
+    /// Bytes of the bodies.
+    pub(crate) fn size_bytes(&self) -> usize {
+        match self {
+            Self::Ready { stored, .. } => stored.len(),
+            Self::Read(read) => {
+                let sizes = read.records.iter().map(|record| record.size_bytes as usize);
+                sizes.sum()
+            }
+        }
+    }
 }
 
 #[derive(Debug)]

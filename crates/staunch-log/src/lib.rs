@@ -42,12 +42,12 @@ pub use error::{
     RecoverError,
 };
 pub use job::{
-    BackgroundDone, BackgroundJob, FetchDone, FetchJob, Fetched, Live, Relocated, Retiring,
-    WriteDone, WriteJob,
+    BackgroundDone, BackgroundJob, DamagedRecord, FetchDone, FetchJob, Fetched, Live, Relocated,
+    Retiring, WriteDone, WriteJob,
 };
 pub use layout::record::RecordMeta;
 pub use place::{ChunkId, FileId, SegmentId, StreamId, is_in_segment};
 pub use reader::Reader;
-pub use recovery::{Opened, Recovered, Recovery, recover};
+pub use recovery::{OnDamage, Opened, Recovered, Recovery, begin_anew, recover, recover_with};
 pub use store::{Facts, Store};
 pub use writer::Writer;

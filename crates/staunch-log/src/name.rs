@@ -7,6 +7,7 @@ pub(crate) const LOCK: &str = "lock";
 /// A directory of the server's: this node's certificate for its peers.
 const PEER_TLS: &str = "peer-tls";
 const TEMP_SUFFIX: &str = ".temp";
+const DAMAGED_SUFFIX: &str = ".damaged";
 
 /// What a file name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) enum FileName {
     Segment(SegmentId),
     Checkpoint(u64),
     Temp,
+    /// Of a log that was given up, or a segment of which this is not known any more.
+    Damaged,
     Ballast,
     Lock,
     PeerTls,
@@ -38,6 +41,11 @@ pub(crate) fn checkpoint(number: u64) -> String {
     format!("checkpoint-{number:016}")
 }
 
+/// The name a file has after it was found to be damaged.
+pub(crate) fn damaged(name: &str) -> String {
+    format!("{name}{DAMAGED_SUFFIX}")
+}
+
 /// The name a file has until it is whole.
 pub(crate) fn temp(name: &str) -> String {
     format!("{name}{TEMP_SUFFIX}")
@@ -47,6 +55,9 @@ impl FileName {
     pub(crate) fn parse(name: &str) -> Self {
         if name.ends_with(TEMP_SUFFIX) {
             return Self::Temp;
+        }
+        if name.ends_with(DAMAGED_SUFFIX) {
+            return Self::Damaged;
         }
         match name {
             BALLAST => return Self::Ballast,

@@ -27,9 +27,14 @@ impl<D: Disk> Reader<D> {
     /// [`FetchFailed`] if the disk cannot read or what it gives is not what was written.
     pub fn run(&self, job: FetchJob) -> Result<FetchDone, FetchFailed> {
         let FetchJob { items, pins } = job;
+        let size_bytes = items.iter().map(FetchItem::size_bytes).sum();
         match self.read_all(items) {
             Ok(records) => Ok(FetchDone { records, pins }),
-            Err(cause) => Err(FetchFailed { cause, pins }),
+            Err(cause) => Err(FetchFailed {
+                cause,
+                size_bytes,
+                pins,
+            }),
         }
     }
 

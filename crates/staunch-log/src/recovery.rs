@@ -16,6 +16,7 @@
 //! chunk that names the last good one: from then on that is where the old files end, whatever
 //! their tails may look like to a later recovery.
 
+mod anew;
 mod finish;
 mod inventory;
 mod scan;
@@ -41,12 +42,36 @@ use crate::writer::Writer;
 use inventory::Inventory;
 use scan::Scan;
 
+pub use anew::begin_anew;
+
+/// What recovery does about damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It refuses.
+    Refuse,
+    /// It goes on without damaged segments, which hold nothing but bodies of messages: the node
+    /// finds which ones are missing. Other damage is refused.
+    LackSegments,
+}
+
 /// Opens a data directory; an empty one is a fresh log.
 ///
 /// # Errors
 /// [`RecoverError`]; nothing has been modified.
 pub fn recover<D: Disk>(disk: D, config: Config) -> Result<Recovery<D>, RecoverError> {
-    let mut inventory = Inventory::take(&disk)?;
+    recover_with(disk, config, OnDamage::Refuse)
+}
+
+/// As [`recover`], with another way to deal with damage.
+///
+/// # Errors
+/// [`RecoverError`]; nothing has been modified.
+pub fn recover_with<D: Disk>(
+    disk: D,
+    config: Config,
+    on_damage: OnDamage,
+) -> Result<Recovery<D>, RecoverError> {
+    let mut inventory = Inventory::take(&disk, on_damage)?;
     let young = std::mem::take(&mut inventory.young);
     let scan = Scan::new(disk.clone(), young, &inventory.image);
     Ok(Recovery {
@@ -58,6 +83,7 @@ pub fn recover<D: Disk>(disk: D, config: Config) -> Result<Recovery<D>, RecoverE
         ended: false,
         inventory,
         disk,
+        on_damage,
     })
 }
 
@@ -72,6 +98,7 @@ pub struct Recovery<D: Disk> {
     footer: Option<OpenFooter>,
     scan: Scan<D>,
     ended: bool,
+    on_damage: OnDamage,
 }
 
 #[derive(Debug)]
@@ -178,7 +205,8 @@ impl<D: Disk> Recovery<D> {
             let Some(listed) = self.segments.pop_front() else {
                 return Ok(None);
             };
-            self.footer = Some(self.open_footer(listed)?);
+            let opened = self.open_footer(listed);
+            self.footer = (self.inventory).without_if_damaged(listed.id, opened, self.on_damage)?;
         }
     }
 

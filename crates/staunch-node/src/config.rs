@@ -38,6 +38,9 @@ pub struct NodeConfig {
     pub started_at: UnixMillis,
     /// Sizes of the log.
     pub log: staunch_log::Config,
+    /// An operator accepts that messages are lost which were kept by this node alone and are
+    /// damaged.
+    pub accept_loss: bool,
     /// The other nodes; none: this one stands alone.
     pub cluster: Option<ClusterConfig>,
 }

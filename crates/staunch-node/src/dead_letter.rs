@@ -403,7 +403,8 @@ impl Node {
         let Some(dead) = &mut slot.dead else { return };
         let cold = slot.cold.as_ref();
         dead.is_starved = cold.is_some_and(|cold| cold.fetching.is_some());
-        if dead.is_starved {
+        let is_damaged = (self.cluster.as_ref()).is_some_and(|it| it.repairs.is_damaged(slot.id));
+        if dead.is_starved || is_damaged {
             return;
         }
         let mut wanted = Vec::new();

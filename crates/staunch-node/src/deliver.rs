@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use staunch_broker::Assignment;
-use staunch_log::{FetchDone, FetchJob};
+use staunch_log::{FetchDone, FetchError, FetchFailed, FetchJob};
 use staunch_types::{
     BodyRef, ChannelNumber, Delivery, Event, Message, MessageIndex, QueueId, UnixMillis,
     field_table::TableBuilder,
@@ -229,8 +229,9 @@ impl Node {
         let is_crowded = self.fetches.size_bytes() > WINDOWS_SIZE_BYTES_CROWDED;
         let is_fifo = slot.is_fifo();
         let yields = slot.dead.as_ref().is_some_and(|dead| dead.is_starved);
+        let is_damaged = self.is_body_damaged(slot.id);
         let cold = slot.cold.get_or_insert_default();
-        if cold.fetching.is_some() || yields {
+        if cold.fetching.is_some() || yields || is_damaged {
             return;
         }
         let limit = if is_crowded {
@@ -303,6 +304,19 @@ impl Node {
         }
         self.mourn_again(id);
         self.mark_dirty(id);
+    }
+
+    /// Bytes could not be read: if others have them, they are got from there.
+    pub(crate) fn handle_fetch_failed(&mut self, id: QueueId, failed: FetchFailed) {
+        self.store.handle_fetch_failed(&failed);
+        self.fetches.under_way_size_bytes -= failed.size_bytes;
+        if let Some(slot) = self.queues.get_mut(id) {
+            slot.cold.get_or_insert_default().fetching = None;
+        }
+        match failed.cause {
+            FetchError::Damage(damage) => self.body_is_damaged(id, damage),
+            cause @ FetchError::Disk(_) => self.outputs.push_back(Output::Unreadable(cause)),
+        }
     }
 
     fn deliver(&mut self, slot: &mut QueueSlot, assignment: &Assignment, resident: Resident) {

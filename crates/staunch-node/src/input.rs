@@ -1,9 +1,10 @@
 //! The two closed enums at the node's rim: all it can be told, all it can ask to be done.
 
 use staunch_log::{
-    BackgroundDone, BackgroundJob, FetchDone, FetchFailed, FetchJob, WriteDone, WriteJob,
+    BackgroundDone, BackgroundJob, Damage, FetchDone, FetchError, FetchFailed, FetchJob, WriteDone,
+    WriteJob,
 };
-use staunch_types::{ConnectionId, Event, QueueId, Request};
+use staunch_types::{ConnectionId, Event, Name, QueueId, Request};
 
 use crate::{
     admin::{AdminAnswer, AdminId, AdminRequest},
@@ -63,5 +64,11 @@ pub enum Output {
     /// Everything is on disk: the process may exit.
     Stopped,
     /// Stored bytes cannot be read back: the process must stop and say where.
-    Unreadable(FetchFailed),
+    Unreadable(FetchError),
+    /// Stored bytes of a replicated queue are damaged; what they were is got from another node.
+    Damaged(QueueId, Damage),
+    /// A queue, of this virtual host and name, that was kept by this node alone is lost with what
+    /// was damaged, and nobody has accepted that ([`crate::NodeConfig::accept_loss`]): the process
+    /// must stop and say so.
+    Lost(Name, Name),
 }

@@ -168,7 +168,7 @@ impl Node {
             Input::Written(done) => self.store.handle_written(&done),
             Input::Background(done) => self.handle_background(done),
             Input::Fetched(queue, Ok(done)) => self.handle_fetched(queue, done),
-            Input::Fetched(_, Err(failed)) => self.outputs.push_back(Output::Unreadable(failed)),
+            Input::Fetched(queue, Err(failed)) => self.handle_fetch_failed(queue, failed),
             Input::Peer(input) => self.handle_peer(input),
             Input::Verified(id, is_good) => self.handle_verified(id, is_good),
             Input::Admin(id, request) => self.handle_admin(id, request),

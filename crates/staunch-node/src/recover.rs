@@ -13,19 +13,20 @@ use staunch_broker::{
     Released, Restored,
 };
 use staunch_log::{
-    Background, Disk, Note, Reader, RecoverError, Recovered as Item, StreamId, Writer,
+    Background, Damage, Disk, Note, OnDamage, Reader, RecoverError, Recovered as Item, StreamId,
+    Writer,
 };
 use staunch_raft::Members;
 use staunch_replica::{Batch, CatalogRebuild, OnRefusal, Rebuild, RebuildError, is_catalog_record};
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex, NodeId, QueueId, Timestamp};
 
 use crate::{
-    cluster::{CatalogGroup, Cluster, Member, Place, catalog_config},
+    cluster::{CatalogGroup, Cluster, Member, Place, catalog_config, is_with_others},
     config::NodeConfig,
     consumers::ConsumerKind,
     node::Node,
     queues::{QueueSlot, is_logged, settings_of},
-    state::{self, KeptQueue, StateError},
+    state::{self, KeptGroup, KeptQueue, StateError},
 };
 
 /// A node ready to run, with the workers that do its disk work.
@@ -40,6 +41,10 @@ pub struct Recovered<D: Disk> {
     pub reader: Reader<D>,
     /// What the log found worth telling, such as a torn tail that was cut.
     pub notes: Vec<Note>,
+    /// Replicas that are damaged and get everything from the other nodes, and why.
+    pub repairs: Vec<(QueueId, RebuildError)>,
+    /// Messages that are lost, which was accepted ([`NodeConfig::accept_loss`]).
+    pub lost_count: u64,
 }
 
 /// Why a node does not start on its data.
@@ -81,6 +86,17 @@ pub enum StartError {
     /// The catalog's group does not hold what it had promised.
     #[error("the catalog's group: {0}")]
     Catalog(RebuildError),
+    /// The log is damaged, and may have held messages that no other node has.
+    #[error(
+        "{damage}, and queue {queue} is kept by this node alone: the other nodes can repair \
+         everything else if the loss of its messages is accepted (--accept-loss)"
+    )]
+    OnlyHere {
+        /// A queue that no other node has.
+        queue: QueueId,
+        /// What is damaged.
+        damage: Damage,
+    },
     /// A replica does not hold what it had promised.
     #[error("replica of queue {queue}: {source}")]
     Replica {
@@ -99,7 +115,24 @@ pub enum StartError {
 /// # Panics
 /// On a bug.
 pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
-    let mut recovery = staunch_log::recover(disk, config.log.clone())?;
+    let damage = match open(disk.clone(), config.clone()) {
+        Err(StartError::Log(RecoverError::Damage(damage))) if config.cluster.is_some() => damage,
+        other => return other,
+    };
+    // Which streams have lost something cannot be told: the node forgets all.
+    staunch_log::begin_anew(&disk, state::forgotten()).map_err(RecoverError::from)?;
+    let mut recovered = open(disk, config)?;
+    recovered.notes.push(Note::LogGivenUp(damage));
+    Ok(recovered)
+}
+
+fn open<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
+    let on_damage = if config.cluster.is_some() || config.accept_loss {
+        OnDamage::LackSegments
+    } else {
+        OnDamage::Refuse
+    };
+    let mut recovery = staunch_log::recover_with(disk, config.log.clone(), on_damage)?;
     let cluster = config.cluster.as_ref();
     let cluster = cluster.map(|cluster| {
         let cluster = Cluster::new(cluster, config.seed, Timestamp::default());
@@ -107,9 +140,12 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
     });
     let mut replay = Replay::new(config.seed, cluster.as_deref());
     let mut is_new = true;
-    while let Some(item) = recovery.next()? {
+    while let Some(item) = replay.unless_alone(recovery.next(), config.accept_loss)? {
         is_new = false;
         replay.take(item, recovery.payload())?;
+    }
+    if !config.accept_loss {
+        replay.check_own()?;
     }
     let opened = recovery.finish()?;
     let mut store = opened.store;
@@ -122,35 +158,18 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
     if let (Some(cluster), Some(rebuild)) = (&mut node.cluster, replay.catalog_group) {
         let config = catalog_config(cluster.me, node.config.seed);
         let replica = rebuild.finish(config).map_err(StartError::Catalog)?;
+        if replica.has_forgotten() {
+            cluster.forget_catalog();
+        }
         cluster.catalog = CatalogGroup::new(replica);
     }
+    let (mut repairs, mut lost_count) = (Vec::new(), 0);
     for (id, rebuild) in replay.groups {
-        node.restore_group(id, rebuild)?;
+        repairs.extend(node.restore_group(id, rebuild)?);
     }
-    for (id, mut queue) in replay.queues {
-        if let Some((first, count)) = queue.missing().first() {
-            return Err(StartError::Missing {
-                queue: id,
-                first: *first,
-                count: *count,
-            });
-        }
-        let dropped = queue.finish_recovery();
-        assert_eq!(dropped, 0, "nothing is missing");
-        let entry = node
-            .catalog
-            .queue_by_id(id)
-            .expect("replay follows the catalog");
-        let mut slot = QueueSlot::new(entry, queue, node.wall_now());
-        slot.restored_below = slot.queue.next_index();
-        slot.tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
-        // A policy may have changed since the queue's snapshot was taken.
-        slot.queue.configure(&slot.settings);
-        node.note_expiry(&mut slot);
-        node.queues.insert(Box::new(slot));
-        node.watch_use(id);
-        // What has died of its limit is back if its end was not on disk.
-        node.mark_dirty(id);
+    for (id, queue) in replay.queues {
+        let tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
+        lost_count += node.restore_own(id, queue, tenured_below);
     }
     node.open_queues_without_log();
     node.catalog.set_limits(node.config.catalog_limits);
@@ -164,6 +183,8 @@ pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, Sta
         background: opened.background,
         reader: opened.reader,
         notes: opened.notes,
+        repairs,
+        lost_count,
     })
 }
 
@@ -199,23 +220,41 @@ impl Replay {
         }
     }
 
+    /// Damage cannot be repaired by others if it may have hit what nobody else has.
+    fn unless_alone<T>(
+        &self,
+        next: Result<T, RecoverError>,
+        accepts_loss: bool,
+    ) -> Result<T, StartError> {
+        match (next, self.queues.first_key_value()) {
+            (Err(RecoverError::Damage(damage)), Some((queue, _)))
+                if self.me.is_some() && !accepts_loss =>
+            {
+                let queue = *queue;
+                Err(StartError::OnlyHere { queue, damage })
+            }
+            (next, _) => Ok(next?),
+        }
+    }
+
+    /// Messages that only this node had are not lost in silence.
+    fn check_own(&self) -> Result<(), StartError> {
+        for (id, queue) in &self.queues {
+            if let Some((first, count)) = queue.missing().first() {
+                return Err(StartError::Missing {
+                    queue: *id,
+                    first: *first,
+                    count: *count,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// `stored` is the stored form of a message that has just been read with the log.
     fn take(&mut self, item: Item, stored: Option<&[u8]>) -> Result<(), StartError> {
         match item {
-            Item::State(bytes) => {
-                let state = state::decode(bytes, self.seed)?;
-                self.catalog = state.catalog;
-                self.catalog_group = match (state.group, self.me) {
-                    (Some(group), Some(_)) => Some(CatalogRebuild::from_state(group).0),
-                    (None, None) => None,
-                    (None, Some(_)) => return Err(StartError::StoodAlone),
-                    (Some(_), None) => return Err(StartError::WasMember),
-                };
-                for (id, kept) in state.queues {
-                    self.restore(id, kept)?;
-                }
-                self.follow_catalog();
-            }
+            Item::State(bytes) => return self.state(bytes),
             Item::Control {
                 stream: StreamId::CATALOG,
                 payload,
@@ -269,6 +308,24 @@ impl Replay {
                 self.bury(released);
             }
         }
+        Ok(())
+    }
+
+    /// What the last checkpoint says.
+    fn state(&mut self, bytes: Bytes) -> Result<(), StartError> {
+        let state = state::decode(bytes, self.seed)?;
+        self.catalog = state.catalog;
+        self.catalog_group = match (state.group, self.me) {
+            (KeptGroup::Member(group), Some(_)) => Some(CatalogRebuild::from_state(group).0),
+            (KeptGroup::Forgotten, Some(_)) => Some(CatalogRebuild::forgotten()),
+            (KeptGroup::None, None) => None,
+            (KeptGroup::None, Some(_)) => return Err(StartError::StoodAlone),
+            (_, None) => return Err(StartError::WasMember),
+        };
+        for (id, kept) in state.queues {
+            self.restore(id, kept)?;
+        }
+        self.follow_catalog();
         Ok(())
     }
 
@@ -352,6 +409,12 @@ impl Replay {
         match kept {
             KeptQueue::Own(queue) => {
                 self.queues.insert(id, queue);
+            }
+            KeptQueue::Forgotten => {
+                let entry = self.catalog.queue_by_id(id);
+                let settings = entry.map(settings_of).unwrap_or_default();
+                let rebuild = Rebuild::forgotten(StreamId(id.0), &settings);
+                self.groups.insert(id, rebuild);
             }
             KeptQueue::Replica(state) => {
                 let entry = self.catalog.queue_by_id(id);
@@ -437,21 +500,56 @@ impl Node {
         }
     }
 
-    /// A replica goes on from what its disk holds.
-    fn restore_group(&mut self, id: QueueId, rebuild: Rebuild) -> Result<(), StartError> {
-        let found = rebuild.finish(self.group_config(id));
-        let found = found.map_err(|source| StartError::Replica { queue: id, source })?;
+    /// A queue that this node alone keeps is there again. How many messages it has lost.
+    fn restore_own(&mut self, id: QueueId, mut queue: Queue, tenured_below: MessageIndex) -> u64 {
+        let lost_count = queue.finish_recovery();
+        let entry = self
+            .catalog
+            .queue_by_id(id)
+            .expect("replay follows the catalog");
+        let mut slot = QueueSlot::new(entry, queue, self.wall_now());
+        slot.restored_below = slot.queue.next_index();
+        slot.tenured_below = tenured_below;
+        // A policy may have changed since the queue's snapshot was taken.
+        slot.queue.configure(&slot.settings);
+        self.note_expiry(&mut slot);
+        self.queues.insert(Box::new(slot));
+        self.watch_use(id);
+        // What has died of its limit is back if its end was not on disk.
+        self.mark_dirty(id);
+        lost_count
+    }
+
+    /// A replica goes on from what its disk holds. If that is damaged, what is wrong.
+    fn restore_group(
+        &mut self,
+        id: QueueId,
+        rebuild: Rebuild,
+    ) -> Result<Option<(QueueId, RebuildError)>, StartError> {
+        let entry = self.catalog.queue_by_id(id);
+        let entry = entry.expect("replay follows the catalog");
+        let settings = settings_of(entry);
+        let mut found = rebuild.finish(self.group_config(id), &settings);
         for (body, size_bytes) in found.dead {
             self.store.release(body, size_bytes);
         }
-        let entry = self.catalog.queue_by_id(id);
-        let entry = entry.expect("replay follows the catalog");
+        if let Some(source) = found.damage.clone() {
+            if !is_with_others(&entry.placement) {
+                return Err(StartError::Replica { queue: id, source });
+            }
+            let (store, queue) = (&mut self.store, &mut found.queue);
+            found.replica.forget(store, queue, &settings);
+        }
         let mut slot = QueueSlot::new(entry, found.queue, self.wall_now());
         slot.place = Place::Replicated(Box::new(Member::new(found.replica)));
         slot.queue.configure(&slot.settings);
         self.queues.insert(Box::new(slot));
         self.begin_group(id, false);
-        Ok(())
+        Ok(found.damage.map(|damage| {
+            self.has_open_messages = true;
+            self.note_forgotten(id);
+            (id, damage)
+        }))
     }
 
     /// Queues there are.

@@ -6,7 +6,7 @@
 
 use staunch_broker::Released;
 use staunch_log::{BackgroundDone, Live, RecordMeta, Retiring, StreamId};
-use staunch_types::{MessageIndex, QueueId};
+use staunch_types::{BodyRef, MessageIndex, QueueId};
 
 use crate::{input::Output, node::Node, pending::Pending, queues::QueueSlot, state};
 
@@ -52,8 +52,13 @@ impl Node {
         self.checkpoint_groups();
         self.seal();
         let cluster = self.cluster.as_ref();
+        let has_forgotten = cluster.is_some_and(|it| it.catalog.replica.has_forgotten());
         let group = cluster.map(|cluster| cluster.catalog.state(&self.catalog));
-        let state = state::encode(&self.catalog, group.as_ref(), &self.queues);
+        let state = if has_forgotten {
+            state::forgotten()
+        } else {
+            state::encode(&self.catalog, group.as_ref(), &self.queues)
+        };
         let job = self.store.checkpoint(state);
         self.pending.push(Pending::Checkpoint(Box::new(job)));
         self.pending.tie(self.last_sealed);
@@ -67,12 +72,15 @@ impl Node {
         if done.is_checkpoint() {
             self.groups_checkpointed();
         }
+        for left in done.damaged().to_vec() {
+            self.record_is_damaged(&left);
+        }
         for moved in self.store.handle_background(done) {
             let index = MessageIndex(moved.index);
             let slot = self.queues.get_mut(QueueId(moved.stream.0));
             let lives = slot.is_some_and(|slot| {
                 slot.tenured_below = slot.tenured_below.max(index.next());
-                slot.queue.relocate(index, moved.from, moved.to)
+                slot.relocate(index, moved.from, moved.to)
             });
             if !lives {
                 self.store.release(moved.to, moved.size_bytes);
@@ -123,7 +131,7 @@ impl Node {
     /// Live messages of the oldest young file. Of each queue they are the first that have not
     /// been tenured yet, so the walk stops at the first message of a younger file.
     fn live_in_young(&self, retiring: &Retiring) -> Vec<(StreamId, Vec<Live>)> {
-        self.live_in(|slot| {
+        self.live_in(retiring, |slot| {
             if slot.is_replicated() {
                 return all_live_in(slot, retiring);
             }
@@ -136,7 +144,7 @@ impl Node {
     }
 
     fn live_in_segments(&self, retiring: &Retiring) -> Vec<(StreamId, Vec<Live>)> {
-        self.live_in(|slot| {
+        self.live_in(retiring, |slot| {
             if slot.is_replicated() {
                 return all_live_in(slot, retiring);
             }
@@ -149,12 +157,39 @@ impl Node {
         })
     }
 
-    fn live_in(&self, of: impl Fn(&QueueSlot) -> Vec<Live>) -> Vec<(StreamId, Vec<Live>)> {
+    fn live_in(
+        &self,
+        retiring: &Retiring,
+        of: impl Fn(&QueueSlot) -> Vec<Live>,
+    ) -> Vec<(StreamId, Vec<Live>)> {
         let durable = self.queues.iter().filter(|slot| slot.is_durable);
         durable
             .map(|slot| (StreamId(slot.id.0), of(slot)))
+            .chain(self.staged_in(retiring))
             .filter(|(_, live)| !live.is_empty())
             .collect()
+    }
+}
+
+impl Node {
+    /// Messages of queues that are on their way to this node.
+    fn staged_in(&self, retiring: &Retiring) -> impl Iterator<Item = (StreamId, Vec<Live>)> {
+        let members = self.queues.iter().filter_map(|slot| {
+            let member = slot.member()?;
+            Some((StreamId(slot.id.0), member.replica.staged_in(retiring)))
+        });
+        members.filter(|(_, staged)| !staged.is_empty())
+    }
+}
+
+impl QueueSlot {
+    /// A body was moved. Whether anything refers to it still.
+    fn relocate(&mut self, index: MessageIndex, from: BodyRef, to: BodyRef) -> bool {
+        if self.queue.relocate(index, from, to) {
+            return true;
+        }
+        let member = self.member_mut();
+        member.is_some_and(|member| member.replica.relocate_staged(index, from, to))
     }
 }
 

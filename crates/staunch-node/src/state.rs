@@ -1,6 +1,6 @@
 //! What a checkpoint says of the node: the catalog and every queue that the node's log keeps.
 //!
-//! Version 3, big-endian:
+//! Version 4, big-endian:
 //!
 //! ```text
 //! 0            2       3       11         11+c        15+c
@@ -10,9 +10,11 @@
 //! ```
 //!
 //! Whose 0: a node's that stands alone, and the catalog is what survives a restart. Whose 1: one of
-//! several, and it is the state of the catalog's group (`staunch_replica::CatalogState`).
+//! several, and it is the state of the catalog's group (`staunch_replica::CatalogState`). Whose 2:
+//! the same, but it has forgotten everything, and there is no catalog and no queue.
 //! Kind 0 is followed by the snapshot of a queue that this node alone keeps, kind 1 by the state
-//! of a replica (`staunch_replica::ReplicaState`).
+//! of a replica (`staunch_replica::ReplicaState`), kind 2 by nothing: that replica has forgotten
+//! everything.
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_broker::{Catalog, DecodeError, Queue};
@@ -24,13 +26,15 @@ use crate::{
     queues::{Queues, settings_of},
 };
 
-const STATE_VERSION: u16 = 3;
+const STATE_VERSION: u16 = 4;
 
 const WHOSE_ALONE: u8 = 0;
 const WHOSE_MEMBER: u8 = 1;
+const WHOSE_FORGOTTEN: u8 = 2;
 
 const KIND_OWN: u8 = 0;
 const KIND_REPLICA: u8 = 1;
+const KIND_FORGOTTEN: u8 = 2;
 
 /// What is wrong with a checkpoint's state.
 #[derive(Debug, thiserror::Error)]
@@ -69,14 +73,35 @@ pub(crate) enum KeptQueue {
     Own(Queue),
     /// Several do.
     Replica(ReplicaState),
+    /// Several do, and this one has forgotten everything.
+    Forgotten,
+}
+
+/// What a checkpoint says of the catalog's group.
+pub(crate) enum KeptGroup {
+    /// The node stands alone.
+    None,
+    /// Its member as it was.
+    Member(CatalogState),
+    /// Its member has forgotten everything.
+    Forgotten,
 }
 
 /// What a checkpoint says.
 pub(crate) struct State {
     pub(crate) catalog: Catalog,
-    /// Of one of several nodes.
-    pub(crate) group: Option<CatalogState>,
+    pub(crate) group: KeptGroup,
     pub(crate) queues: Vec<(QueueId, KeptQueue)>,
+}
+
+/// The state of one of several nodes that has forgotten everything.
+pub(crate) fn forgotten() -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_u16(STATE_VERSION);
+    out.put_u8(WHOSE_FORGOTTEN);
+    out.put_u64(0);
+    out.put_u32(0);
+    out
 }
 
 /// The state as it is now; `group` is that of the catalog on one of several nodes.
@@ -103,10 +128,15 @@ pub(crate) fn encode(catalog: &Catalog, group: Option<&CatalogState>, queues: &Q
     for slot in kept {
         out.put_u64(slot.id.0);
         let member = slot.member();
-        out.put_u8(member.map_or(KIND_OWN, |_| KIND_REPLICA));
+        out.put_u8(match member {
+            None => KIND_OWN,
+            Some(member) if member.replica.has_forgotten() => KIND_FORGOTTEN,
+            Some(_) => KIND_REPLICA,
+        });
         let size_at = out.len();
         out.put_u32(0);
         match member {
+            Some(member) if member.replica.has_forgotten() => {}
             Some(member) => member.replica.state_now(&slot.queue).encode(&mut out),
             None => slot.queue.encode_snapshot(&mut out),
         }
@@ -128,12 +158,13 @@ pub(crate) fn decode(mut bytes: Bytes, seed: u64) -> Result<State, StateError> {
     let size = bytes.try_get_u64().map_err(|_| StateError::Short)?;
     let snapshot = take(&mut bytes, size)?;
     let (catalog, group) = match whose {
-        WHOSE_ALONE => (Catalog::decode_snapshot(&snapshot, seed)?, None),
+        WHOSE_ALONE => (Catalog::decode_snapshot(&snapshot, seed)?, KeptGroup::None),
         WHOSE_MEMBER => {
             let state = CatalogState::decode(snapshot).map_err(StateError::Catalog)?;
             let catalog = Catalog::decode_whole(&state.catalog, seed)?;
-            (catalog, Some(state))
+            (catalog, KeptGroup::Member(state))
         }
+        WHOSE_FORGOTTEN => (Catalog::new(seed), KeptGroup::Forgotten),
         whose => return Err(StateError::Whose(whose)),
     };
     let count = bytes.try_get_u32().map_err(|_| StateError::Short)?;
@@ -154,6 +185,7 @@ pub(crate) fn decode(mut bytes: Bytes, seed: u64) -> Result<State, StateError> {
                 let state = state.map_err(|source| StateError::Replica { queue: id, source });
                 KeptQueue::Replica(state?)
             }
+            KIND_FORGOTTEN => KeptQueue::Forgotten,
             kind => return Err(StateError::Kind(kind)),
         };
         queues.push((id, kept));

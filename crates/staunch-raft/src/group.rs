@@ -31,6 +31,7 @@ use crate::{
     state::{HardState, RestoreError, Restored},
 };
 
+mod amnesia;
 mod election;
 mod input;
 mod membership;
@@ -42,6 +43,7 @@ pub use input::{Inconsistency, StepError};
 pub use membership::ChangeError;
 pub use ready::{Persist, Ready, ReadyNumber};
 
+use amnesia::Forgetful;
 use election::Hurry;
 use ready::Held;
 
@@ -62,6 +64,8 @@ pub struct Group {
     installing: Option<LogPosition>,
     /// Members whose nodes are suspected.
     suspected: Vec<NodeId>,
+    /// Members that have forgotten what they had acknowledged, if this one leads.
+    forgetful: Vec<Forgetful>,
     hurry: Option<Hurry>,
     /// Ticks for which it is remembered that a candidate was turned away because of the lease.
     turned_away_ticks: u16,
@@ -175,6 +179,7 @@ impl Group {
             handed_out: applied,
             installing: None,
             suspected: Vec::new(),
+            forgetful: Vec::new(),
             hurry: None,
             turned_away_ticks: 0,
             fetching: None,
@@ -422,8 +427,9 @@ impl Group {
         }
     }
 
-    /// Whether the group is out of service on this node, because the log that it has is not the
-    /// one that it has told others of. They go on; this member must be rebuilt from them.
+    /// Whether the group is out of service on this node: the log that it has is not the one that it
+    /// has told others of, or it has [forgotten](Group::forget) that. They go on; this member must be
+    /// rebuilt from them.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
         self.is_quarantined

@@ -9,6 +9,9 @@
 //! An entry is found twice where a checkpoint had it written again: same index, same term, and
 //! what follows it stays. One of another term replaces it and all that follows. The last entry
 //! may lack messages, if the write that brought it was torn; nobody was told of it.
+//!
+//! A replica that lacks something which it had promised to keep has forgotten everything, and must
+//! be built anew from the others.
 
 use std::collections::VecDeque;
 
@@ -45,6 +48,7 @@ pub struct Rebuild {
     /// A second copy of a whole entry, and where that stands, until the copy is whole too.
     copy: Option<(usize, Found)>,
     dead: Vec<(BodyRef, u32)>,
+    has_forgotten: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +72,8 @@ pub struct Rebuilt {
     pub queue: Queue,
     /// Messages in the log that nothing refers to: to be released.
     pub dead: Vec<(BodyRef, u32)>,
+    /// What is missing, or wrong: the replica has forgotten everything ([`Replica::forget`]).
+    pub damage: Option<RebuildError>,
 }
 
 /// Why a replica cannot go on from what is on its disk: it must be built anew from the others.
@@ -91,6 +97,9 @@ pub enum RebuildError {
     /// What was found cannot have been written by a group.
     #[error("{0}")]
     Group(String),
+    /// It was found to be damaged before.
+    #[error("it was damaged before, and is not repaired yet")]
+    Forgotten,
     /// Bodies are missing.
     #[error("{count} messages from index {first} are missing")]
     Missing {
@@ -159,7 +168,18 @@ impl Rebuild {
             open: None,
             copy: None,
             dead: Vec::new(),
+            has_forgotten: false,
         }
+    }
+
+    /// A replica that has forgotten everything, as a checkpoint says.
+    #[must_use]
+    pub fn forgotten(stream: StreamId, settings: &QueueSettings) -> Self {
+        let nothing = (LogPosition::default(), Members::default());
+        let queue = Queue::following(settings);
+        let mut rebuild = Self::with_queue(stream, HardState::default(), nothing, queue);
+        rebuild.has_forgotten = true;
+        rebuild
     }
 
     /// A control record of the stream. `in_state`: the log says that the checkpoint was taken
@@ -171,7 +191,15 @@ impl Rebuild {
         // An entry's messages follow it at once; what lacks some was torn.
         self.open = None;
         self.drop_copy();
-        match Record::decode(payload)? {
+        let record = Record::decode(payload)?;
+        match record {
+            Record::Forgotten => {
+                for old in std::mem::take(&mut self.found) {
+                    self.discard(old);
+                }
+                self.has_forgotten |= !in_state;
+            }
+            _ if self.has_forgotten => {}
             Record::HardState(_) if in_state => {}
             Record::HardState(state) => {
                 self.hard_state = state;
@@ -249,6 +277,10 @@ impl Rebuild {
         stored: Option<&[u8]>,
     ) -> Result<(), RebuildError> {
         let arrival = Arrival::from_meta(body, size_bytes, meta)?;
+        if self.has_forgotten {
+            self.dead.push((body, size_bytes));
+            return Ok(());
+        }
         if let (Some((_, copy)), Some(stored)) = (&mut self.copy, stored) {
             let stored = Bytes::copy_from_slice(stored);
             copy.messages.push((arrival, EntryMessage { meta, stored }));
@@ -304,11 +336,9 @@ impl Rebuild {
         }
     }
 
-    /// Everything was found.
-    ///
-    /// # Errors
-    /// [`RebuildError`]: this disk does not hold what its node had promised.
-    pub fn finish(mut self, config: Config) -> Result<Rebuilt, RebuildError> {
+    /// Everything was found. If this disk does not hold what its node had promised, it is a replica
+    /// that has forgotten all, and [`Rebuilt::damage`] says why.
+    pub fn finish(mut self, config: Config, settings: &QueueSettings) -> Rebuilt {
         self.drop_copy();
         if let Some(torn) = self.found.iter().position(|entry| !entry.is_whole()) {
             for old in self.found.split_off(torn) {
@@ -316,29 +346,50 @@ impl Rebuild {
             }
         }
         self.apply_committed();
+        let mut next_message = self.queue.next_index();
+        let mut logged = VecDeque::new();
+        for entry in std::mem::take(&mut self.found) {
+            next_message = MessageIndex(next_message.0 + entry.messages.len() as u64);
+            logged.push_back(entry.into_logged());
+        }
+        match self.group(config, &logged) {
+            Ok(group) => Rebuilt {
+                replica: Replica::with_parts(group, self.stream, logged, next_message),
+                queue: self.queue,
+                dead: self.dead,
+                damage: None,
+            },
+            Err(damage) => {
+                let messages = logged.iter().flat_map(|entry| &entry.messages);
+                let messages = messages.map(|arrival| (arrival.body, arrival.size_bytes));
+                self.dead.extend(messages);
+                let (replica, queue) = Replica::forgotten(config, self.stream, settings);
+                Rebuilt {
+                    replica,
+                    queue,
+                    dead: self.bury(),
+                    damage: Some(damage),
+                }
+            }
+        }
+    }
+
+    fn group(&self, config: Config, logged: &VecDeque<Logged>) -> Result<Group, RebuildError> {
+        if self.has_forgotten {
+            return Err(RebuildError::Forgotten);
+        }
         if let Some((first, count)) = self.queue.missing().first() {
             let (first, count) = (*first, *count);
             return Err(RebuildError::Missing { first, count });
         }
-        let mut logged = VecDeque::new();
-        let mut next_message = self.queue.next_index();
-        for entry in self.found {
-            next_message = MessageIndex(next_message.0 + entry.messages.len() as u64);
-            logged.push_back(entry.into_logged());
-        }
         let restored = RestoredGroup {
             hard_state: self.hard_state,
-            members: self.members,
+            members: self.members.clone(),
             compacted: self.applied,
             entries: logged.iter().map(restored_entry).collect(),
             applied: self.applied.index,
         };
-        let group = Group::new(config, restored)?;
-        Ok(Rebuilt {
-            replica: Replica::with_parts(group, self.stream, logged, next_message),
-            queue: self.queue,
-            dead: self.dead,
-        })
+        Ok(Group::new(config, restored)?)
     }
 
     /// The queue is gone: all that was found of it.

@@ -1,12 +1,13 @@
 //! What a group writes to its stream of the node's log, beside messages.
 //!
-//! Version 1, big-endian:
+//! Version 2, big-endian:
 //!
 //! ```text
 //! 0         1      2
 //! ┌─────────┬──────┬────────────────────────────────────────────────────┐
 //! │ version │ kind │ 1: index u64, term u64, payload kind u8, payload   │
 //! │         │      │ 2: term u64, vote u64 (0 is none), commit u64      │
+//! │         │      │ 3: nothing                                         │
 //! └─────────┴──────┴────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -18,9 +19,10 @@ use staunch_broker::{DecodeError, EntryHead};
 use staunch_raft::{Change, HardState, LogPosition, Payload};
 use staunch_types::{LogIndex, NodeId, Term};
 
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
+const KIND_FORGOTTEN: u8 = 3;
 
 const PAYLOAD_BLANK: u8 = 0;
 const PAYLOAD_DATA: u8 = 1;
@@ -38,6 +40,8 @@ pub enum Record {
     },
     /// Term, vote and commit index.
     HardState(HardState),
+    /// The replica has forgotten everything: what was written before is void.
+    Forgotten,
 }
 
 /// What an entry says, without its messages.
@@ -60,7 +64,7 @@ pub enum RecordError {
     /// It ends too early, or something follows.
     #[error("a record has the wrong size")]
     Size,
-    /// Neither an entry nor a hard state.
+    /// None of those that there are.
     #[error("unknown kind {0} of a record")]
     Kind(u8),
     /// The head of an entry.
@@ -99,6 +103,7 @@ impl Record {
                 out.put_u64(state.vote.map_or(0, |node| node.0));
                 out.put_u64(state.commit.0);
             }
+            Self::Forgotten => out.put_u8(KIND_FORGOTTEN),
         }
         out
     }
@@ -127,6 +132,7 @@ impl Record {
                 vote: Some(take_u64(&mut bytes)?).filter(|id| *id > 0).map(NodeId),
                 commit: LogIndex(take_u64(&mut bytes)?),
             }),
+            KIND_FORGOTTEN => Self::Forgotten,
             kind => return Err(RecordError::Kind(kind)),
         };
         if bytes.is_empty() {

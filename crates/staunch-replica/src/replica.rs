@@ -6,11 +6,11 @@
 
 use std::collections::VecDeque;
 
-use staunch_broker::{Arrival, EntryHead, Origin, Queue};
+use staunch_broker::{Arrival, EntryHead, Origin, Queue, QueueSettings};
 use staunch_log::{ChunkId, RecordMeta, Retiring, Store, StreamId};
 use staunch_raft::{
-    Body, Change, ChangeError, Entry, Group, HardState, LogPosition, Message, Payload, Persist,
-    ProposeError, ReadyNumber, RoleChange, SnapshotMeta, StepError,
+    Body, Change, ChangeError, Config, Entry, Group, HardState, LogPosition, Message, Payload,
+    Persist, ProposeError, ReadyNumber, Restored, RoleChange, SnapshotMeta, StepError,
 };
 use staunch_types::{BodyRef, LogIndex, MessageIndex, NodeId, Term};
 
@@ -19,7 +19,7 @@ use crate::data::{DataError, EntryData};
 use crate::order::{Written, in_order};
 use crate::record::{Content, Record};
 use crate::state::ReplicaState;
-use crate::transfer::Staging;
+use crate::transfer::{Staging, release_all};
 
 /// A queue's group on this node. See the module's description.
 pub struct Replica {
@@ -129,6 +129,46 @@ impl Replica {
         }
     }
 
+    /// A replica that remembers nothing, and its queue.
+    pub(crate) fn forgotten(
+        config: Config,
+        stream: StreamId,
+        settings: &QueueSettings,
+    ) -> (Self, Queue) {
+        let group = Group::new(config, Restored::joining()).expect("nothing is sound");
+        let queue = Queue::following(settings);
+        let mut replica = Self::with_parts(group, stream, VecDeque::new(), queue.next_index());
+        replica.group.forget();
+        (replica, queue)
+    }
+
+    /// The log cannot be trusted: the replica forgets everything, and says so in the log. It is out
+    /// of service until it has got the queue from a leader who knows that
+    /// ([`Group::member_forgot`]); as long as it has not, a restart finds it as it is now.
+    ///
+    /// # Panics
+    /// If it leads and is in service.
+    pub fn forget(&mut self, store: &mut Store, queue: &mut Queue, settings: &QueueSettings) {
+        self.group.forget();
+        self.drop_staging(store);
+        self.bury_logged(store);
+        release_all(queue, store);
+        *queue = Queue::following(settings);
+        self.next_message = queue.next_index();
+        self.persisted_state = HardState::default();
+        self.adopting = None;
+        self.writing.clear();
+        self.unsealed = None;
+        self.led_term = None;
+        self.append_record(store, &Record::Forgotten);
+    }
+
+    /// Whether it has forgotten everything, or is out of service for another reason.
+    #[must_use]
+    pub fn has_forgotten(&self) -> bool {
+        self.group.is_quarantined()
+    }
+
     /// The group: roles, members, progress.
     #[must_use]
     pub fn group(&self) -> &Group {
@@ -147,10 +187,13 @@ impl Replica {
     /// [`TakeError`]; the message has had no effect, or the group is out of service.
     pub fn take(&mut self, message: Message) -> Result<(), TakeError> {
         // A snapshot is offered to whoever has it; it may have been lost since.
-        if let Body::Snapshot(meta) = &message.body
-            && !self.has_staged(meta)
-        {
-            return Err(TakeError::NotStaged);
+        if let Body::Snapshot(meta) = &message.body {
+            if !self.has_staged(meta) {
+                return Err(TakeError::NotStaged);
+            }
+            if self.has_forgotten() {
+                return Ok(self.group.relearn(message)?);
+            }
         }
         if let Body::Append(append) = &message.body {
             for entry in &append.entries {
@@ -271,17 +314,14 @@ impl Replica {
         self.state_now(queue)
     }
 
-    /// Files of the log are about to go. The caller moves the queue's own live messages; they do
-    /// not lie there in the order of their indexes, for some may have come from another member.
-    /// Entries that are not applied and have messages there are appended once more, and a queue that is on its way to this member is given up: a file is
-    /// old when it goes.
+    /// Files of the log are about to go. The caller moves the queue's own live messages, which do
+    /// not lie there in the order of their indexes, for some may have come from another member, and
+    /// those that are [staged](Replica::staged_in). Entries that are not applied and have messages
+    /// there are appended once more.
     pub fn vacate(&mut self, retiring: &Retiring, store: &mut Store) {
         let mut bodies = self.logged.iter().flat_map(|entry| &entry.messages);
         if bodies.any(|arrival| retiring.contains(arrival.body)) {
             self.append_unapplied(store);
-        }
-        if self.staging.as_ref().is_some_and(|it| it.lies_in(retiring)) {
-            self.drop_staging(store);
         }
     }
 

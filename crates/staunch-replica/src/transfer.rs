@@ -5,15 +5,20 @@
 //! live has been sent by then, and what has died meanwhile it does not list. So nothing is held
 //! fast on the leader, and a transfer that breaks off goes on where it was.
 //!
+//! A member that has missed something has what is live of the messages before: it asks for those
+//! behind its last, and takes its own for the rest when it adopts the state.
+//!
 //! The receiver puts bodies into its log as they come ([`Replica::stage`]). When the state has
 //! come too ([`Replica::stage_state`]) it tells the leader, who offers the snapshot to the group;
 //! when the group takes it the queue is replaced, and the next checkpoint of the node makes that
 //! durable ([`Effects::adopted`](crate::Effects), [`Replica::checkpointed`]).
 
-use staunch_broker::{Arrival, DecodeError, META_SIZE_BYTES, Queue, QueueSettings, Released};
-use staunch_log::{RecordMeta, Retiring, Store};
+use staunch_broker::{
+    Arrival, DecodeError, META_SIZE_BYTES, Queue, QueueSettings, Released, Restored,
+};
+use staunch_log::{Live, RecordMeta, Retiring, Store};
 use staunch_raft::SnapshotMeta;
-use staunch_types::MessageIndex;
+use staunch_types::{BodyRef, MessageIndex};
 
 use crate::record::Record;
 use crate::replica::Replica;
@@ -22,20 +27,52 @@ use crate::state::{ReplicaState, StateError};
 /// What a member has got of the queue so far.
 #[derive(Debug, Default)]
 pub(crate) struct Staging {
+    /// Messages below it are in the member's queue already, if they live.
+    first: MessageIndex,
     messages: Vec<(MessageIndex, Arrival)>,
     /// The whole of it, when the state has come.
     pub(crate) whole: Option<(SnapshotMeta, Box<Queue>)>,
 }
 
 impl Staging {
-    pub(crate) fn lies_in(&self, retiring: &Retiring) -> bool {
-        let mut staged = self.messages.iter();
-        let mut whole = self
-            .whole
-            .iter()
-            .flat_map(|(_, queue)| queue.live_from(MessageIndex(0)));
-        staged.any(|(_, arrival)| retiring.contains(arrival.body))
-            || whole.any(|(_, body, _)| retiring.contains(body))
+    fn live_in(&self, retiring: &Retiring) -> Vec<Live> {
+        if let Some((_, queue)) = &self.whole {
+            let live = Replica::bodies_from(queue, MessageIndex(0));
+            return live
+                .filter(|((_, body, _), _)| retiring.contains(*body))
+                .map(|((index, body, size_bytes), meta)| Live {
+                    index: index.0,
+                    body,
+                    size_bytes,
+                    meta: RecordMeta(meta),
+                })
+                .collect();
+        }
+        let staged = self.messages.iter();
+        staged
+            .filter(|(_, arrival)| retiring.contains(arrival.body))
+            .map(|(index, arrival)| Live {
+                index: index.0,
+                body: arrival.body,
+                size_bytes: arrival.size_bytes,
+                meta: RecordMeta(arrival.meta()),
+            })
+            .collect()
+    }
+
+    fn relocate(&mut self, index: MessageIndex, from: BodyRef, to: BodyRef) -> bool {
+        if let Some((_, queue)) = &mut self.whole {
+            return queue.relocate(index, from, to);
+        }
+        let at = (self.messages).binary_search_by_key(&index, |(index, _)| *index);
+        let staged = at.ok().map(|at| &mut self.messages[at].1);
+        staged.is_some_and(|arrival| {
+            let is_there = arrival.body == from;
+            if is_there {
+                arrival.body = to;
+            }
+            is_there
+        })
     }
 }
 
@@ -81,12 +118,18 @@ impl Replica {
         }
     }
 
-    /// Begins to take the queue from another member; what was staged before is forgotten.
-    pub fn begin_staging(&mut self, store: &mut Store) {
+    /// Begins to take the queue from another member; what was staged before is forgotten. From
+    /// where on messages are wanted: those before are in `queue`.
+    pub fn begin_staging(&mut self, store: &mut Store, queue: &Queue) -> MessageIndex {
         self.drop_staging(store);
         // So that no torn entry before it takes the messages that follow for its own.
         self.append_record(store, &Record::HardState(self.persisted_state));
-        self.staging = Some(Box::default());
+        let first = queue.next_index();
+        self.staging = Some(Box::new(Staging {
+            first,
+            ..Staging::default()
+        }));
+        first
     }
 
     /// Where a transfer that has begun is to go on; none if there is none.
@@ -94,7 +137,7 @@ impl Replica {
     pub fn staged_next(&self) -> Option<MessageIndex> {
         let staging = self.staging.as_ref().filter(|it| it.whole.is_none())?;
         let last = staging.messages.last();
-        Some(last.map_or(MessageIndex(0), |(last, _)| last.next()))
+        Some(last.map_or(staging.first, |(last, _)| last.next()))
     }
 
     /// A body has come; the index after it, from which to go on. None if nothing is staged.
@@ -112,18 +155,35 @@ impl Replica {
         stored: &[u8],
     ) -> Result<Option<MessageIndex>, DecodeError> {
         let size = u32::try_from(stored.len()).expect("messages are below 4 GiB");
-        Arrival::from_meta(staunch_types::BodyRef(0), size, meta)?;
+        Arrival::from_meta(BodyRef(0), size, meta)?;
         let Some(staging) = &mut self.staging else {
             return Ok(None);
         };
-        let is_new = (staging.messages.last()).is_none_or(|(last, _)| *last < index);
+        let is_new = staging
+            .messages
+            .last()
+            .map_or(index >= staging.first, |(last, _)| *last < index);
         if is_new {
             let body = store.append_stored(self.stream, index.0, RecordMeta(meta), stored);
             let arrival = Arrival::from_meta(body, size, meta)?;
             staging.messages.push((index, arrival));
         }
-        let next = staging.messages.last().map(|(last, _)| last.next());
-        Ok(next)
+        let last = staging.messages.last();
+        Ok(Some(last.map_or(staging.first, |(last, _)| last.next())))
+    }
+
+    /// What is staged and lies in files of the log that are about to go, in order: to be moved
+    /// with the queue's own, of which it may have the same indexes.
+    #[must_use]
+    pub fn staged_in(&self, retiring: &Retiring) -> Vec<Live> {
+        let staging = self.staging.as_ref();
+        staging.map_or_else(Vec::new, |staging| staging.live_in(retiring))
+    }
+
+    /// A body was moved. Whether it is one that is staged.
+    pub fn relocate_staged(&mut self, index: MessageIndex, from: BodyRef, to: BodyRef) -> bool {
+        let staging = self.staging.as_mut();
+        staging.is_some_and(|staging| staging.relocate(index, from, to))
     }
 
     /// The state has come, after the bodies.
@@ -143,8 +203,8 @@ impl Replica {
                 store.release(body, size_bytes);
             }
         }
-        if let Some((first, count)) = queue.missing().first() {
-            let (first, count) = (*first, *count);
+        let lacks = |(from, count): &(MessageIndex, u64)| from.0 + count > staging.first.0;
+        if let Some((first, count)) = queue.missing().into_iter().find(lacks) {
             release_all(&queue, store);
             return Err(StageError::Missing { first, count });
         }
@@ -165,8 +225,19 @@ impl Replica {
         let staging = self.staging.take();
         let (staged, whole) = staging.and_then(|it| it.whole).expect("it was staged");
         assert_eq!(&staged, meta, "what was offered is what was staged");
-        release_all(queue, store);
-        *queue = *whole;
+        let mut whole = *whole;
+        for ((index, body, size_bytes), kept) in Self::bodies_from(queue, MessageIndex(0)) {
+            let arrival = Arrival::from_meta(body, size_bytes, kept);
+            let restored = whole.restore_message(index, arrival.expect("it came from a queue"));
+            if restored != Restored::Live {
+                store.release(body, size_bytes);
+            }
+        }
+        assert!(
+            whole.missing().is_empty(),
+            "a member has what lives of all that it has applied"
+        );
+        *queue = whole;
         self.bury_logged(store);
         self.next_message = queue.next_index();
     }
@@ -184,7 +255,7 @@ impl Replica {
     }
 }
 
-fn release_all(queue: &Queue, store: &mut Store) {
+pub(crate) fn release_all(queue: &Queue, store: &mut Store) {
     for (_, body, size_bytes) in queue.live_from(MessageIndex(0)) {
         store.release(body, size_bytes);
     }

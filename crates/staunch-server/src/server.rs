@@ -57,6 +57,19 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     for note in &recovered.notes {
         tracing::warn!(event = "log.recovered", note = %note, "recovery");
     }
+    for (queue, damage) in &recovered.repairs {
+        let queue = queue.0;
+        tracing::error!(
+            event = "queue.damaged",
+            queue,
+            %damage,
+            "a replica is damaged: the other nodes repair it"
+        );
+    }
+    if recovered.lost_count > 0 {
+        let lost = recovered.lost_count;
+        tracing::error!(event = "messages.lost", lost, "damaged messages are lost");
+    }
     tracing::info!(
         event = "node.recovered",
         queues = recovered.node.queue_count(),
@@ -294,6 +307,7 @@ fn node_config(config: &Config, clock: Clock, incarnation: u64) -> NodeConfig {
             channels_max: config.channel_max_per_node.most(),
         },
         catalog_limits: catalog_limits(config),
+        accept_loss: config.accept_loss,
         seed: seed(),
         started_at: clock.started_at(),
         log,

@@ -90,6 +90,7 @@ impl Process {
             background,
             reader,
             notes,
+            ..
         } = recover(disks[life.node].clone(), config)?;
         let process = Self {
             node,

@@ -105,6 +105,9 @@ struct Node {
     drained: bool,
     incarnation: Option<String>,
     leaders: u64,
+    /// Damaged replicas that get everything anew.
+    #[serde(default)]
+    repairing: u64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -134,6 +137,7 @@ struct Kept {
     partitions: Vec<Kept>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "as the interface has it")]
 #[derive(Deserialize, Serialize)]
 struct Replica {
     node: String,
@@ -141,6 +145,8 @@ struct Replica {
     voter: bool,
     behind: Option<u64>,
     needs_snapshot: bool,
+    #[serde(default)]
+    repairing: bool,
 }
 
 pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<ExitCode> {
@@ -217,7 +223,8 @@ fn exit(is_well: bool) -> ExitCode {
 
 impl Status {
     fn is_well(&self) -> bool {
-        let all_there = self.nodes.iter().all(|node| node.up && !node.suspected);
+        let is_well = |node: &Node| node.up && !node.suspected && node.repairing == 0;
+        let all_there = self.nodes.iter().all(is_well);
         all_there && self.catalog_leader.is_some() && self.groups.leaderless == 0
     }
 
@@ -231,6 +238,7 @@ impl Status {
             };
             let state = match (node.up, node.suspected) {
                 (true, false) if node.drained => "drained",
+                (true, false) if node.repairing > 0 => "repairing",
                 (true, false) => "up",
                 (true, true) => "silent",
                 (false, _) => "down",
@@ -331,6 +339,7 @@ impl Kept {
                 (_, false, _) => "home",
             };
             let behind = match (replica.needs_snapshot, replica.behind) {
+                _ if replica.repairing => "damaged, is repaired".to_owned(),
                 (true, _) => "needs the whole queue".to_owned(),
                 (false, Some(entries)) => entries.to_string(),
                 (false, None) => "-".to_owned(),

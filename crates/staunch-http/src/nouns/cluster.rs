@@ -101,6 +101,7 @@ fn alone(node_name: &str) -> Value {
             "drained": false,
             "incarnation": null,
             "leaders": 0,
+            "repairing": 0,
         }],
         "catalog_leader": node_name,
         "groups": {"count": 0, "leaderless": 0, "leaderless_queues": []},
@@ -117,6 +118,7 @@ fn shown_node(node: &NodeStatus) -> Value {
         // As text: a number of 64 bits is more than most readers of JSON can hold.
         "incarnation": node.incarnation.map(|it| format!("{it:016x}")),
         "leaders": node.led_count,
+        "repairing": node.repairing_count,
     })
 }
 
@@ -141,5 +143,6 @@ fn shown_replica(replica: &ReplicaStatus) -> Value {
         "voter": replica.is_voter,
         "behind": replica.behind,
         "needs_snapshot": replica.needs_snapshot,
+        "repairing": replica.is_repairing,
     })
 }

@@ -10,7 +10,9 @@ use std::io::IoSlice;
 use crate::background::{Background, COPY_SIZE_BYTES};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::error::{BackgroundError, Damage, DamageCause, FetchError};
-use crate::job::{BackgroundResult, Live, Relocated, SegmentMade, SegmentPlan, TenurePlan};
+use crate::job::{
+    BackgroundResult, DamagedRecord, Live, Relocated, SegmentMade, SegmentPlan, TenurePlan,
+};
 use crate::layout::header::{self, FileKind};
 use crate::layout::narrow;
 use crate::layout::record::{self, Record, RecordHead, RecordKind};
@@ -27,12 +29,12 @@ impl<D: Disk> Background<D> {
         &mut self,
         plan: &TenurePlan,
     ) -> Result<BackgroundResult, BackgroundError> {
-        let mut relocated = Vec::new();
+        let mut moved = Moved::default();
         let mut segments = Vec::new();
         let mut source = Source::new(self.disk.clone(), plan);
         for segment in &plan.segments {
             let temp = name::temp(&name::segment(segment.id));
-            let made = self.write_segment(&temp, segment, &mut source, &mut relocated);
+            let made = self.write_segment(&temp, segment, &mut source, &mut moved);
             if made.is_err() {
                 self.drop_segments(&temp, &segments);
             }
@@ -43,7 +45,8 @@ impl<D: Disk> Background<D> {
         }
         Ok(BackgroundResult::Tenured {
             segments,
-            relocated,
+            relocated: moved.relocated,
+            damaged: moved.damaged,
         })
     }
 
@@ -52,15 +55,22 @@ impl<D: Disk> Background<D> {
         temp: &str,
         plan: &SegmentPlan,
         source: &mut Source<D>,
-        relocated: &mut Vec<Relocated>,
+        moved: &mut Moved,
     ) -> Result<SegmentMade, BackgroundError> {
         let mut copy = Copy::<D>::begin(self.disk.create(temp, 0)?, plan);
         for (stream, entries) in &plan.groups {
             let mut group = Vec::with_capacity(entries.len());
             for live in entries {
-                let record = source.read(*stream, live)?;
+                let record = match source.read(*stream, live) {
+                    Ok(record) => record,
+                    Err(FetchError::Disk(error)) => return Err(error.into()),
+                    Err(FetchError::Damage(damage)) => {
+                        moved.leave(*stream, live, damage);
+                        continue;
+                    }
+                };
                 let entry = copy.put(*stream, live, &record)?;
-                relocated.push(Relocated {
+                moved.relocated.push(Relocated {
                     stream: *stream,
                     index: live.index,
                     from: live.body,
@@ -69,7 +79,9 @@ impl<D: Disk> Background<D> {
                 });
                 group.push(entry);
             }
-            copy.end_group(*stream, &group);
+            if !group.is_empty() {
+                copy.end_group(*stream, &group);
+            }
         }
         let made = copy.finish()?;
         self.disk.rename(temp, &name::segment(plan.id))?;
@@ -86,6 +98,24 @@ impl<D: Disk> Background<D> {
     }
 }
 
+/// What became of the survivors.
+#[derive(Default)]
+struct Moved {
+    relocated: Vec<Relocated>,
+    damaged: Vec<DamagedRecord>,
+}
+
+impl Moved {
+    fn leave(&mut self, stream: StreamId, live: &Live, damage: Damage) {
+        self.damaged.push(DamagedRecord {
+            stream,
+            index: live.index,
+            body: live.body,
+            damage,
+        });
+    }
+}
+
 /// A segment being written.
 struct Copy<'a, D: Disk> {
     file: D::File,
@@ -96,6 +126,7 @@ struct Copy<'a, D: Disk> {
     buffer_offset: usize,
     footer: Vec<u8>,
     record_count: u32,
+    group_count: u32,
 }
 
 impl<'a, D: Disk> Copy<'a, D> {
@@ -108,6 +139,7 @@ impl<'a, D: Disk> Copy<'a, D> {
             buffer_offset: 0,
             footer: Vec::new(),
             record_count: 0,
+            group_count: 0,
         }
     }
 
@@ -148,6 +180,7 @@ impl<'a, D: Disk> Copy<'a, D> {
 
     fn end_group(&mut self, stream: StreamId, entries: &[Entry]) {
         put_group(&mut self.footer, stream, entries);
+        self.group_count += 1;
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
@@ -168,7 +201,7 @@ impl<'a, D: Disk> Copy<'a, D> {
             footer_offset: footer_offset as u64,
             footer_size_bytes: self.footer.len() as u64,
             record_count: self.record_count,
-            group_count: narrow(self.plan.groups.len()),
+            group_count: self.group_count,
             footer_crc,
         };
         self.buffer.append(&mut self.footer);
@@ -232,7 +265,7 @@ impl<D: Disk> Source<D> {
         })
     }
 
-    fn read(&mut self, stream: StreamId, live: &Live) -> Result<Record<'_>, BackgroundError> {
+    fn read(&mut self, stream: StreamId, live: &Live) -> Result<Record<'_>, FetchError> {
         let Place { container, offset } = Place::unpack(live.body);
         if self
             .open
@@ -275,24 +308,15 @@ impl<F: DiskFile> Open<F> {
         self.window
             .resize(usize::try_from(to - from).expect("files fit in memory"), 0);
         self.window_offset = from;
-        read_or_missing(
-            &self.file,
-            self.container,
-            narrow_offset(from),
-            &mut self.window,
-        )
+        let from = narrow_offset(from);
+        let read = read_or_missing(&self.file, self.container, from, &mut self.window);
+        if read.is_err() {
+            self.window.clear();
+        }
+        read
     }
 }
 
 fn narrow_offset(offset: u64) -> u32 {
     u32::try_from(offset).expect("files are below 4 GiB")
-}
-
-impl From<FetchError> for BackgroundError {
-    fn from(error: FetchError) -> Self {
-        match error {
-            FetchError::Disk(error) => Self::Disk(error),
-            FetchError::Damage(damage) => Self::Damage(damage),
-        }
-    }
 }

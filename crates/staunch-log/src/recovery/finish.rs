@@ -37,6 +37,13 @@ impl<D: Disk> Recovery<D> {
         rewrite(&disk, &end.unsure)?;
         let mut notes = inventory.notes;
         notes.extend(end.tail);
+        let mut damaged = inventory.damaged;
+        for lost in inventory.lost {
+            let lost = name::segment(lost);
+            if set_damaged_aside(&disk, &lost)? {
+                damaged.push(name::damaged(&lost));
+            }
+        }
         for orphan in inventory.orphans {
             disk.remove(&orphan)?;
             notes.push(Note::OrphanRemoved { file: orphan });
@@ -65,6 +72,7 @@ impl<D: Disk> Recovery<D> {
             segment_next: inventory.segment_next,
             checkpoint_last: inventory.checkpoint,
             follows: inventory.image.follows,
+            damaged,
         });
         store.start(Start {
             file,
@@ -101,6 +109,15 @@ fn rewrite(disk: &impl Disk, unsure: &[Unsure]) -> Result<(), DiskError> {
         handle.sync_data()?;
     }
     Ok(())
+}
+
+/// Keeps a damaged file for whoever wants to look at it. Whether it is there.
+pub(super) fn set_damaged_aside(disk: &impl Disk, file: &str) -> Result<bool, DiskError> {
+    match disk.rename(file, &name::damaged(file)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Keeps files as spares, and removes what is too much. Each step is durable before the next, and

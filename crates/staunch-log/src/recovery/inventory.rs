@@ -9,7 +9,7 @@ use crate::layout::header::{self, FILE_HEADER_SIZE_BYTES, FileKind};
 use crate::layout::segment::{TRAILER_SIZE_BYTES, Trailer};
 use crate::name::{self, FileName};
 use crate::place::{FileId, SegmentId};
-use crate::recovery::footer_is_possible;
+use crate::recovery::{OnDamage, footer_is_possible};
 
 /// The files of a data directory.
 #[derive(Debug, Default)]
@@ -30,12 +30,16 @@ pub(crate) struct Inventory {
     pub(crate) file_next: FileId,
     pub(crate) segment_next: SegmentId,
     pub(crate) notes: Vec<Note>,
+    /// Segments without which recovery goes on.
+    pub(crate) lost: Vec<SegmentId>,
+    /// Files that were set aside before.
+    pub(crate) damaged: Vec<String>,
 }
 
 impl Inventory {
     /// Lists the directory, reads the newest checkpoint, and checks the header of every file the
     /// log consists of.
-    pub(crate) fn take(disk: &impl Disk) -> Result<Self, RecoverError> {
+    pub(crate) fn take(disk: &impl Disk, damaged: OnDamage) -> Result<Self, RecoverError> {
         let names = disk.list()?;
         let mut inventory = Self::default();
         let checkpoints = names.iter().filter_map(|name| match FileName::parse(name) {
@@ -51,10 +55,11 @@ impl Inventory {
         for name in &names {
             inventory.sort_in(name);
         }
-        for listed in &inventory.image.segments {
+        for listed in inventory.image.segments.clone() {
             let name = name::segment(listed.id);
-            let file = open_or_missing(disk, &name)?;
-            check_segment(&file, &name, *listed)?;
+            let file = open_or_missing(disk, &name);
+            let checked = file.and_then(|file| check_segment(&file, &name, listed));
+            inventory.without_if_damaged(listed.id, checked, damaged)?;
         }
         for file in &inventory.young {
             let name = name::young(*file);
@@ -62,6 +67,24 @@ impl Inventory {
             inventory.check_predecessor(FileId(predecessor))?;
         }
         Ok(inventory)
+    }
+
+    /// What is found in a segment; none if recovery goes on without it.
+    pub(crate) fn without_if_damaged<T>(
+        &mut self,
+        id: SegmentId,
+        found: Result<T, RecoverError>,
+        damaged: OnDamage,
+    ) -> Result<Option<T>, RecoverError> {
+        match (found, damaged) {
+            (Err(RecoverError::Damage(damage)), OnDamage::LackSegments) => {
+                self.image.segments.retain(|listed| listed.id != id);
+                self.lost.push(id);
+                self.notes.push(Note::SegmentLost(damage));
+                Ok(None)
+            }
+            (found, _) => found.map(Some),
+        }
     }
 
     /// A young file's predecessor is there, or was given up by a checkpoint.
@@ -117,6 +140,7 @@ impl Inventory {
             }
             FileName::Checkpoint(_) | FileName::Lock | FileName::PeerTls => {}
             FileName::Temp => self.orphans.push(name.to_owned()),
+            FileName::Damaged => self.damaged.push(name.to_owned()),
             FileName::Spare(file) => {
                 // Its records were made under this number: the number must not come again.
                 self.file_next = self.file_next.max(FileId(file.0 + 1));

@@ -22,6 +22,10 @@ pub(crate) struct Housekeeping {
     spares: Vec<FileId>,
     /// No checkpoint needs them any more.
     to_clean: Vec<Container>,
+    /// Files that were set aside because of damage.
+    damaged: Vec<String>,
+    /// Nobody wants to look at those any more.
+    are_damaged_forgotten: bool,
     /// One job of this module at a time.
     under_way: bool,
     ballast: BallastFile,
@@ -97,6 +101,9 @@ impl Housekeeping {
             }
         }
         self.to_clean = kept;
+        if std::mem::take(&mut self.are_damaged_forgotten) {
+            plan.remove.append(&mut self.damaged);
+        }
         (!plan.recycle.is_empty() || !plan.remove.is_empty()).then_some(plan)
     }
 }
@@ -151,6 +158,11 @@ impl Store {
         self.housekeeping.prepare_blocked
     }
 
+    /// What was damaged has come from elsewhere: files that were set aside are removed.
+    pub fn forget_damaged(&mut self) {
+        self.housekeeping.are_damaged_forgotten = !self.housekeeping.damaged.is_empty();
+    }
+
     /// Asks again for what the disk had no room for. The node calls it every few seconds while
     /// a job ended so ([`BackgroundDone::is_no_space`]).
     pub fn retry_after_no_space(&mut self) {
@@ -171,6 +183,7 @@ impl Store {
             BackgroundResult::Tenured {
                 segments,
                 relocated,
+                damaged: _,
             } => {
                 self.handle_tenured(segments);
                 return relocated;
@@ -229,6 +242,7 @@ impl Store {
         self.retirement
             .recovered(found.checkpoint_last, found.follows);
         self.housekeeping.recovered(found.spares, found.has_ballast);
+        self.housekeeping.damaged = found.damaged;
     }
 }
 
@@ -240,4 +254,5 @@ pub(crate) struct FoundUpkeep {
     pub(crate) segment_next: SegmentId,
     pub(crate) checkpoint_last: u64,
     pub(crate) follows: crate::place::ChunkId,
+    pub(crate) damaged: Vec<String>,
 }

@@ -36,7 +36,7 @@ const AWAY_MAX: Duration = Duration::from_secs(30);
 
 /// The group that keeps the catalog, on this node.
 pub(crate) struct CatalogGroup {
-    pub(super) replica: CatalogReplica,
+    pub(crate) replica: CatalogReplica,
     pub(super) proposals: Proposals,
     /// Requests that came before the catalog was up to date.
     early: Vec<(ConnectionId, Vec<Request>)>,
@@ -342,6 +342,7 @@ impl Node {
         for entry in &gone {
             self.forget_queue(entry);
         }
+        self.begin_to_relearn();
         let ids: Vec<QueueId> = (self.catalog.queues_and_holders())
             .map(|entry| entry.id)
             .collect();
@@ -352,6 +353,7 @@ impl Node {
                 self.configure_queue(id);
             }
         }
+        self.end_to_relearn();
         self.end_sessions_without_ground();
         self.refresh_epoch();
         if let Some(cluster) = &mut self.cluster {

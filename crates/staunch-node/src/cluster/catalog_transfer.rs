@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! 1  a batch for the leader to propose (staunch_replica::Batch)
-//! 2  index u64, term u64, total u64, offset u64, bytes: a piece of the state of that position
+//! 2  loss, index u64, term u64, total u64, offset u64, bytes: a piece of the state of that
+//!    position, for a member that has forgotten everything, or (no loss) for one that lags
 //! 3  index u64, term u64, upto u64: so much of it has come
 //! 4  the state that the leader offers is not here
 //! ```
@@ -20,7 +21,7 @@ use staunch_raft::{LogPosition, SnapshotMeta};
 use staunch_replica::CatalogState;
 use staunch_types::{LogIndex, NodeId, Term, Timestamp};
 
-use super::PeerPayload;
+use super::{PeerPayload, repair::Loss};
 use crate::node::Node;
 
 pub(super) const FRAME_PROPOSE: u8 = 1;
@@ -39,6 +40,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 /// The catalog on its way to a member.
 pub(crate) struct Transfer {
+    loss: Loss,
     meta: SnapshotMeta,
     state: Bytes,
     moved_at: Timestamp,
@@ -59,6 +61,7 @@ impl Transfer {
     fn piece(&self, offset: usize) -> Vec<Bytes> {
         let end = self.state.len().min(offset + PIECE_SIZE_BYTES_MAX);
         let mut head = vec![FRAME_PIECE];
+        self.loss.put(&mut head);
         put_position(self.meta.last, &mut head);
         head.put_u64(self.state.len() as u64);
         head.put_u64(offset as u64);
@@ -110,10 +113,15 @@ impl Node {
         if is_known || !cluster.nodes.is_connected(node) {
             return;
         }
+        let group = cluster.catalog.replica.group();
+        let Some(loss) = cluster.repairs.loss_of(group, node) else {
+            return;
+        };
         let state = cluster.catalog.state(&self.catalog);
         let mut bytes = Vec::new();
         state.encode(&mut bytes);
         let transfer = Transfer {
+            loss,
             meta: state.meta,
             state: bytes.into(),
             moved_at: now,
@@ -147,10 +155,16 @@ impl Node {
 
     /// The leader has sent some of it.
     fn take_piece(&mut self, from: NodeId, mut payload: Bytes) -> Option<()> {
+        let loss = Loss::take(&mut payload)?;
         let position = take_position(&mut payload)?;
         let total = payload.try_get_u64().ok()?;
         let offset = payload.try_get_u64().ok()?;
-        let group = &mut self.cluster.as_mut()?.catalog;
+        let cluster = self.cluster.as_mut()?;
+        let own_loss = cluster.catalog_loss();
+        let group = &mut cluster.catalog;
+        if group.replica.has_forgotten() && loss != own_loss {
+            return None;
+        }
         if offset == 0 && total <= STATE_SIZE_BYTES_MAX {
             group.arrival = Some(Arrival {
                 position,

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use staunch_broker::{Origin, Queue, QueueEntry};
 use staunch_log::{ChunkId, StreamId};
-use staunch_raft::{Config, Members, config::TICK};
+use staunch_raft::{Config, Members, StepError, config::TICK};
 use staunch_replica::{Effects, Rebuild, Replica, TakeError};
 use staunch_types::{GroupId, LogIndex, NodeId, QueueId, Timestamp};
 
@@ -231,10 +231,14 @@ impl Node {
         let members = Members::of(placement.members.iter().copied());
         let members = members.expect("a placement names its members once");
         let settings = settings_of(entry);
-        let rebuild = Rebuild::founding(StreamId(entry.id.0), members, &settings);
-        let founded = rebuild
-            .finish(self.group_config(entry.id))
-            .expect("a new group is sound");
+        let stream = StreamId(entry.id.0);
+        let rebuild = if self.is_relearning() {
+            self.note_forgotten(entry.id);
+            Rebuild::forgotten(stream, &settings)
+        } else {
+            Rebuild::founding(stream, members, &settings)
+        };
+        let founded = rebuild.finish(self.group_config(entry.id), &settings);
         let member = Box::new(Member::new(founded.replica));
         Some((Place::Replicated(member), founded.queue))
     }
@@ -313,6 +317,7 @@ impl Node {
             };
             match member.replica.take(message) {
                 Err(TakeError::NotStaged) => self.ask_for_transfer(id, from),
+                Err(TakeError::Step(StepError::Inconsistent(_))) => self.forget_replica(id),
                 // A stranger's, or nonsense, is as if it had been lost.
                 Ok(()) | Err(TakeError::Step(_) | TakeError::Data(_) | TakeError::Batch(_)) => {}
             }
@@ -339,6 +344,7 @@ impl Node {
         }
         self.tick_leadership(now);
         self.tick_transfers();
+        self.tick_repairs(now);
         self.tick_catalog();
     }
 
@@ -507,7 +513,7 @@ impl Node {
     /// This node served the queue in `slot`, which is at hand, and does not any more. The one place
     /// where that happens: queue, consumers and all that waits change together, while it can
     /// still be asked who holds what.
-    fn cease_to_serve(&mut self, slot: &mut QueueSlot) {
+    pub(super) fn cease_to_serve(&mut self, slot: &mut QueueSlot) {
         let led_term = slot.member().and_then(|member| member.replica.led_term());
         self.leave_to_others(slot, led_term.unwrap_or_default());
         self.fetches.forget(slot);

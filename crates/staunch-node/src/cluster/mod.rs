@@ -8,6 +8,7 @@
 //! * `status`: what operators ask.
 //! * `leadership`: which node should lead a queue.
 //! * `transfer`: whole queues for members that lag too far.
+//! * `repair`: replicas that have forgotten everything.
 //!
 //! Peers speak in frames of four kinds ([`PeerPayload`]); each of these modules owns one and its
 //! layout. `docs/replication.md` tells how they play together.
@@ -29,6 +30,7 @@ mod place;
 mod proposal;
 mod proposals;
 mod remotes;
+mod repair;
 mod settled;
 mod shadow;
 mod status;
@@ -51,6 +53,7 @@ pub(crate) use groups::{Member, Place};
 use nodes::Nodes;
 pub(crate) use outbox::{Fate, Publisher, Purpose};
 pub(crate) use proposals::Then;
+pub(crate) use repair::is_with_others;
 pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 pub(crate) use wire::{Frame, count as count_request};
 
@@ -147,12 +150,18 @@ pub(crate) struct Cluster {
     pub(crate) edge: edge::Edge,
     pub(crate) outboxes: outbox::Outboxes,
     transfers: transfer::Transfers,
+    pub(crate) repairs: repair::Repairs,
     leadership: leadership::Leadership,
     /// Raft messages that wait for the end of the drain.
     raft: BTreeMap<NodeId, Vec<staunch_raft::Message>>,
 }
 
 impl Cluster {
+    /// This node has forgotten the catalog, and all that goes with it.
+    pub(crate) fn forget_catalog(&mut self) {
+        self.repairs.has_forgotten_catalog = true;
+    }
+
     /// The members of a new catalog's group.
     pub(crate) fn founders(&self) -> Members {
         Members::of(self.nodes.ids()).expect("nodes have different ids")
@@ -177,6 +186,7 @@ impl Cluster {
             edge: edge::Edge::default(),
             outboxes: outbox::Outboxes::default(),
             transfers: transfer::Transfers::default(),
+            repairs: repair::Repairs::default(),
             leadership: leadership::Leadership::default(),
             raft: BTreeMap::new(),
         }

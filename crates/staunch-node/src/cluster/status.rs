@@ -45,6 +45,9 @@ pub struct NodeStatus {
     pub is_drained: bool,
     /// Queues that it leads, among those of which the answering node is a member.
     pub led_count: usize,
+    /// Its replicas that are damaged and get everything anew, the catalog's counted as one: all if
+    /// it is the node that answers, else those of groups that this one leads.
+    pub repairing_count: usize,
 }
 
 /// Where a queue is kept.
@@ -64,6 +67,10 @@ pub struct QueueReplicas {
 
 /// A member of a queue's group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts, in any combination"
+)]
 pub struct ReplicaStatus {
     /// Its node.
     pub node: Name,
@@ -75,6 +82,8 @@ pub struct ReplicaStatus {
     pub behind: Option<u64>,
     /// It must be given the whole queue.
     pub needs_snapshot: bool,
+    /// It is damaged, counts for nothing, and gets everything anew; known to its leader and itself.
+    pub is_repairing: bool,
 }
 
 impl Node {
@@ -157,7 +166,11 @@ impl Node {
                     is_replicated: true,
                     leader: role.leader.map(|leader| cluster.name_of(leader)),
                     term: Some(role.term),
-                    replicas: cluster.replicas_of(group),
+                    replicas: if member.has_forgotten() {
+                        cluster.placed(entry, None).replicas
+                    } else {
+                        cluster.replicas_of(group)
+                    },
                     partitions: Vec::new(),
                 }
             }
@@ -192,6 +205,7 @@ impl Cluster {
             is_suspected: !is_me && !self.liveness.is_alive(id),
             is_drained: false,
             led_count,
+            repairing_count: self.repairing_count(id),
         }
     }
 
@@ -209,6 +223,7 @@ impl Cluster {
                 is_voter,
                 behind: known.map(|known| last.0.saturating_sub(known.matched.0)),
                 needs_snapshot: known.is_some_and(|known| known.needs_snapshot),
+                is_repairing: group.is_forgetful(node),
             }
         };
         all.chain(learners).map(status).collect()
@@ -222,6 +237,7 @@ impl Cluster {
             is_voter: entry.placement.is_replicated,
             behind: None,
             needs_snapshot: false,
+            is_repairing: *node == self.me && self.repairs.is_repairing(entry.id),
         };
         QueueReplicas {
             is_replicated: entry.placement.is_replicated,

@@ -19,10 +19,13 @@
 //!
 //! ```text
 //! version u8 │ kind u8 │ queue u64 │ fields of the kind
+//! Begin      loss: because of which the member gets the queue, if it has forgotten everything
 //! Bodies     count u32 │ (index u64, meta 16 B, size u32, stored form) of each
 //! Next       index u64
 //! State      offset u64 │ total u64 │ bytes
 //! Staged     index u64 │ term u64 │ members
+//! Forgotten  (group u64, loss) of each: replicas that have forgotten everything; of no queue
+//! a loss     life u64 │ number u32
 //! ```
 
 use std::collections::BTreeMap;
@@ -33,19 +36,20 @@ use staunch_raft::{LogPosition, Members, SnapshotMeta, config::ENTRY_CACHE_BYTES
 use staunch_replica::{Replica, ReplicaState};
 use staunch_types::{LogIndex, MessageIndex, NodeId, QueueId, Term};
 
-use super::{PeerPayload, Place};
+use super::{PeerPayload, Place, repair::Loss};
 use crate::{
     node::Node,
     queues::{FetchFor, QueueSlot},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const KIND_BEGIN: u8 = 1;
 const KIND_BODIES: u8 = 2;
 const KIND_NEXT: u8 = 3;
 const KIND_STATE: u8 = 4;
 const KIND_STAGED: u8 = 5;
 const KIND_FAILED: u8 = 6;
+const KIND_FORGOTTEN: u8 = 7;
 
 /// Bytes of bodies in one piece, beyond the first body.
 const PIECE_SIZE_BYTES_MAX: usize = 1024 * 1024;
@@ -117,10 +121,19 @@ impl Node {
         {
             return;
         }
+        let member = self.queues.get(queue).and_then(QueueSlot::member);
+        let loss = member.and_then(|it| cluster.repairs.loss_of(it.replica.group(), node));
+        let Some(loss) = loss else { return };
         let outgoing = Outgoing::default();
         cluster.transfers.outgoing.insert((queue, node), outgoing);
         self.keep_entries(queue, ENTRY_CACHE_BYTES);
-        self.send(node, PeerPayload::Transfer, frame(KIND_BEGIN, queue, &[]));
+        let mut out = BytesMut::new();
+        loss.put(&mut out);
+        self.send(
+            node,
+            PeerPayload::Transfer,
+            frame(KIND_BEGIN, queue, &[out.freeze()]),
+        );
     }
 
     /// The leader offers a state that is not here: it is to send the queue again.
@@ -144,7 +157,11 @@ impl Node {
         };
         let queue = QueueId(queue);
         match kind {
-            KIND_BEGIN => self.begin_staging(queue, from),
+            KIND_BEGIN => {
+                if let Some(loss) = Loss::take(&mut payload) {
+                    self.begin_staging(queue, from, loss);
+                }
+            }
             KIND_BODIES => self.stage_bodies(queue, from, payload),
             KIND_NEXT => {
                 if let Ok(index) = payload.try_get_u64() {
@@ -154,6 +171,7 @@ impl Node {
             KIND_STATE => self.stage_state(queue, from, payload),
             KIND_STAGED => self.offer_staged(queue, from, payload),
             KIND_FAILED => self.abandon_transfer(queue, from),
+            KIND_FORGOTTEN => self.hear_forgotten(from, payload),
             _ => {}
         }
     }
@@ -208,7 +226,7 @@ impl Node {
         }
     }
 
-    fn abandon_transfer(&mut self, queue: QueueId, node: NodeId) {
+    pub(super) fn abandon_transfer(&mut self, queue: QueueId, node: NodeId) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -333,7 +351,7 @@ impl Node {
             return Piece::End;
         }
         let is_busy = (slot.cold.as_ref()).is_some_and(|cold| cold.fetching.is_some());
-        if !is_busy {
+        if !is_busy && !self.is_body_damaged(slot.id) {
             let who = FetchFor::Transfer(node);
             let job = self.start_fetch(slot, who, &wanted, wanted_size_bytes);
             self.outputs.push_back(crate::Output::Fetch(slot.id, job));
@@ -371,17 +389,23 @@ impl Node {
         }
     }
 
-    /// The leader is about to send the queue: it hears from where on.
-    fn begin_staging(&mut self, queue: QueueId, leader: NodeId) {
+    /// The leader is about to send the queue: it hears from where on. A replica that has forgotten
+    /// everything takes only what is sent because its leader knows that.
+    fn begin_staging(&mut self, queue: QueueId, leader: NodeId, loss: Loss) {
+        let own_loss = self.own_loss(queue);
         let store = &mut self.store;
-        let slot = self.queues.get_mut(queue);
-        let Some(member) = slot.and_then(QueueSlot::member_mut) else {
+        let Some(slot) = self.queues.get_mut(queue) else {
             return;
         };
-        let next = member.replica.staged_next().unwrap_or_else(|| {
-            member.replica.begin_staging(store);
-            MessageIndex(0)
-        });
+        let Place::Replicated(member) = &mut slot.place else {
+            return;
+        };
+        if member.has_forgotten() && own_loss != Some(loss) {
+            return;
+        }
+        let replica = &mut member.replica;
+        let next = replica.staged_next();
+        let next = next.unwrap_or_else(|| replica.begin_staging(store, &slot.queue));
         if let Some(cluster) = &mut self.cluster {
             cluster.transfers.incoming.remove(&queue);
         }
@@ -536,6 +560,11 @@ fn frame(kind: u8, queue: QueueId, parts: &[Bytes]) -> Vec<Bytes> {
     let mut segments = vec![head.freeze()];
     segments.extend_from_slice(parts);
     segments
+}
+
+/// A frame that names replicas of this node that have forgotten everything.
+pub(super) fn forgotten_frame(groups: Bytes) -> Vec<Bytes> {
+    frame(KIND_FORGOTTEN, QueueId(0), &[groups])
 }
 
 fn take_body(payload: &mut Bytes) -> Option<(MessageIndex, [u8; META_SIZE_BYTES], Bytes)> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use staunch_broker::{CatalogLimits, HashAlgorithm, PermissionPatterns, QueueKind};
 use staunch_log::{
-    Background, BackgroundJob, Config, FetchJob, MemoryDisk, Reader, WriteJob, Writer,
+    Background, BackgroundJob, Config, Damage, FetchJob, MemoryDisk, Note, Reader, WriteJob, Writer,
 };
 use staunch_node::{
     AdminAnswer, AdminId, ClusterConfig, FirstUser, Input, Node, NodeConfig, NodeLimits, Output,
@@ -27,6 +27,12 @@ pub(crate) struct Machine {
     /// Frames for peers, in order.
     pub(crate) sent: VecDeque<PeerOutput>,
     pub(crate) is_stopped: bool,
+    /// What turned out damaged, and what was lost with damage.
+    pub(crate) damage: Vec<(QueueId, Damage)>,
+    pub(crate) lost: Option<Name>,
+    /// What recovery had to say.
+    pub(crate) notes: Vec<Note>,
+    pub(crate) repairs: usize,
     writes: VecDeque<WriteJob>,
     backgrounds: VecDeque<BackgroundJob>,
     fetches: VecDeque<(QueueId, FetchJob)>,
@@ -74,6 +80,7 @@ pub(crate) fn config(number: usize, count: usize) -> NodeConfig {
             default_queue_type: QueueKind::Quorum,
             ..CatalogLimits::default()
         },
+        accept_loss: false,
         seed: 7 + number as u64,
         started_at: UnixMillis(1_000_000),
         log: Config {
@@ -102,6 +109,8 @@ impl Machine {
             writer,
             background,
             reader,
+            notes,
+            repairs,
             ..
         } = recovered;
         node.check_invariants();
@@ -112,6 +121,10 @@ impl Machine {
             answers: Vec::new(),
             sent: VecDeque::new(),
             is_stopped: false,
+            damage: Vec::new(),
+            lost: None,
+            notes,
+            repairs: repairs.len(),
             writes: VecDeque::new(),
             backgrounds: VecDeque::new(),
             fetches: VecDeque::new(),
@@ -182,6 +195,8 @@ impl Machine {
                 Output::Peer(frame) => self.sent.push_back(frame),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
+                Output::Damaged(queue, damage) => self.damage.push((queue, damage)),
+                Output::Lost(_, queue) => self.lost = Some(queue),
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod client;
+mod damage;
 mod definitions;
 mod edges;
 mod leaders;

@@ -120,6 +120,11 @@ impl World {
         self.places[number - 1].disk.crash(seed);
     }
 
+    /// A node's disk.
+    pub(crate) fn disk(&self, number: usize) -> &MemoryDisk {
+        &self.places[number - 1].disk
+    }
+
     /// Cuts the link between two nodes; both notice.
     pub(crate) fn cut(&mut self, a: usize, b: usize) {
         if self.links.set_cut(a, b, true) {

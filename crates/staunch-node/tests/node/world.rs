@@ -80,6 +80,7 @@ pub(crate) fn roomy() -> NodeConfig {
         password_hashing: HashAlgorithm::default(),
         limits: NodeLimits::default(),
         catalog_limits: CatalogLimits::default(),
+        accept_loss: false,
         seed: 7,
         started_at: UnixMillis(1_000_000),
         log: Config {
@@ -170,6 +171,7 @@ impl World {
                 Output::Peer(sent) => panic!("it stands alone: {sent:?}"),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
+                Output::Damaged(..) | Output::Lost(..) => panic!("it stands alone"),
             }
         }
     }

@@ -101,6 +101,7 @@ impl Group {
             // The library refuses answers of nodes that are no members: they left meanwhile.
             let _not_a_member = self.node.step(message);
         }
+        self.review_forgetful();
         self.settle();
         if let Some(rival) = rival {
             self.answer_rival(rival);

@@ -26,15 +26,20 @@ impl Group {
     }
 
     /// The member has got the state of `meta`, durably, and shall adopt it. The log must be kept
-    /// from `meta` on until it has.
+    /// from `meta` on until it has. A state that lacks the barrier of a member that has
+    /// [forgotten](Group::member_forgot) is not offered.
     pub fn offer_snapshot(&mut self, to: NodeId, meta: SnapshotMeta) {
         let is_other = to != self.config.me && self.members().contains(to);
-        if !self.is_leader() || !is_other || self.is_deaf() {
+        if !self.is_leader() || !is_other || self.is_deaf() || !self.has_barrier(to, &meta) {
             return;
         }
         self.rouse();
         self.node.mut_store().offer(to, meta);
-        self.node.raft.send_append(to.0);
+        if self.is_forgetful(to) {
+            self.send_offer(to);
+        } else {
+            self.node.raft.send_append(to.0);
+        }
         self.settle();
     }
 
@@ -50,6 +55,7 @@ impl Group {
 
     /// Offers again what was not answered, and forgets what was taken.
     pub(super) fn repeat_offers(&mut self) {
+        self.review_forgetful();
         if !self.is_leader() {
             self.node.mut_store().drop_offers();
             return;
@@ -59,12 +65,16 @@ impl Group {
             let progress = self.node.raft.prs().get(to.0);
             if progress.is_none_or(|progress| progress.matched >= index.0) {
                 self.node.mut_store().withdraw_offer(to);
+            } else if self.is_forgetful(to) {
+                self.send_offer(to);
             }
         }
         // The library waits for ever for an answer to a snapshot, and does not count one that
         // brings no news. It probes again after a failure, with the next answered heartbeat.
         let mut waiting: Vec<_> = (self.node.raft.prs().iter())
-            .filter(|(_, progress)| progress.state == ProgressState::Snapshot)
+            .filter(|(id, progress)| {
+                progress.state == ProgressState::Snapshot && !self.is_forgetful(NodeId(**id))
+            })
             .map(|(id, _)| *id)
             .collect();
         waiting.sort_unstable();

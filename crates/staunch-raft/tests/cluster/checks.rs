@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use staunch_raft::{Body, Entry, Group, LogPosition, Message};
 use staunch_types::{LogIndex, NodeId, Term};
 
-use crate::disk::Image;
+use crate::disk::Disk;
 
 /// Everything that was ever seen, over all nodes and crashes.
 #[derive(Default)]
@@ -52,6 +52,11 @@ impl Checks {
         );
     }
 
+    /// A member forgets: it may vote again in a term in which it has voted, once that does no harm.
+    pub(crate) fn forgets(&mut self, node: NodeId) {
+        self.votes.retain(|(voter, _), _| *voter != node);
+    }
+
     /// Log matching: an index and a term mean one entry and one entry before it.
     pub(crate) fn appended(&mut self, entry: &Entry, before: Option<Term>) {
         let (known, known_before) = self
@@ -68,7 +73,7 @@ impl Checks {
     pub(crate) fn commits<'a>(
         &mut self,
         group: &Group,
-        image_of: impl Fn(NodeId) -> Option<&'a Image>,
+        disk_of: impl Fn(NodeId) -> Option<&'a Disk>,
     ) {
         let commit = group.committed_index();
         if commit <= self.committed_last {
@@ -81,7 +86,7 @@ impl Checks {
                 continue;
             };
             let at = LogPosition { index, term };
-            let holds = |node| image_of(node).is_some_and(|image| image.holds(at));
+            let holds = |node| disk_of(node).is_some_and(|disk| disk.held(at));
             assert!(
                 members.has_quorum(holds),
                 "entry {at} is committed by node {} and not on a majority of disks of {members:?}",

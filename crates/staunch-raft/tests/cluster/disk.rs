@@ -118,6 +118,8 @@ pub(crate) struct Disk {
     pub(crate) syncing: Option<usize>,
     /// A state that came from a leader and is not adopted.
     pub(crate) staged: Option<(SnapshotMeta, State)>,
+    /// What it held before it was lost: entries whose commit is noticed late were there.
+    pub(crate) lost: Option<Image>,
 }
 
 impl Disk {
@@ -129,6 +131,7 @@ impl Disk {
             unsynced: Vec::new(),
             syncing: None,
             staged: None,
+            lost: None,
         }
     }
 
@@ -167,6 +170,24 @@ impl Disk {
             }
         }
         number
+    }
+
+    /// Nothing on it can be read any more; its node does not run.
+    pub(crate) fn lose(&mut self) {
+        let nothing = Self::new(&Restored::joining());
+        let lost = std::mem::replace(self, nothing);
+        self.lost = Some(lost.durable);
+    }
+
+    /// Whether it was lost, and nothing is on it since.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_some() && self.durable.compacted == LogPosition::default()
+    }
+
+    /// Whether this was on it, perhaps until it was lost.
+    pub(crate) fn held(&self, at: LogPosition) -> bool {
+        let lost = self.lost.as_ref();
+        self.durable.holds(at) || lost.is_some_and(|lost| lost.holds(at))
     }
 
     /// Power is lost.

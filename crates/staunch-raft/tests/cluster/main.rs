@@ -102,6 +102,7 @@ fn trouble(world: &mut World, plan: &mut Random) {
             }
         }),
         87..96 => change_members(world, plan),
+        96..98 => world.lose_disk(node),
         _ => {}
     }
 }
@@ -289,4 +290,6 @@ fn planted_mistakes_are_found() {
     must_be_found(Plant::PersistedEarly, 40);
     must_be_found(Plant::VoteForgotten, 400);
     must_be_found(Plant::CheckpointAhead, 40);
+    must_be_found(Plant::LossIgnored, 400);
+    must_be_found(Plant::VotesAtOnce, 1000);
 }

@@ -37,6 +37,10 @@ pub(crate) enum Plant {
     VoteForgotten,
     /// Reports a checkpoint further than it is applied.
     CheckpointAhead,
+    /// A member that has lost its disk goes on as a new one.
+    LossIgnored,
+    /// It votes before it has got a state.
+    VotesAtOnce,
 }
 
 /// How rough the world is, in percent.
@@ -67,10 +71,11 @@ pub(crate) struct Counts {
     pub(crate) fetches: u64,
     pub(crate) joint_changes: u64,
     pub(crate) naps: u64,
+    pub(crate) relearned: u64,
 }
 
 impl Counts {
-    fn each(&self) -> [u64; 9] {
+    fn each(&self) -> [u64; 10] {
         [
             self.applied,
             self.leaders,
@@ -81,6 +86,7 @@ impl Counts {
             self.fetches,
             self.joint_changes,
             self.naps,
+            self.relearned,
         ]
     }
 
@@ -94,6 +100,7 @@ impl Counts {
         self.fetches += other.fetches;
         self.joint_changes += other.joint_changes;
         self.naps += other.naps;
+        self.relearned += other.relearned;
     }
 
     /// A run in which something never happens says nothing about it.
@@ -119,6 +126,12 @@ enum Event {
         to: NodeId,
     },
     Suspect(NodeId, NodeId),
+    /// A member that has forgotten says so.
+    Forgot {
+        to: NodeId,
+        from: NodeId,
+        life: u64,
+    },
 }
 
 pub(crate) struct Node {
@@ -134,6 +147,10 @@ pub(crate) struct Node {
     backlog: Vec<Vec<u8>>,
     /// Snapshots on their way, by receiver.
     transfers: BTreeMap<NodeId, (SnapshotMeta, State)>,
+    /// Its disk is lost, and it has not been offered a state since.
+    pub(crate) has_forgotten: bool,
+    /// Barriers of members that have forgotten, with the lives in which they did.
+    barriers: BTreeMap<NodeId, (u64, LogPosition)>,
 }
 
 pub(crate) struct World {
@@ -186,6 +203,8 @@ impl World {
             paused_until: 0,
             backlog: Vec::new(),
             transfers: BTreeMap::new(),
+            has_forgotten: false,
+            barriers: BTreeMap::new(),
         };
         self.nodes.insert(id, node);
         self.start(id);
@@ -197,7 +216,7 @@ impl World {
 
     /// Starts from what is on disk.
     pub(crate) fn start(&mut self, id: NodeId) {
-        let (seed, now) = (self.seed, self.now);
+        let (seed, now, plant) = (self.seed, self.now, self.plant);
         let random = &mut self.random;
         let node = self.nodes.get_mut(&id).expect("a node");
         if node.group.is_some() {
@@ -207,7 +226,12 @@ impl World {
         let mut config = Config::new(GROUP, id, seed);
         config.entry_cache_bytes_max = random.below(600);
         node.state = node.disk.durable.checkpoint.clone();
-        node.group = Some(Group::new(config, restored).expect("written by a group"));
+        let mut group = Group::new(config, restored).expect("written by a group");
+        node.has_forgotten = node.disk.is_lost() && plant != Plant::VotesAtOnce;
+        if node.has_forgotten {
+            group.forget();
+        }
+        node.group = Some(group);
         let tick = now + random.between(1, TICK_MILLIS);
         let life = node.life;
         self.at(tick, Event::Tick(id, life));
@@ -233,6 +257,7 @@ impl World {
         node.waiting.clear();
         node.backlog.clear();
         node.transfers.clear();
+        node.barriers.clear();
         node.paused_until = 0;
         true
     }
@@ -286,6 +311,7 @@ impl World {
                 index,
             } => self.transferred(from, to, life, index),
             Event::Withdrawn { from, to } => self.with(from, |group| group.withdraw_snapshot(to)),
+            Event::Forgot { to, from, life } => self.hear_forgetful(to, from, life),
             Event::Suspect(by, whom) => {
                 let is_down = self
                     .nodes
@@ -312,7 +338,7 @@ impl World {
         let nodes = &self.nodes;
         if let Some(group) = &nodes[&id].group {
             self.checks
-                .commits(group, |node| Some(&nodes.get(&node)?.disk.durable));
+                .commits(group, |node| Some(&nodes.get(&node)?.disk));
         }
     }
 
@@ -335,6 +361,8 @@ impl World {
         self.with(id, Group::tick);
         self.apply(id);
         self.drain(id);
+        self.tell_forgotten(id);
+        self.help_forgetful(id);
         self.at(now + TICK_MILLIS - 2 + jitter, Event::Tick(id, life));
     }
 
@@ -354,6 +382,10 @@ impl World {
         for message in messages {
             let from = message.from;
             self.with(id, |group| group.trust(from));
+            if self.nodes[&id].has_forgotten {
+                self.relearn(id, message);
+                continue;
+            }
             if !self.can_step(id, &message) {
                 continue;
             }
@@ -597,6 +629,11 @@ impl World {
         if node.transfers.contains_key(&to) || !node.waiting.is_empty() {
             return;
         }
+        if let Some((_, barrier)) = node.barriers.get(&to)
+            && node.state.applied < barrier.index
+        {
+            return;
+        }
         let meta = node.group.as_ref().expect("polled").snapshot_meta();
         let life = node.life;
         assert_eq!(meta.last.index, node.state.applied);
@@ -619,10 +656,15 @@ impl World {
         if self.nodes[&from].life != life {
             return;
         }
-        let Some((meta, state)) = self.node(from).transfers.remove(&to) else {
+        let transfers = &mut self.node(from).transfers;
+        // It may have begun anew.
+        let is_this = |(meta, _): &(SnapshotMeta, State)| meta.last.index == index;
+        if !transfers.get(&to).is_some_and(is_this) {
+            return;
+        }
+        let Some((meta, state)) = transfers.remove(&to) else {
             return;
         };
-        assert_eq!(meta.last.index, index);
         let is_cut = self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from));
         let is_up = self.nodes.get(&to).is_some_and(|node| node.group.is_some());
         if is_cut || !is_up {
@@ -630,6 +672,88 @@ impl World {
         }
         self.node(to).disk.staged = Some((meta.clone(), state));
         self.with(from, |group| group.offer_snapshot(to, meta));
+    }
+
+    /// A node's disk is lost, and its power before that, if nobody else's is at present.
+    pub(crate) fn lose_disk(&mut self, id: NodeId) {
+        let is_alone = self.nodes.values().all(|node| !node.disk.is_lost());
+        let knows_all = (self.nodes.values()).all(|node| node.state.members.voters.len() >= 3);
+        if !is_alone || !knows_all {
+            return;
+        }
+        self.crash(id);
+        self.checks.forgets(id);
+        let plant = self.plant;
+        let node = self.node(id);
+        if plant == Plant::LossIgnored {
+            let members = node.state.members.clone();
+            node.disk = Disk::new(&Restored::founding(members));
+        } else {
+            node.disk.lose();
+        }
+    }
+
+    /// A node that has forgotten says so to all, again and again.
+    fn tell_forgotten(&mut self, from: NodeId) {
+        let node = &self.nodes[&from];
+        if !node.has_forgotten || self.random.percent(80) {
+            return;
+        }
+        let life = node.life;
+        let others: Vec<_> = self.nodes.keys().copied().collect();
+        for to in others.into_iter().filter(|to| *to != from) {
+            if !self.blocked.contains(&(from, to)) && !self.random.percent(self.weather.drop) {
+                let at = self.now + self.random.between(1, self.weather.delay_millis + 2);
+                self.at(at, Event::Forgot { to, from, life });
+            }
+        }
+    }
+
+    fn hear_forgetful(&mut self, id: NodeId, from: NodeId, life: u64) {
+        let node = self.node(id);
+        let known = node.barriers.get(&from).copied();
+        let Some(group) = &node.group else { return };
+        let term = group.role_now().term;
+        let is_known = known.is_some_and(|(of, barrier)| of == life && barrier.term == term);
+        let is_member = group.members().contains(from);
+        if is_known || !is_member || node.paused_until > self.now {
+            return;
+        }
+        let mut barrier = None;
+        self.with(id, |group| barrier = group.member_forgot(from).ok());
+        if let Some(barrier) = barrier {
+            self.node(id).transfers.remove(&from);
+            self.node(id).barriers.insert(from, (life, barrier));
+        }
+    }
+
+    /// A leader sends its state to members that have forgotten.
+    fn help_forgetful(&mut self, id: NodeId) {
+        let node = &self.nodes[&id];
+        let Some(group) = &node.group else { return };
+        let to: Vec<_> = (node.barriers.keys().copied())
+            .filter(|to| group.is_forgetful(*to))
+            .collect();
+        for to in to {
+            self.transfer(id, to);
+        }
+    }
+
+    /// A message for a member that has forgotten: it waits for an offer of what it has got.
+    fn relearn(&mut self, id: NodeId, message: Message) {
+        let node = self.node(id);
+        let is_here = match &message.body {
+            Body::Snapshot(meta) => {
+                let staged = node.disk.staged.as_ref();
+                staged.is_some_and(|(staged, _)| staged == meta)
+            }
+            _ => false,
+        };
+        if is_here {
+            node.has_forgotten = false;
+            self.counts.relearned += 1;
+            self.with(id, |group| group.relearn(message).expect("consistent"));
+        }
     }
 
     /// A client proposes something new to a node. Whether it was taken.

@@ -24,8 +24,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use staunch_log::{ChunkId, Store, StreamId};
 use staunch_raft::{
-    Body, Entry, Group, HardState, LogPosition, Message, Payload, Persist, ProposeError,
-    ReadyNumber, RoleChange, SnapshotMeta,
+    Body, Config, Entry, Group, HardState, LogPosition, Message, Payload, Persist, ProposeError,
+    ReadyNumber, Restored, RoleChange, SnapshotMeta,
 };
 use staunch_types::{LogIndex, NodeId};
 
@@ -97,6 +97,36 @@ impl CatalogReplica {
         }
     }
 
+    /// A member that remembers nothing: until it has got the whole catalog from a leader who knows
+    /// that ([`Group::member_forgot`]) it is out of service.
+    pub(crate) fn forgotten(config: Config) -> Self {
+        let group = Group::new(config, Restored::joining()).expect("nothing is sound");
+        let mut replica = Self::with_parts(group, VecDeque::new());
+        replica.group.forget();
+        replica
+    }
+
+    /// The log cannot be trusted: the member forgets everything, and says so in the log.
+    ///
+    /// # Panics
+    /// If it leads and is in service.
+    pub fn forget(&mut self, store: &mut Store) {
+        self.group.forget();
+        self.logged.clear();
+        self.persisted_state = HardState::default();
+        (self.staged, self.is_offered) = (None, false);
+        self.adopting = None;
+        self.writing.clear();
+        self.unsealed = None;
+        append(store, &CatalogRecord::Forgotten);
+    }
+
+    /// Whether it has forgotten everything, or is out of service for another reason.
+    #[must_use]
+    pub fn has_forgotten(&self) -> bool {
+        self.group.is_quarantined()
+    }
+
     /// The group: roles, members, progress.
     #[must_use]
     pub fn group(&self) -> &Group {
@@ -124,6 +154,12 @@ impl CatalogReplica {
             return Err(TakeError::NotStaged);
         }
         self.is_offered |= matches!(message.body, Body::Snapshot(_));
+        if self.has_forgotten() {
+            return match message.body {
+                Body::Snapshot(_) => Ok(self.group.relearn(message)?),
+                _ => Ok(()),
+            };
+        }
         if let Body::Append(append) = &message.body {
             for entry in &append.entries {
                 if let Payload::Data(data) = &entry.payload {
@@ -194,6 +230,12 @@ impl CatalogReplica {
     #[must_use]
     pub fn is_writing(&self) -> bool {
         !self.writing.is_empty()
+    }
+
+    /// Whether a checkpoint is waited for.
+    #[must_use]
+    pub fn awaits_checkpoint(&self) -> bool {
+        self.adopting.is_some()
     }
 
     /// What a checkpoint says of it, beside the catalog. Entries that are not applied are appended

@@ -24,6 +24,7 @@ pub struct CatalogRebuild {
     applied: LogPosition,
     /// Entries after `applied`.
     found: VecDeque<(LogPosition, Payload)>,
+    has_forgotten: bool,
 }
 
 impl CatalogRebuild {
@@ -40,6 +41,7 @@ impl CatalogRebuild {
             members,
             applied: compacted,
             found: VecDeque::new(),
+            has_forgotten: false,
         }
     }
 
@@ -52,8 +54,21 @@ impl CatalogRebuild {
             members,
             applied: last,
             found: VecDeque::new(),
+            has_forgotten: false,
         };
         (rebuild, state.catalog)
+    }
+
+    /// A group whose member has forgotten everything, as a checkpoint says.
+    #[must_use]
+    pub fn forgotten() -> Self {
+        Self {
+            hard_state: HardState::default(),
+            members: Members::default(),
+            applied: LogPosition::default(),
+            found: VecDeque::new(),
+            has_forgotten: true,
+        }
     }
 
     /// A control record of the stream. `in_state`: the log says that the checkpoint was taken
@@ -63,6 +78,12 @@ impl CatalogRebuild {
     /// [`RebuildError`] if it cannot be read.
     pub fn control(&mut self, payload: Bytes, in_state: bool) -> Result<Vec<Batch>, RebuildError> {
         match CatalogRecord::decode(payload)? {
+            CatalogRecord::Forgotten => {
+                self.found.clear();
+                self.has_forgotten |= !in_state;
+                Ok(Vec::new())
+            }
+            _ if self.has_forgotten => Ok(Vec::new()),
             CatalogRecord::HardState(_) if in_state => Ok(Vec::new()),
             CatalogRecord::HardState(state) => {
                 self.hard_state = state;
@@ -146,6 +167,9 @@ impl CatalogRebuild {
     /// # Errors
     /// [`RebuildError`]: this disk does not hold what its node had promised.
     pub fn finish(self, config: Config) -> Result<CatalogReplica, RebuildError> {
+        if self.has_forgotten {
+            return Ok(CatalogReplica::forgotten(config));
+        }
         let entry = |(position, payload): &(LogPosition, Payload)| RestoredEntry {
             term: position.term,
             payload: Some(payload.clone()),

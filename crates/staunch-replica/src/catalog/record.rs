@@ -7,6 +7,7 @@
 //! ┌─────────┬──────┬──────────────────────────────────────────────────────────────┐
 //! │ version │ kind │ 1: index u64, term u64, payload kind u8, payload             │
 //! │         │      │ 2: term u64, vote u64 (0 is none), commit u64                │
+//! │         │      │ 3: nothing                                                   │
 //! └─────────┴──────┴──────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -16,10 +17,11 @@ use bytes::{Buf, BufMut, Bytes};
 use staunch_raft::{HardState, LogPosition, Payload, entry::InvalidPayload};
 use staunch_types::{LogIndex, NodeId, Term};
 
-/// Version 1; the highest bit tells it from a command.
-const RECORD_VERSION: u8 = 0x81;
+/// Version 2; the highest bit tells it from a command.
+const RECORD_VERSION: u8 = 0x82;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
+const KIND_FORGOTTEN: u8 = 3;
 
 /// A control record of the catalog's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum CatalogRecord {
     },
     /// Term, vote and commit index.
     HardState(HardState),
+    /// The replica has forgotten everything: what was written before is void.
+    Forgotten,
 }
 
 /// Why a record cannot be read, although its checksum is right.
@@ -44,7 +48,7 @@ pub enum CatalogRecordError {
     /// It ends too early, or something follows.
     #[error("a catalog record has the wrong size")]
     Size,
-    /// Neither an entry nor a hard state.
+    /// None of those that there are.
     #[error("unknown kind {0} of a catalog record")]
     Kind(u8),
     /// What an entry says.
@@ -79,6 +83,7 @@ impl CatalogRecord {
                 out.put_u64(state.vote.map_or(0, |node| node.0));
                 out.put_u64(state.commit.0);
             }
+            Self::Forgotten => out.put_u8(KIND_FORGOTTEN),
         }
         out
     }
@@ -114,6 +119,8 @@ impl CatalogRecord {
                     Err(CatalogRecordError::Size)
                 }
             }
+            KIND_FORGOTTEN if bytes.is_empty() => Ok(Self::Forgotten),
+            KIND_FORGOTTEN => Err(CatalogRecordError::Size),
             kind => Err(CatalogRecordError::Kind(kind)),
         }
     }

@@ -95,7 +95,8 @@ impl Node {
         }
         let mut log = recovery.finish().expect("the disk takes it");
         let config = GroupConfig::new(GroupId(1), id, seed ^ lives);
-        let found = rebuild.finish(config).expect("nothing is lost");
+        let found = rebuild.finish(config, &settings());
+        assert_eq!(found.damage, None, "nothing is lost");
         for (body, size_bytes) in found.dead {
             log.store.release(body, size_bytes);
         }
@@ -298,8 +299,12 @@ impl Node {
 
     /// Takes it; the name of the state, for the leader to offer.
     pub(crate) fn stage(&mut self, transfer: &Transfer) -> SnapshotMeta {
-        self.replica.begin_staging(&mut self.log.store);
-        for (index, meta, stored) in &transfer.messages {
+        let first = (self.replica).begin_staging(&mut self.log.store, &self.queue);
+        let wanted = transfer
+            .messages
+            .iter()
+            .filter(|(index, ..)| *index >= first);
+        for (index, meta, stored) in wanted {
             let next = self
                 .replica
                 .stage(&mut self.log.store, *index, *meta, stored)
@@ -329,11 +334,10 @@ impl Node {
                     meta: RecordMeta(self.queue.meta_of(index)),
                 })
                 .collect();
-            let live = if live.is_empty() {
-                Vec::new()
-            } else {
-                vec![(STREAM, live)]
-            };
+            let staged = self.replica.staged_in(&retiring);
+            let live = [live, staged].into_iter();
+            let live = live.filter(|live| !live.is_empty());
+            let live = live.map(|live| (STREAM, live)).collect();
             let job = self.log.store.tenure(retiring, live);
             self.run(job);
         }
@@ -355,7 +359,10 @@ impl Node {
         }
         for moved in self.log.store.handle_background(done) {
             let index = MessageIndex(moved.index);
-            if !self.queue.relocate(index, moved.from, moved.to) {
+            let (from, to) = (moved.from, moved.to);
+            let lives = self.queue.relocate(index, from, to)
+                || self.replica.relocate_staged(index, from, to);
+            if !lives {
                 self.log.store.release(moved.to, moved.size_bytes);
             }
         }

@@ -139,6 +139,10 @@ settings! {
     /// Nodes talk without TLS and believe whoever reaches the peer port. Without this they do so
     /// only if all of them are on loopback addresses.
     insecure_peers: bool = "false";
+    /// Starts although messages that no other node has are damaged: they are lost. Without this a
+    /// node says where the damage is and does not start. What other nodes have comes from there in
+    /// any case.
+    accept_loss: bool = "false";
     /// Memory that messages and connections may take before publishers are blocked: a size, or
     /// a share of what the machine or the control group has, whichever is less.
     memory_limit: MemoryLimit = "50%";

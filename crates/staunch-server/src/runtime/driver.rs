@@ -410,6 +410,16 @@ impl Driver {
                 }
             }
             Output::Unreadable(failed) => fatal::damaged(&failed),
+            Output::Damaged(queue, damage) => {
+                let queue = queue.0;
+                tracing::error!(
+                    event = "queue.damaged",
+                    queue,
+                    %damage,
+                    "stored data of a queue is damaged: another node takes over and repairs it"
+                );
+            }
+            Output::Lost(vhost, queue) => fatal::lost(&vhost, &queue),
         }
     }
 }

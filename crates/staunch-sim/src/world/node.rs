@@ -58,6 +58,8 @@ impl World {
                 for note in &notes {
                     self.witness.coverage.hit(match note {
                         Note::TailCut { .. } => "torn tail cut",
+                        Note::LogGivenUp(_) => "damaged log given up",
+                        Note::SegmentLost(_) => "damaged segment lost",
                         Note::OrphanRemoved { .. } => "orphan file removed",
                         Note::ForeignFile { .. } => "foreign file left alone",
                     });
@@ -282,6 +284,12 @@ impl World {
                 self.witness.coverage.hit("clean stop");
                 self.process_over(node, Ending::Stopped);
             }
+            Output::Damaged(queue, damage) => {
+                self.witness
+                    .line(format_args!("{queue} is damaged: {damage}"));
+                self.witness.coverage.hit("damaged body found");
+            }
+            Output::Lost(_, queue) => self.refuse(format!("queue {queue} is lost")),
             Output::Unreadable(failed) => {
                 self.witness.line(format_args!("node stops: {failed}"));
                 if self.machines[node].disk.state().is_power_lost() {
@@ -418,6 +426,7 @@ impl World {
             password_hashing: HashAlgorithm::default(),
             limits: NodeLimits::default(),
             catalog_limits: CatalogLimits::default(),
+            accept_loss: false,
             seed: self.node_random.next_u64(),
             started_at: UnixMillis(STARTED_AT.0 + self.machines[node].clock.ahead_millis),
             log,
