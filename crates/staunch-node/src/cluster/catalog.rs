@@ -311,6 +311,16 @@ impl Node {
     fn apply_agreed(&mut self, command: &CatalogCommand, speaks: bool) -> Result<Defined, Refusal> {
         let applied = self.catalog.apply_replicated(command)?;
         self.follow_definition(command, &applied, speaks);
+        if let CatalogCommand::Node(NodeCommand::Started {
+            node,
+            previous: Some(previous),
+            life,
+            ..
+        }) = command
+            && previous != life
+        {
+            self.life_is_over(*node, *previous);
+        }
         Ok(Defined {
             change: applied.change,
             is_logged: false,

@@ -217,16 +217,7 @@ impl Node {
                 let Some(node) = cluster.nodes.find(&peer) else {
                     return;
                 };
-                cluster.nodes.set_down(node);
-                if goodbye {
-                    cluster.liveness.said_goodbye(node);
-                } else {
-                    cluster.liveness.link_broken(node);
-                }
-                self.report_liveness();
-                self.transfers_peer_down(node);
-                self.catalog_peer_down(node);
-                self.edge_peer_down(node);
+                self.peer_down(node, goodbye);
             }
             PeerInput::Received {
                 peer,
@@ -245,6 +236,33 @@ impl Node {
                     PeerPayload::Transfer => self.transfer_received(node, payload),
                 }
             }
+        }
+    }
+
+    /// The connection with a peer is gone, or its process.
+    fn peer_down(&mut self, node: NodeId, goodbye: bool) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.nodes.set_down(node);
+        if goodbye {
+            cluster.liveness.said_goodbye(node);
+        } else {
+            cluster.liveness.link_broken(node);
+        }
+        self.report_liveness();
+        self.transfers_peer_down(node);
+        self.catalog_peer_down(node);
+        self.edge_peer_down(node);
+    }
+
+    /// The catalog says that a life of a node is over. If that is the one it is connected to, its
+    /// machine has died and been started again, and nothing has told the connection so far.
+    pub(crate) fn life_is_over(&mut self, node: NodeId, life: Origin) {
+        let Some(cluster) = &self.cluster else { return };
+        let nodes = &cluster.nodes;
+        if nodes.is_connected(node) && nodes.incarnation(node) == Some(life.0) {
+            self.peer_down(node, false);
         }
     }
 
