@@ -165,6 +165,11 @@ impl Dead {
         self.waiting.is_empty() && self.parked.is_empty() && self.leaving.is_empty()
     }
 
+    /// Whether some are about to leave or on their way; those that nobody takes stay.
+    pub(crate) fn is_moving(&self) -> bool {
+        !self.waiting.is_empty() || !self.leaving.is_empty()
+    }
+
     /// Whether the message waits to be passed on.
     pub(crate) fn has(&self, index: MessageIndex) -> bool {
         let mut others = self.waiting.iter().chain(&self.parked);

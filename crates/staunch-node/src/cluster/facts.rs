@@ -35,6 +35,16 @@ impl Node {
         catalog.chain(queues)
     }
 
+    /// Whether messages are on their way from this node to queues that others serve, or from one
+    /// queue to another.
+    #[must_use]
+    pub fn is_passing_on(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        let dead = self.queues.iter().filter_map(|slot| slot.dead.as_ref());
+        cluster.is_some_and(|cluster| !cluster.outboxes.is_empty())
+            || dead.into_iter().any(|dead| dead.is_moving())
+    }
+
     /// What this node's catalog or queue is after its group's last applied entry, as a checkpoint would have
     /// it; the same on every member.
     #[must_use]

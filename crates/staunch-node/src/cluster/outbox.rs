@@ -180,6 +180,11 @@ impl Outboxes {
         self.size_bytes > OUTBOXES_SIZE_BYTES_MAX || self.count > OUTBOXES_COUNT_MAX
     }
 
+    /// Whether nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Bytes of messages.
     pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes

@@ -60,7 +60,8 @@ impl World {
         let alone = self.clients[..drainer]
             .iter()
             .all(|client| client.session.is_none())
-            && self.connection_count().is_some_and(|count| count <= 1);
+            && self.connection_count().is_some_and(|count| count <= 1)
+            && !self.is_passing_on();
         self.drain
             .step(&mut self.clients[drainer], alone, &mut self.witness);
         self.flush_client(drainer);
@@ -110,6 +111,12 @@ impl World {
         } else if !expiring.is_empty() {
             self.witness.coverage.hit("queue expired");
         }
+    }
+
+    /// Whether dead letters or publishes are on their way between nodes, which no client sees.
+    fn is_passing_on(&self) -> bool {
+        let mut processes = self.machines.iter().filter_map(|it| it.process.as_ref());
+        self.machines.len() > 1 && processes.any(|process| process.node.is_passing_on())
     }
 
     /// Connections that the nodes know of; none while a node is down.
