@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("staunch-broker", &["staunch-types"]),
     ("staunch-log", &["staunch-types"]),
     ("staunch-raft", &["staunch-types"]),
+    ("staunch-horizon", &["staunch-types"]),
     (
         "staunch-replica",
         &[
