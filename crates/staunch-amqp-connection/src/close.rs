@@ -90,6 +90,14 @@ impl Connection {
         }
     }
 
+    /// The connection ends without close-ok for a client that waits for it: what became of its
+    /// settlements is not known (contract C9).
+    pub(crate) fn withhold_close_ok(&mut self) {
+        if self.state == State::ClosedByClient {
+            self.set_closed();
+        }
+    }
+
     /// Closes what the fault's code says: the channel, behind the refusal, if any, of what was
     /// published on it before, or the connection.
     pub(crate) fn handle_mistake(&mut self, channel: u16, fault: Fault) {

@@ -32,7 +32,8 @@ use crate::{
 const UPDATE_SECRET: MethodId = MethodId(10, 70);
 
 impl Connection {
-    /// Takes what the node says. After the connection is over, only `ConnectionClosed` counts.
+    /// Takes what the node says. After the connection is over, only `ConnectionClosed` counts, and
+    /// `Forced`, if the client is waiting for its end.
     ///
     /// # Panics
     /// If the node breaks the contract of [`Event`]: an answer nobody asked for, a publish
@@ -40,8 +41,10 @@ impl Connection {
     pub fn handle_event(&mut self, event: Event, now: Timestamp) {
         self.now = now;
         if self.is_released() {
-            if let Event::ConnectionClosed = event {
-                self.handle_connection_closed();
+            match event {
+                Event::ConnectionClosed => self.handle_connection_closed(),
+                Event::Forced { .. } => self.withhold_close_ok(),
+                _ => {}
             }
             return;
         }

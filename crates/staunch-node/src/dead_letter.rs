@@ -61,7 +61,7 @@ pub(crate) struct Dead {
     /// In the order in which they died.
     waiting: VecDeque<Mourned>,
     /// Those that could not be placed and must not be lost.
-    parked: Vec<Mourned>,
+    parked: VecDeque<Mourned>,
     /// When the parked ones are tried again.
     retry_at: Option<Timestamp>,
     /// Bodies that were read back.
@@ -502,13 +502,27 @@ impl Node {
         self.mourn(id);
     }
 
+    /// There may be room for one that could not be placed: it is tried again. Whether more wait.
+    pub(crate) fn try_parked(&mut self, id: QueueId) -> bool {
+        let Some(dead) = self.queues.get_mut(id).and_then(|slot| slot.dead.as_mut()) else {
+            return false;
+        };
+        let Some(first) = dead.parked.pop_front() else {
+            return false;
+        };
+        dead.waiting.push_front(first);
+        let more_wait = !dead.parked.is_empty();
+        self.mourn(id);
+        more_wait
+    }
+
     /// The message could not be placed and must not be lost.
     fn park(&mut self, id: QueueId, mourned: Mourned) {
         let retry_at = self.now + RETRY_AFTER;
         let Some(dead) = self.queues.get_mut(id).and_then(|slot| slot.dead.as_mut()) else {
             return;
         };
-        dead.parked.push(mourned);
+        dead.parked.push_back(mourned);
         if dead.retry_at.is_none() {
             dead.retry_at = Some(retry_at);
             self.dead_letters.retries.insert((retry_at, id));
@@ -563,7 +577,12 @@ impl Node {
                     *left = left.saturating_sub(size_bytes);
                     placed.push(target.0);
                 }
-                Enqueued::Refused => is_missing = true,
+                Enqueued::Refused => {
+                    is_missing = true;
+                    if at_least_once {
+                        self.rooms.turned_away(target.0, grave.id);
+                    }
+                }
                 Enqueued::Gone | Enqueued::Sent => {}
             }
         }

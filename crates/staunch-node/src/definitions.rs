@@ -158,6 +158,7 @@ impl Node {
     }
 
     pub(crate) fn declare_queue(&mut self, session: SessionSlot, declare: DeclareQueue) {
+        let asked = self.cluster.is_some().then(|| declare.clone());
         let DeclareQueue {
             channel,
             queue: name,
@@ -217,6 +218,10 @@ impl Node {
             return self.refuse(session, channel, operation, refusal);
         }
         let queue = existing.unwrap_or(id);
+        if let Some(asked) = asked.filter(|_| self.is_elsewhere(queue) && !self.is_split(queue)) {
+            // If it goes before its server has answered, it is declared once more.
+            return self.ask(session, channel, queue, Request::DeclareQueue(asked));
+        }
         self.answer_counts(CountsDue {
             session,
             connection,
@@ -564,6 +569,7 @@ impl Node {
         self.fetches.forget(&mut slot);
         self.forget_expiry(&slot);
         self.forget_dead(&mut slot);
+        self.rooms.forget(id);
         if let Place::Replicated(mut member) = std::mem::take(&mut slot.place) {
             self.forget_proposals(&mut member);
             member.replica.bury(&mut self.store);

@@ -115,6 +115,7 @@ impl Node {
         }
         if slot.is_served_here() && !self.is_claiming(id) {
             self.serve(&mut slot);
+            self.tell_of_room(&slot);
         }
         self.queues.put(slot);
     }

@@ -44,6 +44,7 @@ mod recover;
 mod replies;
 mod requests;
 mod retire;
+mod room;
 mod session;
 mod settle;
 mod state;

@@ -24,6 +24,7 @@ use crate::{
     publish::RouteCache,
     queues::Queues,
     retire::Housekeeping,
+    room::Rooms,
     session::{SessionSlot, Sessions},
     transient::TransientBodies,
 };
@@ -74,6 +75,7 @@ pub struct Node {
     pub(crate) fetches: Fetches,
     pub(crate) deadlines: Deadlines,
     pub(crate) dead_letters: DeadLetters,
+    pub(crate) rooms: Rooms,
     pub(crate) pace: Pace,
     pub(crate) alarms: Alarms,
     pub(crate) housekeeping: Housekeeping,
@@ -140,6 +142,7 @@ impl Node {
             fetches: Fetches::default(),
             deadlines: Deadlines::default(),
             dead_letters: DeadLetters::default(),
+            rooms: Rooms::default(),
             pace: Pace::default(),
             alarms: Alarms::default(),
             housekeeping: Housekeeping::default(),

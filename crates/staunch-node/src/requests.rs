@@ -171,8 +171,9 @@ impl Node {
 
     fn close_channel(&mut self, slot: SessionSlot, channel: ChannelNumber) {
         self.abandon_channel(slot, channel);
-        if !self.waits_to_close(slot, Some(channel)) {
-            self.answer_when_persisted(slot, Event::ChannelClosed { channel });
+        let closed = Event::ChannelClosed { channel };
+        if !self.waits_for_settlements(slot, Some(channel), Some(&closed)) {
+            self.answer_when_persisted(slot, closed);
         }
     }
 
@@ -185,7 +186,7 @@ impl Node {
             self.abandon_channel(slot, channel);
         }
         self.end_shadows(slot);
-        if !self.waits_to_close(slot, None) {
+        if !self.waits_for_settlements(slot, None, None) {
             self.end_with_exclusive_queues(slot);
         }
     }

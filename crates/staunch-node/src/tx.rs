@@ -134,8 +134,17 @@ impl Node {
             // Its part here is what the answer waits for when the others are known.
             return self.close_ticket(ticket);
         }
+        self.answer_committed(slot, channel);
+    }
+
+    /// The publishes of a transaction are in their queues: its client is told when its settlements
+    /// hold as well (contract C9).
+    pub(crate) fn answer_committed(&mut self, slot: SessionSlot, channel: ChannelNumber) {
         let reply = Reply::Committed;
-        self.answer_when_persisted(slot, Event::Reply { channel, reply });
+        let event = Event::Reply { channel, reply };
+        if !self.waits_for_settlements(slot, Some(channel), Some(&event)) {
+            self.answer_when_persisted(slot, event);
+        }
     }
 
     fn open_commit(&mut self, session: SessionSlot, channel: ChannelNumber) -> Option<u64> {

@@ -176,9 +176,6 @@ pub struct Topology {
 /// The queue in which dead letters end.
 pub const GRAVE: &str = "q.grave";
 
-/// Messages for which the vault of a cluster has room.
-const VAULT_LENGTH: i32 = 50;
-
 /// The queue that policies rule.
 pub const RULED_QUEUE: &str = "q.ruled";
 
@@ -205,12 +202,6 @@ impl Topology {
         for queue in &mut self.queues {
             if !queue.durable() {
                 continue;
-            }
-            if queue.gets_dead_letters && queue.refuses {
-                // Each message that finds no room waits a second before it is tried again.
-                let arguments = queue.arguments.as_table_ref();
-                let table = TableBuilder::new().copy_except(arguments, &["x-max-length"]);
-                queue.arguments = table.int("x-max-length", VAULT_LENGTH).build();
             }
             let knows = |name| queue.arguments.get(name).is_some();
             if queue.is_quorum {

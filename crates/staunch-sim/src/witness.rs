@@ -201,8 +201,9 @@ impl Witness {
     /// Whether a queue that was seen to be gone, by a question asked at `from`, had been declared
     /// so shortly before that it cannot have expired.
     pub fn is_gone_early(&self, queue: QueueRef, from: Stamp) -> bool {
-        let lives_millis = self.definitions.topology().queues[queue.0].expires_millis;
-        let Some(lives_millis) = lives_millis else {
+        let facts = &self.definitions.topology().queues[queue.0];
+        // A declaration of a quorum queue that is there does not count as use (RabbitMQ).
+        let Some(lives_millis) = facts.expires_millis.filter(|_| !facts.is_quorum) else {
             return false;
         };
         let now = self.history.now_nanos + self.history.clock_slack_nanos;

@@ -40,7 +40,8 @@ pub enum Event {
         refusal: Box<Refusal>,
     },
     /// Somebody ends the connection: an operator, or the going of its user or virtual host (320,
-    /// closes the connection).
+    /// closes the connection). To a client that waits for the end of its connection it means that
+    /// its settlements may not hold: it is not told that all is well.
     Forced {
         /// Explanation for the client.
         reason: String,

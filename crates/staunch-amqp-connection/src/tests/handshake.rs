@@ -77,6 +77,26 @@ fn opens_and_closes() {
 }
 
 #[test]
+fn who_is_forced_out_while_closing_is_not_told_that_all_is_well() {
+    let mut bench = Bench::open();
+    let close = ConnectionClose {
+        reply_code: 200,
+        reply_text: text("bye"),
+        class_id: 0,
+        method_id: 0,
+    };
+    bench.method(0, close);
+    bench.check("", "CloseConnection");
+    let reason = "settlements could not be committed".to_owned();
+    bench.event(Event::Forced { reason });
+    bench.check("", "");
+    assert!(bench.connection.is_closed());
+    bench.event(Event::ConnectionClosed);
+    bench.check("", "");
+    assert!(bench.connection.is_node_done());
+}
+
+#[test]
 fn a_foreign_header_is_answered_and_closed() {
     for (header, known_as) in [
         (b"AMQP\x03\x01\0\0", ProtocolHeader::Amqp10 { sasl: true }),

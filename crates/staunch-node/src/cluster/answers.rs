@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use staunch_broker::{ConsumerSpec, QueueKind};
 use staunch_types::{
-    ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, Name, NodeId, Operation, QueueId,
-    Refusal, Reply, Request, request::Consume,
+    ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, Name, NodeId, Operation, Outcome,
+    QueueId, Refusal, Reply, Request,
+    request::{Consume, Settle},
 };
 
 use super::{
@@ -73,13 +74,14 @@ impl Node {
         let abroad = &mut self.cluster.as_mut()?.edge.abroad;
         let token = abroad.find_at(from, delivery.consumer);
         let remote = token.and_then(|token| abroad.get_mut(token));
-        let Some(remote) = remote.filter(|remote| remote.session == session) else {
-            let request = Request::Drained { size_bytes };
-            self.send_request(session, from, None, request);
+        let remote = remote.filter(|remote| remote.session == session);
+        let kind = remote.as_ref().and_then(|it| self.consumers.get(it.key));
+        let kind = kind.map(|consumer| consumer.kind);
+        let Some(remote) = remote.filter(|_| kind != Some(ConsumerKind::Cancelled)) else {
+            self.send_back(from, session, &delivery, kind.is_some());
             return None;
         };
         delivery.consumer = remote.key;
-        let is_consumer = remote.spec.is_some();
         if !delivery.settled {
             remote.held.insert(delivery.index.0);
         }
@@ -89,7 +91,8 @@ impl Node {
             if let Some(consumer) = self.consumers.get_mut(delivery.consumer) {
                 consumer.unsettled_count += 1;
             }
-            if is_consumer && let Some(open) = self.sessions.channel_mut(session, delivery.channel)
+            if kind == Some(ConsumerKind::Active)
+                && let Some(open) = self.sessions.channel_mut(session, delivery.channel)
             {
                 is_blocked |= open.count_unsettled();
             }
@@ -98,6 +101,32 @@ impl Node {
             self.apply_blocks(session, None);
         }
         Some(delivery)
+    }
+
+    /// A delivery came too late: to a consumer that its client knows to be cancelled, if `is_known`,
+    /// and else to one that is gone, whose channel takes it back when it is over there as well.
+    fn send_back(
+        &mut self,
+        from: NodeId,
+        session: SessionSlot,
+        delivery: &Delivery,
+        is_known: bool,
+    ) {
+        let size_bytes = delivery.outbound_size_bytes();
+        let request = Request::Drained { size_bytes };
+        self.send_request(session, from, None, request);
+        if is_known && !delivery.settled {
+            let settle = Settle {
+                channel: delivery.channel,
+                consumer: delivery.consumer,
+                queue: delivery.queue,
+                first: delivery.index,
+                count: 1,
+                outcome: Outcome::Requeue,
+            };
+            let request = Request::Settle(settle);
+            self.send_request(session, from, Some(delivery.queue), request);
+        }
     }
 
     /// The answer to what was asked on the channel, if it comes from whom it was asked.

@@ -80,6 +80,10 @@ impl Node {
         };
         let (session, channel, request) = (asked.session, asked.channel, asked.request.clone());
         let queue = asked.queue;
+        if cluster.catalog.is_doomed(queue) {
+            // It is asked again when the queue is gone.
+            return;
+        }
         let Some(server) = self.server_of(asked.queue) else {
             return;
         };

@@ -63,6 +63,11 @@ impl CatalogGroup {
         Self::new(replica.expect("a new group is sound"))
     }
 
+    /// Whether this node has proposed the end of a queue that is still there.
+    pub(super) fn is_doomed(&self, id: QueueId) -> bool {
+        self.doomed.contains(&id)
+    }
+
     /// One that goes on.
     pub(crate) fn new(replica: CatalogReplica) -> Self {
         Self {

@@ -145,14 +145,15 @@ impl Node {
         self.catalog.queue_by_id(id)?.placement.home()
     }
 
-    /// Whether another node serves the queue, or none does.
+    /// Whether another node serves the queue, or none does: also if this one has decided that it
+    /// goes, and the others have not yet agreed.
     #[inline]
     pub(crate) fn is_elsewhere(&self, id: QueueId) -> bool {
-        self.cluster.is_some()
-            && self
-                .queues
-                .get(id)
-                .is_some_and(|slot| !slot.is_served_here())
+        let Some(cluster) = &self.cluster else {
+            return false;
+        };
+        let slot = self.queues.get(id);
+        slot.is_some_and(|slot| !slot.is_served_here() || cluster.catalog.is_doomed(id))
     }
 
     pub(crate) fn edge_peer_up(&mut self, node: NodeId, is_restarted: bool) {
@@ -254,6 +255,7 @@ impl Node {
         match frame {
             Frame::Publish(published) => self.take_published(from, published),
             Frame::Heard(heard) => self.outbox_heard(&heard),
+            Frame::Room(queue) => self.use_room(queue),
             Frame::Serves(queues) => {
                 for (id, term) in &queues {
                     self.served_by(*id, from, *term);
@@ -419,6 +421,11 @@ impl Node {
         self.check_asked(now);
         self.check_claiming(now);
         self.check_closings(now);
+    }
+
+    /// Tells a node that a queue which has refused something of it has room.
+    pub(crate) fn send_room(&mut self, to: NodeId, queue: QueueId) {
+        self.queue_frame(to, Frame::Room(queue));
     }
 
     /// Has a frame sent when the drain ends.

@@ -521,6 +521,7 @@ impl Node {
         slot.expires_next = None;
         slot.watched_at = None;
         self.forget_dead(slot);
+        self.rooms.forget(slot.id);
         slot.settled.clear();
         if let Place::Replicated(member) = &mut slot.place
             && let Some(cluster) = &mut self.cluster

@@ -12,8 +12,8 @@ use std::{
 use staunch_broker::Overflow;
 use staunch_replica::EntryMessage;
 use staunch_types::{
-    ChannelNumber, ConnectionId, Event, MessageIndex, NodeId, Operation, PublishSeq, QueueId,
-    Refusal, Reply, Timestamp,
+    ChannelNumber, ConnectionId, MessageIndex, NodeId, Operation, PublishSeq, QueueId, Refusal,
+    Timestamp,
 };
 
 use super::{
@@ -473,6 +473,11 @@ impl Node {
             return;
         };
         ticket.left -= 1;
+        if let (Purpose::Bury { queue: source, .. }, Some(queue)) = (ticket.purpose, queue)
+            && fate == Fate::Refused
+        {
+            self.rooms.turned_away(queue, source);
+        }
         ticket.fate = ticket.fate.max(fate);
         ticket.placed.extend(queue.filter(|_| fate == Fate::Safe));
         if ticket.left > 0 {
@@ -500,11 +505,15 @@ impl Node {
                     let refusal = Refusal::Precondition("partial tx completion".to_owned());
                     return self.refuse(session, channel, Operation::Commit, refusal);
                 }
-                let reply = Reply::Committed;
-                self.answer_when_persisted(session, Event::Reply { channel, reply });
+                self.answer_committed(session, channel);
             }
             Purpose::Bury { queue, index } => {
+                let placed = ticket.placed.clone();
                 self.copies_answered(queue, index, ticket.placed, ticket.fate);
+                // Where one has arrived there may be room for more.
+                for queue in placed {
+                    self.use_room(queue);
+                }
             }
         }
     }

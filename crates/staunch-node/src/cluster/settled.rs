@@ -61,7 +61,7 @@ struct Link {
     waiting: VecDeque<(u64, u64)>,
 }
 
-/// A channel or connection that is to be closed.
+/// A channel or connection that is to be closed, or a transaction that is to be answered.
 #[derive(Debug)]
 struct Closing {
     session: SessionSlot,
@@ -362,11 +362,13 @@ impl Node {
         }
     }
 
-    /// Whether a channel or connection has to wait before it is closed; it is closed then.
-    pub(crate) fn waits_to_close(
+    /// Whether settlements of a channel, or of all of its connection, are not known to hold. Then the
+    /// client is told when they are; without an event its connection ends then.
+    pub(crate) fn waits_for_settlements(
         &mut self,
         session: SessionSlot,
         channel: Option<ChannelNumber>,
+        event: Option<&Event>,
     ) -> bool {
         let Some(connection) = self.sessions.get(session).map(|session| session.id) else {
             return false;
@@ -393,7 +395,7 @@ impl Node {
         settlements.closings.push(Closing {
             session,
             connection,
-            event: channel.map(|channel| Box::new(Event::ChannelClosed { channel })),
+            event: event.cloned().map(Box::new),
             left,
             until,
         });

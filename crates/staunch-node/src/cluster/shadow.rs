@@ -73,6 +73,9 @@ impl Node {
         if offered.heard < base && offered.refused.is_empty() {
             return;
         }
+        if !offered.refused.is_empty() {
+            self.rooms.turned_away_node(queue, from);
+        }
         let heard = Heard {
             queue,
             upto: offered.heard,
@@ -111,6 +114,9 @@ impl Node {
             if self.enqueue_home(queue, message.meta, message.stored) == Enqueued::Refused {
                 refused.push(number);
             }
+        }
+        if !refused.is_empty() {
+            self.rooms.turned_away_node(queue, from);
         }
         if self.dead_letters.has_refused() {
             self.publish_refused();
@@ -391,7 +397,8 @@ impl Node {
         let (Some(entry), Some(cluster)) = (self.catalog.queue_by_id(id), &self.cluster) else {
             return Refusal::Precondition("no majority".to_owned());
         };
-        let Some(home) = entry.placement.home() else {
+        let home = entry.placement.home();
+        let Some(home) = home.filter(|_| !cluster.catalog.is_doomed(id)) else {
             return Refusal::Precondition("no majority".to_owned());
         };
         let name = cluster.nodes.name(home).cloned().unwrap_or_default();

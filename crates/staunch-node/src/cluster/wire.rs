@@ -4,7 +4,7 @@
 //! (u32) and theirs, lists a count (u32) and their items, flags 0 or 1.
 //!
 //! ```text
-//! frame    u8 version = 2 | u8 kind | u64 how much of the catalog the sender has | body
+//! frame    u8 version = 3 | u8 kind | u64 how much of the catalog the sender has | body
 //! PUBLISH  u64 queue | u64 base | u64 follows | list of (u64 number | meta 16 B | u32 | stored)
 //! HEARD    u64 queue | u64 upto | u64 doubtful | list of u64 refused
 //! SERVES   list of (u64 queue | u64 term)
@@ -17,6 +17,7 @@
 //!          | runs
 //! CLAIMED  u64 token | u8 is there | u32 consumer if it is
 //! CLAIMED_ALL  list of (u64 queue | u64 term)
+//! ROOM     u64 queue
 //! SETTLED  u64 queue | u64 term | list of (u64 first | u32 count | u8 outcome)
 //! ```
 //!
@@ -58,6 +59,7 @@ const KIND_CLAIM: u8 = 8;
 const KIND_CLAIMED: u8 = 9;
 const KIND_CLAIMED_ALL: u8 = 10;
 const KIND_SETTLED: u8 = 11;
+const KIND_ROOM: u8 = 12;
 
 /// What nodes say to each other for their clients.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub(crate) enum Frame {
     Heard(Heard),
     /// The sender serves these queues, in these terms.
     Serves(Vec<(QueueId, Term)>),
+    /// A queue that has refused something of the receiver has room.
+    Room(QueueId),
     /// What a client asks.
     Requests {
         connection: ConnectionId,
@@ -206,6 +210,7 @@ pub(crate) fn encode(at: u64, frame: &Frame) -> Vec<Bytes> {
             out.list(events, events::put);
         }
         Frame::Barrier(number) => out.u64(*number),
+        Frame::Room(queue) => out.u64(queue.0),
         Frame::Passed { number, lost } => {
             out.u64(*number);
             out.list(lost, put_queue_and_term);
@@ -244,6 +249,7 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Claimed { .. } => KIND_CLAIMED,
         Frame::ClaimedAll(_) => KIND_CLAIMED_ALL,
         Frame::Settled { .. } => KIND_SETTLED,
+        Frame::Room(_) => KIND_ROOM,
     }
 }
 
@@ -331,6 +337,7 @@ fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
             events: taker.list(events::take)?,
         },
         KIND_BARRIER => Frame::Barrier(taker.u64()?),
+        KIND_ROOM => Frame::Room(QueueId(taker.u64()?)),
         KIND_PASSED => Frame::Passed {
             number: taker.u64()?,
             lost: taker.list(take_queue_and_term)?,

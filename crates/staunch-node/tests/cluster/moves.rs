@@ -6,10 +6,10 @@ use staunch_raft::Role;
 use staunch_types::{Event, GroupId, Outcome, Reply, Request, field_table::TableBuilder};
 
 use crate::{
-    client::{CHANNEL, Client, queue as options},
+    client::{CHANNEL, Client, declare_queue, queue as options},
     edges::{
         arguments, begin_to_consume, body, classic, counts, declare, got, next_delivery,
-        publish_all, quorum, server, settle, wait_for_answers,
+        publish_all, quorum, quorum_with, server, settle, wait_for_answers,
     },
     leaders::set_drained,
     world::World,
@@ -270,4 +270,159 @@ fn a_dead_letter_is_not_lost_with_the_node_that_was_to_take_it() {
         assert!(count >= 3, "{count} after a crash at moment {moment}");
         world.check_invariants();
     }
+}
+
+#[test]
+fn dead_letters_that_wait_for_room_on_another_node_go_on_when_there_is_some() {
+    const COUNT: u64 = 6;
+    let limits = |table: TableBuilder| {
+        table
+            .long("x-max-length", 1)
+            .longstr("x-overflow", "reject-publish")
+    };
+    let mut alone = options(&["durable"]);
+    alone.arguments = arguments(|table| limits(table.longstr("x-queue-type", "classic")));
+    for vault in [alone, quorum_with(limits)] {
+        let mut world = World::new(3);
+        let a = Client::connect(&mut world, 1);
+        declare(&mut world, a, "vault", vault);
+        let kept = quorum_with(|table| {
+            table
+                .longstr("x-overflow", "reject-publish")
+                .longstr("x-dead-letter-strategy", "at-least-once")
+                .longstr("x-dead-letter-exchange", "")
+                .longstr("x-dead-letter-routing-key", "vault")
+        });
+        let b = Client::connect(&mut world, 2);
+        declare(&mut world, b, "q", kept);
+        publish_all(&mut world, b, "q", 1, COUNT);
+        wait_for_answers(&mut world, b, COUNT);
+        begin_to_consume(&mut world, b, "q", 0);
+        for _ in 0..COUNT {
+            let delivery = next_delivery(&mut world, b);
+            b.send(&mut world, settle(&delivery, Outcome::Discard));
+        }
+        world.run(Duration::from_secs(1));
+        let (began, mut count) = (world.now, 0);
+        while count < COUNT {
+            count += u64::from(got(&mut world, a, "vault").is_some());
+        }
+        let taken = world.now.since(began);
+        assert!(taken < Duration::from_secs(1), "{taken:?} for {COUNT}");
+        assert_eq!(got(&mut world, a, "vault"), None);
+        world.check_invariants();
+    }
+}
+
+#[test]
+fn a_transaction_is_answered_when_its_settlements_hold() {
+    let mut held = Held::new(1, 2);
+    let (leader, client) = (held.leader, held.client);
+    let reader = 6 - leader - client.node;
+    let world = &mut held.world;
+    let channel = CHANNEL;
+    client.send(world, Request::SelectTx { channel });
+    world.isolate(leader);
+    let acks = held.deliveries.iter().map(|delivery| {
+        let Request::Settle(settle) = settle(delivery, Outcome::Ack) else {
+            unreachable!("it settles");
+        };
+        settle
+    });
+    let settles = acks.collect();
+    client.send(world, Request::Commit { channel, settles });
+    client.wait_for(world, |event| {
+        matches!(
+            event,
+            Event::Reply {
+                reply: Reply::Committed,
+                ..
+            }
+        )
+    });
+    // Nobody who knows of it is left but those who keep the queue.
+    world.kill(client.node);
+    world.mend();
+    let reader = Client::connect(world, reader);
+    assert_eq!(got(world, reader, "q"), None);
+    held.world.check_invariants();
+}
+
+#[test]
+fn what_comes_for_a_consumer_that_is_cancelled_goes_to_others() {
+    for moment in 0..MOMENTS {
+        let mut world = World::new(3);
+        let a = Client::connect(&mut world, 1);
+        declare(&mut world, a, "q", quorum());
+        let leader = server(&mut world, "q");
+        let client = Client::connect(&mut world, leader % 3 + 1);
+        let next = 6 - leader - client.node;
+        let other = Client::connect(&mut world, next);
+        let consumer = begin_to_consume(&mut world, client, "q", 0);
+        let publisher = Client::connect(&mut world, next);
+        publish_all(&mut world, publisher, "q", 1, 1);
+        next_delivery(&mut world, client);
+        begin_to_consume(&mut world, other, "q", 1);
+        publish_all(&mut world, publisher, "q", 2, 3);
+        wait_for_answers(&mut world, publisher, 4);
+        next_delivery(&mut world, other);
+        set_drained(&mut world, client.node, true);
+        set_drained(&mut world, leader, true);
+        wait_until_leads(&mut world, next);
+        world.run(Duration::from_millis(moment));
+        let channel = CHANNEL;
+        client.send(&mut world, Request::Cancel { channel, consumer });
+        other.send(&mut world, Request::CloseChannel { channel });
+        client.wait_for(&mut world, |event| {
+            matches!(
+                event,
+                Event::Reply {
+                    reply: Reply::Cancelled { .. },
+                    ..
+                }
+            )
+        });
+        crate::edges::no_deliveries(&mut world, client);
+        world.check_invariants();
+        client.send(&mut world, Request::CloseChannel { channel });
+        world.run(Duration::from_millis(50));
+        let mut bodies = Vec::new();
+        while let Some((body, _)) = got(&mut world, publisher, "q") {
+            bodies.push(body);
+        }
+        bodies.sort_unstable();
+        assert_eq!(bodies, ["m1", "m2", "m3", "m4"], "moment {moment}");
+    }
+}
+
+#[test]
+fn nobody_uses_a_queue_whose_end_is_decided() {
+    let mut world = World::new(3);
+    let a = Client::connect(&mut world, 1);
+    let mut expiring = classic(&["durable"]);
+    expiring.arguments = arguments(|table: TableBuilder| {
+        table
+            .longstr("x-queue-type", "classic")
+            .long("x-expires", 1000)
+    });
+    declare(&mut world, a, "q", expiring.clone());
+    world.run(Duration::from_millis(500));
+    world.isolate(1);
+    world.run(Duration::from_secs(1));
+    a.send(&mut world, declare_queue("q", expiring));
+    world.run(Duration::from_secs(1));
+    assert!(a.heard(&mut world).is_empty(), "it cannot be kept");
+    world.mend();
+    let declared = |event: &Event| {
+        matches!(
+            event,
+            Event::Reply {
+                reply: Reply::QueueDeclared { .. },
+                ..
+            }
+        )
+    };
+    a.wait_for(&mut world, declared);
+    assert_eq!(got(&mut world, a, "q"), None, "it is there, and new");
+    world.check_invariants();
 }

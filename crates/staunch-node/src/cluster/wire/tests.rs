@@ -242,6 +242,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             events,
         }),
         any::<u64>().prop_map(Frame::Barrier),
+        any::<u64>().prop_map(|queue| Frame::Room(QueueId(queue))),
         (any::<u64>(), terms()).prop_map(|(number, lost)| Frame::Passed { number, lost }),
         claim().prop_map(Frame::Claim),
         (any::<u64>(), proptest::option::of(key()))
@@ -299,8 +300,8 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_read_or_refused(kind in 0_u8..13, noise in vec(any::<u8>(), 0..200)) {
-        let head = [2, kind, 0, 0, 0, 0, 0, 0, 0, 0];
+    fn noise_is_read_or_refused(kind in 0_u8..14, noise in vec(any::<u8>(), 0..200)) {
+        let head = [3, kind, 0, 0, 0, 0, 0, 0, 0, 0];
         let bytes: Bytes = [&head, noise.as_slice()].concat().into();
         if let Ok((at, read)) = decode(bytes.clone()) {
             prop_assert_eq!(joined(&encode(at, &read)), bytes);
@@ -360,6 +361,6 @@ fn a_refusal_keeps_its_kind_and_text() {
 
 #[test]
 fn another_version_is_refused() {
-    let error = decode(Bytes::from_static(&[1, 6])).unwrap_err();
-    assert_eq!(error.to_string(), "queue frame of version 1");
+    let error = decode(Bytes::from_static(&[2, 6])).unwrap_err();
+    assert_eq!(error.to_string(), "queue frame of version 2");
 }
