@@ -354,7 +354,7 @@ fn a_consumer_of_several_partitions_is_one_to_the_client() {
         multiple: false,
     };
     bench.method(1, ack);
-    bench.check("", "settle 7 5..=5 Ack");
+    bench.check("", "settle 7 5..=5 Ack\nDrained { size_bytes: 82 }");
     bench.method(1, cancel("tag"));
     assert!(bench.requests().contains("ConsumerKey(4)"));
     bench.deliver(6);
