@@ -7,7 +7,7 @@
 //! With consumers, L stays, and so does the rate. Since the allowance follows from what is left,
 //! which changes slowly, and not from the rate that it governs, there is no loop to oscillate.
 //!
-//! Around that: it falls at once and rises in bounded steps; it lets go only when publishers have
+//! Around that: it falls at once and rises slowly; it lets go only when publishers have
 //! not needed the restraint for a while; and small differences change nothing.
 //!
 //! Rejected: a PI controller on the horizon itself. The horizon is a quotient by the governed rate,
@@ -15,14 +15,17 @@
 //! rate lags.
 
 use crate::estimate::TimeLeft;
-use crate::number::{SECOND_MILLIS, finite, real, seconds};
+use crate::number::{finite, real, seconds};
 
 /// The least share of what they sent that publishers keep: they are slowed, not stopped.
 pub const SHARE_MIN: f64 = 0.01;
 
-/// An allowance falls at once, since what is left is what matters, and rises by this factor in a
-/// second.
-const RISE_PER_SECOND: f64 = 1.1;
+/// The least that is allowed whatever was sent, messages or bytes per second.
+const PER_SECOND_MIN: f64 = 1.0;
+
+/// An allowance falls at once, since what is left is what matters. It rises by two thirds of the way
+/// in this time.
+const RISE_SECONDS: f64 = 10.0;
 
 /// An allowance that would change by less than this share stays.
 const DEAD_BAND: f64 = 0.02;
@@ -30,7 +33,7 @@ const DEAD_BAND: f64 = 0.02;
 /// Who sends less than this share of the allowance does not need it.
 const UNNEEDED_SHARE: f64 = 0.9;
 
-/// The objective must be exceeded by this factor before publishers are let go.
+/// What may flow in must exceed what does by this factor before publishers are let go.
 const RELEASE_FACTOR: f64 = 1.2;
 
 /// And that for this share of the objective, at least and at most so long, milliseconds.
@@ -40,9 +43,12 @@ const RELEASE_MILLIS: [u64; 2] = [5_000, 60_000];
 /// How long a queue is to hold out without consumers, and how long it would.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pressure {
-    /// The lower bound of *stress* at the rate that is let in now.
+    /// What is left of the limit that binds, in messages or bytes.
+    pub left: u64,
+    /// The lower bound of *stress*. It may be some seconds old.
     pub stress_low: TimeLeft,
-    /// The rate that is let in now, in the unit of the limit that binds, per second.
+    /// The rate that is let in now, in messages or bytes per second; of the last second, or a
+    /// burst is noticed late.
     pub rate: f64,
     /// The part of it that comes from the publishers who contribute most: the ones to slow.
     pub contributed: f64,
@@ -100,25 +106,19 @@ impl Controller {
         let rate = finite(pressure.rate).max(0.0);
         let contributed = finite(pressure.contributed).clamp(0.0, rate);
         // What may flow in altogether so that the objective is met.
-        let budget = pressure
-            .stress_low
-            .millis()
-            .map(|millis| rate * real(millis) / SECOND_MILLIS / objective);
-        let below = budget.is_some_and(|budget| budget < rate);
-        if self.restraint.is_none() && !below {
+        let budget = real(pressure.left) / objective;
+        let foreseen = pressure.stress_low < TimeLeft::Millis(self.objective_millis);
+        if self.restraint.is_none() && !foreseen && rate <= budget {
             return None;
         }
         let restraint = self.restraint.get_or_insert(Restraint {
-            per_second: contributed,
+            per_second: f64::INFINITY,
             demand: contributed,
             unneeded_since: None,
         });
         restraint.demand = restraint.demand.max(contributed);
-        let others = rate - contributed;
-        let wanted = budget.map_or(f64::INFINITY, |budget| budget - others);
-        restraint.move_towards(wanted, passed);
-        // A budget computed from a rate that is slowed already is what the publishers could have.
-        let ample = budget.is_none_or(|budget| budget > 0.0 && budget >= rate * RELEASE_FACTOR);
+        restraint.move_towards(budget - (rate - contributed), passed);
+        let ample = !foreseen && rate * RELEASE_FACTOR < budget;
         if ample && contributed < restraint.per_second * UNNEEDED_SHARE {
             let since = *restraint.unneeded_since.get_or_insert(now_millis);
             let [least, most] = RELEASE_MILLIS;
@@ -137,10 +137,13 @@ impl Controller {
 
 impl Restraint {
     fn move_towards(&mut self, wanted: f64, passed: f64) {
-        let least = self.demand * SHARE_MIN;
-        let upper = self.per_second.max(least) * RISE_PER_SECOND.powf(passed);
-        let next = wanted.min(upper).max(least);
-        if (next - self.per_second).abs() > DEAD_BAND * self.per_second {
+        let wanted = wanted.max(self.demand * SHARE_MIN).max(PER_SECOND_MIN);
+        let next = if wanted < self.per_second {
+            wanted
+        } else {
+            self.per_second + (wanted - self.per_second) * -(-passed / RISE_SECONDS).exp_m1()
+        };
+        if (next - self.per_second).abs() > DEAD_BAND * self.per_second.min(next) {
             self.per_second = next;
         }
     }

@@ -1,10 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Counters, History, Horizon, Limit, Meter, Outcome, Rates, Scale, Scope};
+use crate::{Counters, History, Horizon, Limit, Meter, Outcome, Scale, Scope};
 
 const OBJECTIVE: u64 = 60_000;
 const CAPACITY: u64 = 600_000;
+
+/// How often a horizon is computed, seconds.
+const HORIZON_SECONDS: usize = 5;
 
 /// A queue with publishers who want to send, consumers who take, and the controller between.
 #[derive(Clone)]
@@ -15,6 +18,8 @@ struct Bench {
     meter: Meter,
     history: History,
     controller: Controller,
+    /// As the horizon said last.
+    stress_low: TimeLeft,
     /// What was allowed, at each second.
     allowed: Vec<Option<f64>>,
     /// When the limit was first reached.
@@ -31,6 +36,7 @@ impl Bench {
             meter: Meter::new(now, Counters::default()),
             history: History::new(),
             controller: Controller::new(OBJECTIVE, now),
+            stress_low: TimeLeft::Never,
             allowed: Vec::new(),
             refused_at: None,
         }
@@ -57,16 +63,20 @@ impl Bench {
         self.meter.sample(self.now, self.counted);
         self.history.record(before, self.now, flowed);
         let limit = Limit::max_length(CAPACITY, self.messages, Outcome::Refuse);
-        let left = crate::number::real(limit.left());
-        // As the node will: what came in this second is what is let in now.
-        let rate = crate::number::real(came);
-        let stress_low = match limit.left() {
-            0 => TimeLeft::NONE,
-            _ => TimeLeft::from_seconds((rate > 0.0).then(|| left / rate)),
-        };
+        if self.allowed.len().is_multiple_of(HORIZON_SECONDS) {
+            let scope = Scope {
+                own: &self.history,
+                node: None,
+                rates: self.meter.rates(Scale::TenSeconds, self.now, self.counted),
+                messages: self.messages,
+                limits: &[limit],
+            };
+            self.stress_low = Horizon::of(&scope).stress.estimate.low;
+        }
         let pressure = Pressure {
-            stress_low,
-            rate,
+            left: limit.left(),
+            stress_low: self.stress_low,
+            rate: crate::number::real(came),
             contributed: crate::number::real(sent),
         };
         let allowance = self.controller.update(self.now, pressure);
@@ -149,34 +159,56 @@ fn a_load_that_swings_around_the_objective_is_not_switched_on_and_off() {
 }
 
 #[test]
-fn what_the_horizon_says_can_be_handed_on() {
+fn noise_does_not_make_it_oscillate() {
     let mut bench = Bench::new();
-    bench.seconds(120, 2_000, 0, 10_000);
-    bench.seconds(20, 25_000, 0, 0);
-    let limit = Limit::max_length(CAPACITY, bench.messages, Outcome::Refuse);
-    let rates = bench
-        .meter
-        .rates(Scale::TenSeconds, bench.now, bench.counted);
-    let horizon = Horizon::of(&Scope {
-        own: &bench.history,
-        node: None,
-        rates: Rates::default(),
-        messages: bench.messages,
-        limits: &[limit],
-    });
+    let noisy = |second: u64, rate: u64| rate * (90 + second * 7_919 % 21) / 100;
+    for second in 0..120 {
+        bench.second(noisy(second, 2_000), noisy(second + 3, 500), 10_000);
+    }
+    assert!(!bench.controller.is_active());
+    let from = bench.allowed.len();
+    for second in 0..180 {
+        bench.second(noisy(second, 25_000), noisy(second + 3, 500), 0);
+    }
+    assert_eq!(bench.refused_at, None, "the limit was reached");
+    let (_, begun) = bench.turns(from - 1);
+    let allowed: Vec<f64> = bench.allowed[from..].iter().copied().flatten().collect();
+    assert_eq!((begun, allowed.len()), (1, 180));
+    // It rises now and then, since the others send less now and then, but never by much.
+    let rises = allowed.windows(2).map(|pair| pair[1] / pair[0]);
+    assert!(rises.fold(0.0, f64::max) < 1.1);
+}
+
+#[test]
+fn a_rise_that_is_foreseen_is_capped_before_it_comes() {
+    let mut controller = Controller::new(OBJECTIVE, 0);
     let pressure = Pressure {
-        stress_low: horizon.stress.estimate.low,
-        rate: rates.messages_in,
-        contributed: rates.messages_in,
+        left: 600_000,
+        stress_low: TimeLeft::Millis(OBJECTIVE / 2),
+        rate: 1_000.0,
+        contributed: 1_000.0,
     };
-    let mut controller = Controller::new(OBJECTIVE, bench.now);
     let allowance = controller
-        .update(bench.now + 1_000, pressure)
+        .update(1_000, pressure)
         .expect("below the objective");
+    // What would keep the objective: ten times what is sent now.
     assert!(
-        allowance.share < 1.0 && allowance.share >= SHARE_MIN,
+        (allowance.per_second - 10_000.0).abs() < 1.0,
         "{allowance:?}"
     );
+    assert!((allowance.share - 1.0).abs() < 1e-9, "{allowance:?}");
+    // Nothing is sent and nothing is left: who begins may send a little.
+    let nothing = Pressure {
+        left: 0,
+        rate: 0.0,
+        contributed: 0.0,
+        ..pressure
+    };
+    let mut controller = Controller::new(OBJECTIVE, 0);
+    let allowance = controller
+        .update(1_000, nothing)
+        .expect("below the objective");
+    assert!(allowance.per_second >= PER_SECOND_MIN, "{allowance:?}");
 }
 
 proptest! {
@@ -184,16 +216,17 @@ proptest! {
     #[test]
     fn nobody_is_stopped(
         looks in prop::collection::vec(
-            (0_u64..10_000, prop::option::of(any::<u64>()), any::<f64>(), any::<f64>()), 0..50,
+            (0_u64..10_000, any::<u64>(), prop::option::of(any::<u64>()), any::<f64>(), any::<f64>()),
+            0..50,
         ),
     ) {
         let mut controller = Controller::new(OBJECTIVE, 0);
         let mut now = 0;
-        for (passed, left, rate, contributed) in looks {
+        for (passed, left, stress, rate, contributed) in looks {
             now += passed;
-            let stress_low = left.map_or(TimeLeft::Never, TimeLeft::Millis);
-            if let Some(allowance) = controller.update(now, Pressure { stress_low, rate, contributed }) {
-                prop_assert!(allowance.per_second.is_finite() && allowance.per_second >= 0.0);
+            let stress_low = stress.map_or(TimeLeft::Never, TimeLeft::Millis);
+            if let Some(allowance) = controller.update(now, Pressure { left, stress_low, rate, contributed }) {
+                prop_assert!(allowance.per_second.is_finite() && allowance.per_second >= PER_SECOND_MIN);
                 prop_assert!((SHARE_MIN..=1.0).contains(&allowance.share));
             }
         }
