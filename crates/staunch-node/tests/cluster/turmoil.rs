@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use staunch_log::Disk;
+use staunch_node::{AdminAnswer, AdminRequest};
 use staunch_types::{
     Event, FieldTable, MessageIndex, Outcome, QueueId, Reply, Request,
     field_table::TableBuilder,
@@ -77,6 +79,11 @@ struct Turmoil {
     new: BTreeSet<(QueueId, String)>,
     /// Never to come again.
     settled: BTreeSet<(QueueId, String)>,
+    /// Whether disks are damaged.
+    is_harmful: bool,
+    /// The node whose disk was damaged last, as long as it may not be repaired.
+    harmed: Option<usize>,
+    harm_count: u64,
 }
 
 fn consume(queue: &str) -> Request {
@@ -114,6 +121,9 @@ impl Turmoil {
             delivered: BTreeMap::new(),
             new: BTreeSet::new(),
             settled: BTreeSet::new(),
+            is_harmful: false,
+            harmed: None,
+            harm_count: 0,
         }
     }
 
@@ -152,11 +162,38 @@ impl Turmoil {
             3 => self.world.mend(),
             _ => {
                 for number in stopped {
+                    self.harm(number);
                     self.world.start(number);
                 }
                 self.world.mend();
             }
         }
+    }
+
+    /// Turns a bit around in the header of one of a stopped node's files, if no other node has to
+    /// be repaired. The first node keeps a queue that nobody else has.
+    fn harm(&mut self, number: usize) {
+        if !self.is_harmful || number == 1 || !self.dice.is(60) {
+            return;
+        }
+        if let Some(harmed) = self.harmed {
+            let is_well =
+                self.world.machine(harmed).is_some() && is_repaired(&mut self.world, harmed);
+            if harmed != number && !is_well {
+                return;
+            }
+        }
+        let disk = self.world.disk(number);
+        let mut names = disk.list().unwrap();
+        let kinds = ["young", "segment", "checkpoint"];
+        names.retain(|name| kinds.iter().any(|kind| name.starts_with(kind)) && !name.contains('.'));
+        if names.is_empty() {
+            return;
+        }
+        let at = usize::try_from(self.dice.below(names.len() as u64)).unwrap();
+        disk.flip_bit(&names[at], self.dice.below(64 * 8));
+        self.harmed = Some(number);
+        self.harm_count += 1;
     }
 
     /// The clients of a node that has died are gone.
@@ -382,6 +419,35 @@ impl Turmoil {
         assert!(self.confirmed.len() > 20, "something was confirmed");
         self.world.check_invariants();
     }
+}
+
+/// Whether a node has all that it had lost.
+fn is_repaired(world: &mut World, number: usize) -> bool {
+    let answer = world.ask(number, AdminRequest::ClusterStatus);
+    let AdminAnswer::Cluster(Some(status)) = answer else {
+        panic!("{answer:?}");
+    };
+    let own = status.nodes.iter().find(|node| node.name == status.me);
+    own.is_some_and(|own| own.repairing_count == 0)
+}
+
+#[test]
+fn promises_hold_if_disks_are_damaged_as_well() {
+    let seeds: u64 = std::env::var("TURMOIL_SEEDS").map_or(12, |it| it.parse().unwrap());
+    let from: u64 = std::env::var("TURMOIL_FROM").map_or(1, |it| it.parse().unwrap());
+    let mut harm_count = 0;
+    for seed in from..from + seeds {
+        println!("seed {seed}");
+        let mut turmoil = Turmoil::new(seed);
+        turmoil.is_harmful = true;
+        turmoil.run();
+        turmoil.finish();
+        for number in turmoil.world.numbers() {
+            assert!(is_repaired(&mut turmoil.world, number), "node {number}");
+        }
+        harm_count += turmoil.harm_count;
+    }
+    assert!(harm_count > seeds / 2, "{harm_count}");
 }
 
 #[test]
