@@ -18,7 +18,7 @@ mod settings;
 
 pub use catalog::{
     Access, Applied, ApplyTo, Binding, Catalog, CatalogCommand, CatalogLimits, Change,
-    LIFE_MILLIS_MAX, MEMBERS_MAX, NodeCommand, NodeEntry, PARTITIONS, PARTITIONS_MAX,
+    LIFE_MILLIS_MAX, MEMBERS_MAX, NodeCommand, NodeEntry, NodeState, PARTITIONS, PARTITIONS_MAX,
     PARTITIONS_MIN, ParameterCommand, ParameterValue, Partitioning, PermissionCommand,
     PermissionPatterns, Placement, Policy, PolicyCommand, PolicyScope, QueueEntry, QueueKind,
     Route, TopicPatterns, User, UserCommand, UserLimits, VhostCommand, VhostLimits, VhostMetadata,

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use staunch_broker::{Catalog, CatalogCommand, Change};
 use staunch_node::{
     AdminAnswer, AdminRequest, CatalogRead, ClusterStatus, ConnectionInfo, OnRefusal, QueueInfo,
-    QueueReplicas,
+    QueueReplicas, StopCheck,
 };
 use staunch_types::{Event, Name, Refusal, Request};
 use tokio::sync::mpsc;
@@ -137,6 +137,25 @@ impl NodePort {
             .await?
         {
             AdminAnswer::Replicas(replicas) => Ok(replicas),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// None if there is no such node.
+    pub(crate) async fn stops_with(&self, node: Name) -> Result<Option<StopCheck>, ApiError> {
+        match self.answer(AdminRequest::StopsWith { node }).await? {
+            AdminAnswer::StopsWith(check) => Ok(check),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// Has the node do something that changes the cluster.
+    pub(crate) async fn change_cluster(
+        &self,
+        request: AdminRequest,
+    ) -> Result<Vec<Result<Change, Refusal>>, ApiError> {
+        match self.answer(request).await? {
+            AdminAnswer::Applied(results) => Ok(results),
             _ => Err(ApiError::Unavailable),
         }
     }

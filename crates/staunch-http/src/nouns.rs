@@ -13,6 +13,7 @@ mod connections;
 mod definitions;
 mod exchanges;
 mod limits;
+mod membership;
 mod messages;
 mod overview;
 mod parameters;
@@ -56,7 +57,13 @@ fn own_routes() -> Router<Api> {
             "/nodes/{node}/drain",
             put(cluster::drain).delete(cluster::revive),
         )
-        .route("/queues/{vhost}/{name}/replicas", get(cluster::replicas))
+        .route("/nodes/{node}", delete(membership::remove))
+        .route("/nodes/{node}/safe-to-stop", get(membership::safe_to_stop))
+        .route("/cluster/rebalance", post(membership::rebalance))
+        .route(
+            "/queues/{vhost}/{name}/replicas",
+            get(cluster::replicas).post(membership::change_replicas),
+        )
 }
 
 /// Who there is and what they may do.

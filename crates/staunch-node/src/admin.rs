@@ -5,12 +5,12 @@
 
 use std::{any::Any, fmt};
 
-use staunch_broker::{Catalog, CatalogCommand, Change, QueueEntry};
+use staunch_broker::{Catalog, CatalogCommand, Change, NodeCommand, QueueEntry};
 pub use staunch_replica::OnRefusal;
 use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, request::Peer};
 
 use crate::{
-    cluster::{ClusterStatus, QueueReplicas},
+    cluster::{ClusterStatus, QueueReplicas, StopCheck},
     input::Output,
     node::Node,
     pending::Pending,
@@ -58,6 +58,21 @@ pub enum AdminRequest {
         /// Its name.
         name: Name,
     },
+    /// What would stand still if a node stopped. Answered by [`AdminAnswer::StopsWith`].
+    StopsWith {
+        /// Its name.
+        node: Name,
+    },
+    /// Have a node leave the cluster. Answered as [`AdminRequest::Apply`]; a node that lives has
+    /// left only when its replicas have moved.
+    RemoveNode {
+        /// Its name.
+        node: Name,
+        /// It is gone for good, and what it alone has kept is lost.
+        is_dead: bool,
+    },
+    /// Spread replicas over the nodes, a few at a time. Answered by as many results as were moved.
+    Rebalance,
 }
 
 /// A question to the catalog, as a function of it that gives back what it found. It runs on the
@@ -97,6 +112,8 @@ pub enum AdminAnswer {
     Cluster(Option<Box<ClusterStatus>>),
     /// Where the queue is kept; none if there is no such queue.
     Replicas(Option<QueueReplicas>),
+    /// What would stand still; none if there is no such node.
+    StopsWith(Option<StopCheck>),
 }
 
 /// A connection in a list.
@@ -165,8 +182,27 @@ impl Node {
             AdminRequest::QueueReplicas { vhost, name } => {
                 AdminAnswer::Replicas(self.queue_replicas(&vhost, &name))
             }
+            AdminRequest::StopsWith { node } => AdminAnswer::StopsWith(self.stop_check(&node)),
+            AdminRequest::RemoveNode { node, is_dead } => {
+                return match self.removal(&node, is_dead) {
+                    Ok(commands) => self.propose_as_operator(id, commands),
+                    Err(refusal) => {
+                        let answer = AdminAnswer::Applied(vec![Err(refusal)]);
+                        self.outputs.push_back(Output::Admin(id, answer));
+                    }
+                };
+            }
+            AdminRequest::Rebalance => {
+                let commands = self.evener_placements();
+                return self.propose_as_operator(id, commands);
+            }
         };
         self.outputs.push_back(Output::Admin(id, answer));
+    }
+
+    fn propose_as_operator(&mut self, id: AdminId, commands: Vec<NodeCommand>) {
+        let commands = commands.into_iter().map(CatalogCommand::Node).collect();
+        self.propose_for_operator(id, OnRefusal::GoOn, Vec::new(), commands);
     }
 
     /// Says where new queues are to be kept.

@@ -1,6 +1,6 @@
 //! What a node is told at its start.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use staunch_broker::{CatalogLimits, HashAlgorithm, PermissionPatterns};
 use staunch_raft::LivenessConfig;
@@ -48,14 +48,17 @@ pub struct NodeConfig {
 /// What a node is told of its cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// This node's name, which is among `seeds` if it helps to found the cluster.
+    /// This node's name, which is among `seeds`.
     pub me: Name,
-    /// The nodes that found the cluster: the same on each of them.
-    pub seeds: Vec<Name>,
+    /// Names and addresses of nodes, this one among them. Those that found a cluster have the same;
+    /// one that is to join a cluster names any of its nodes.
+    pub seeds: Vec<(Name, Name)>,
     /// The node that is to lead everything (mode `standby`); none: leaders are spread.
     pub primary: Option<Name>,
     /// A random number, new with every start of the process and the one that peers are told.
     pub incarnation: u64,
+    /// How long a node may be away before its replicas are made anew on others; none: for ever.
+    pub replica_repair_after: Option<Duration>,
     /// When a silent peer is suspected.
     pub liveness: LivenessConfig,
 }

@@ -484,6 +484,9 @@ impl Node {
         for id in &applied.queues_changed {
             self.configure_queue(*id);
         }
+        for id in &applied.queues_moved {
+            self.follow_placement(*id);
+        }
         let Some(id) = applied.queue.filter(|id| self.queues.get(*id).is_none()) else {
             return;
         };

@@ -4,7 +4,7 @@ use staunch_log::{
     BackgroundDone, BackgroundJob, Damage, FetchDone, FetchError, FetchFailed, FetchJob, WriteDone,
     WriteJob,
 };
-use staunch_types::{ConnectionId, Event, Name, QueueId, Request};
+use staunch_types::{ConnectionId, Event, Name, NodeId, QueueId, Request};
 
 use crate::{
     admin::{AdminAnswer, AdminId, AdminRequest},
@@ -57,6 +57,8 @@ pub enum Output {
     Fetch(QueueId, FetchJob),
     /// Something is to be sent to another node.
     Peer(PeerOutput),
+    /// Who belongs to the cluster has changed, or what this node is to it.
+    Membership(MembershipNews),
     /// The answer to an operator's request.
     Admin(AdminId, AdminAnswer),
     /// Check a password off the hot path, few at a time, then answer [`Input::Verified`].
@@ -71,4 +73,26 @@ pub enum Output {
     /// was damaged, and nobody has accepted that ([`crate::NodeConfig::accept_loss`]): the process
     /// must stop and say so.
     Lost(Name, Name),
+}
+
+/// What a node finds out about its cluster, for the log and for the links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipNews {
+    /// This node has founded a cluster.
+    Founded,
+    /// This node has joined one.
+    Joined {
+        /// What it is there.
+        node: NodeId,
+    },
+    /// This node was removed: it serves nobody and is to be stopped.
+    Removed,
+    /// A peer belongs to another cluster, or says to be somebody who it is not.
+    Foreign {
+        /// Its name.
+        peer: Name,
+    },
+    /// These are the other nodes and their addresses: links are to be kept with them, beside those
+    /// of the configuration. An address may be empty.
+    Links(Vec<(Name, Name)>),
 }

@@ -30,6 +30,7 @@ mod deliver;
 mod expiry;
 mod get;
 mod input;
+mod invariants;
 mod length;
 mod limits;
 mod login;
@@ -58,10 +59,10 @@ pub use admin::{
 };
 pub use cluster::{
     ClusterStatus, GroupFacts, NodeStatus, PeerInput, PeerOutput, PeerPayload, QueueReplicas,
-    ReplicaStatus, SendClass,
+    ReplicaStatus, SendClass, StopCheck,
 };
 pub use config::{ClusterConfig, FirstUser, NodeConfig};
-pub use input::{Input, Output};
+pub use input::{Input, MembershipNews, Output};
 pub use limits::NodeLimits;
 pub use login::{VERIFICATIONS_WAITING_MAX, VerifyJob};
 pub use node::Node;

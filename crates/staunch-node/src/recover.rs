@@ -17,16 +17,18 @@ use staunch_log::{
     Writer,
 };
 use staunch_raft::Members;
-use staunch_replica::{Batch, CatalogRebuild, OnRefusal, Rebuild, RebuildError, is_catalog_record};
-use staunch_types::{BodyRef, ConsumerKey, MessageIndex, NodeId, QueueId, Timestamp};
+use staunch_replica::{
+    Batch, CatalogRebuild, CatalogRecord, Identity, Kept, OnRefusal, Rebuild, RebuildError,
+    is_catalog_record,
+};
+use staunch_types::{BodyRef, MessageIndex, Name, NodeId, QueueId};
 
 use crate::{
     cluster::{CatalogGroup, Cluster, Member, Place, catalog_config, is_with_others},
     config::NodeConfig,
-    consumers::ConsumerKind,
     node::Node,
     queues::{QueueSlot, is_logged, settings_of},
-    state::{self, KeptGroup, KeptQueue, StateError},
+    state::{self, KeptQueue, Owner, StateError},
 };
 
 /// A node ready to run, with the workers that do its disk work.
@@ -83,6 +85,22 @@ pub enum StartError {
     /// The node that wrote this was one of several.
     #[error("the data directory is that of a node of a cluster, and this one is to stand alone")]
     WasMember,
+    /// It was written before nodes knew who they are.
+    #[error("the data directory does not say which node it belongs to")]
+    NoIdentity,
+    /// It is another node's.
+    #[error("the data directory is that of the node {was:?}, this one is called {is:?}")]
+    OtherNode {
+        /// Whose it is.
+        was: Name,
+        /// Who has found it.
+        is: Name,
+    },
+    /// The node was removed from its cluster.
+    #[error(
+        "the node was removed from its cluster: with an empty data directory it can join again"
+    )]
+    Removed,
     /// The catalog's group does not hold what it had promised.
     #[error("the catalog's group: {0}")]
     Catalog(RebuildError),
@@ -115,38 +133,43 @@ pub enum StartError {
 /// # Panics
 /// On a bug.
 pub fn recover<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
-    let damage = match open(disk.clone(), config.clone()) {
+    let mut identity = None;
+    let damage = match open(disk.clone(), config.clone(), &mut identity) {
         Err(StartError::Log(RecoverError::Damage(damage))) if config.cluster.is_some() => damage,
         other => return other,
     };
-    // Which streams have lost something cannot be told: the node forgets all.
-    staunch_log::begin_anew(&disk, state::forgotten()).map_err(RecoverError::from)?;
-    let mut recovered = open(disk, config)?;
+    // Which streams have lost something cannot be told: the node forgets all but who it is. If it
+    // does not know that either, the others tell it.
+    let state = state::forgotten(identity.as_ref());
+    staunch_log::begin_anew(&disk, state).map_err(RecoverError::from)?;
+    let mut recovered = open(disk, config, &mut identity)?;
     recovered.notes.push(Note::LogGivenUp(damage));
     Ok(recovered)
 }
 
-fn open<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError> {
+/// `identity` is who the node is, as far as that was found, also if it cannot be opened.
+fn open<D: Disk>(
+    disk: D,
+    config: NodeConfig,
+    identity: &mut Option<Identity>,
+) -> Result<Recovered<D>, StartError> {
     let on_damage = if config.cluster.is_some() || config.accept_loss {
         OnDamage::LackSegments
     } else {
         OnDamage::Refuse
     };
     let mut recovery = staunch_log::recover_with(disk, config.log.clone(), on_damage)?;
-    let cluster = config.cluster.as_ref();
-    let cluster = cluster.map(|cluster| {
-        let cluster = Cluster::new(cluster, config.seed, Timestamp::default());
-        Box::new(cluster)
-    });
-    let mut replay = Replay::new(config.seed, cluster.as_deref());
+    let mut replay = Replay::new(config.seed, config.cluster.is_some());
     let mut is_new = true;
     while let Some(item) = replay.unless_alone(recovery.next(), config.accept_loss)? {
         is_new = false;
         replay.take(item, recovery.payload())?;
+        identity.clone_from(&replay.identity);
     }
     if !config.accept_loss {
         replay.check_own()?;
     }
+    let cluster = replay.cluster(&config)?;
     let opened = recovery.finish()?;
     let mut store = opened.store;
     store.set_cache_size_bytes(config.cache_size_bytes());
@@ -172,6 +195,7 @@ fn open<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError
         lost_count += node.restore_own(id, queue, tenured_below);
     }
     node.open_queues_without_log();
+    node.follow_nodes();
     node.catalog.set_limits(node.config.catalog_limits);
     node.refresh_epoch();
     if is_new && node.cluster.is_none() {
@@ -190,8 +214,12 @@ fn open<D: Disk>(disk: D, config: NodeConfig) -> Result<Recovered<D>, StartError
 
 struct Replay {
     seed: u64,
-    /// This node, if it is one of several.
-    me: Option<NodeId>,
+    /// The node is to be one of several.
+    is_member: bool,
+    /// Who it is, if it knows.
+    identity: Option<Identity>,
+    /// It has forgotten everything, and who it was.
+    is_lost: bool,
     catalog: Catalog,
     /// The same.
     catalog_group: Option<CatalogRebuild>,
@@ -206,12 +234,13 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(seed: u64, cluster: Option<&Cluster>) -> Self {
-        let founding = |cluster: &Cluster| CatalogRebuild::founding(cluster.founders());
+    fn new(seed: u64, is_member: bool) -> Self {
         Self {
             seed,
-            me: cluster.map(|cluster| cluster.me),
-            catalog_group: cluster.map(founding),
+            is_member,
+            identity: None,
+            is_lost: false,
+            catalog_group: None,
             groups: BTreeMap::new(),
             catalog: Catalog::new(seed),
             queues: BTreeMap::new(),
@@ -228,7 +257,7 @@ impl Replay {
     ) -> Result<T, StartError> {
         match (next, self.queues.first_key_value()) {
             (Err(RecoverError::Damage(damage)), Some((queue, _)))
-                if self.me.is_some() && !accepts_loss =>
+                if self.is_member && !accepts_loss =>
             {
                 let queue = *queue;
                 Err(StartError::OnlyHere { queue, damage })
@@ -249,6 +278,47 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    fn me(&self) -> Option<NodeId> {
+        self.identity.as_ref().map(|identity| identity.node)
+    }
+
+    /// The node's part in its cluster, if it is to have one.
+    fn cluster(&self, config: &NodeConfig) -> Result<Option<Box<Cluster>>, StartError> {
+        let Some(cluster) = &config.cluster else {
+            return Ok(None);
+        };
+        if let Some(identity) = &self.identity {
+            if identity.name != cluster.me {
+                return Err(StartError::OtherNode {
+                    was: identity.name.clone(),
+                    is: cluster.me.clone(),
+                });
+            }
+            if identity.is_removed || self.catalog.is_removed(identity.node) {
+                return Err(StartError::Removed);
+            }
+        }
+        let mut cluster = Cluster::new(cluster, self.identity.as_ref(), config.seed);
+        if self.is_lost && self.identity.is_none() {
+            cluster.lose();
+        }
+        Ok(Some(Box::new(cluster)))
+    }
+
+    /// The node has learnt who it is.
+    fn identify(&mut self, identity: Identity) {
+        let group = if self.is_lost {
+            CatalogRebuild::forgotten()
+        } else if identity.is_founder {
+            let members = Members::of([identity.node]).expect("one node is a group");
+            CatalogRebuild::founding(members)
+        } else {
+            CatalogRebuild::joining()
+        };
+        self.catalog_group = Some(group);
+        self.identity = Some(identity);
     }
 
     /// `stored` is the stored form of a message that has just been read with the log.
@@ -289,8 +359,11 @@ impl Replay {
             } if self.groups.contains_key(&QueueId(stream.0)) => {
                 let queue = QueueId(stream.0);
                 let rebuild = self.groups.get_mut(&queue).expect("it is there");
-                let taken = rebuild.control(payload, in_state);
-                return taken.map_err(|source| StartError::Replica { queue, source });
+                let kept = rebuild.control(payload, in_state);
+                let kept = kept.map_err(|source| StartError::Replica { queue, source })?;
+                if kept == Kept::No {
+                    self.remove(queue);
+                }
             }
             Item::Control { in_state: true, .. } => {}
             Item::Control {
@@ -315,13 +388,23 @@ impl Replay {
     fn state(&mut self, bytes: Bytes) -> Result<(), StartError> {
         let state = state::decode(bytes, self.seed)?;
         self.catalog = state.catalog;
-        self.catalog_group = match (state.group, self.me) {
-            (KeptGroup::Member(group), Some(_)) => Some(CatalogRebuild::from_state(group).0),
-            (KeptGroup::Forgotten, Some(_)) => Some(CatalogRebuild::forgotten()),
-            (KeptGroup::None, None) => None,
-            (KeptGroup::None, Some(_)) => return Err(StartError::StoodAlone),
-            (_, None) => return Err(StartError::WasMember),
-        };
+        match (state.owner, self.is_member) {
+            (Owner::Member(member), true) => {
+                let (identity, group) = *member;
+                self.catalog_group = Some(CatalogRebuild::from_state(group).0);
+                self.identity = Some(identity);
+            }
+            (Owner::Forgotten(identity), true) => {
+                self.catalog_group = Some(CatalogRebuild::forgotten());
+                self.identity = Some(identity);
+            }
+            (Owner::Lost, true) => self.is_lost = true,
+            (Owner::Alone, false) | (Owner::Nobody, true) => {}
+            (Owner::Alone, true) => return Err(StartError::StoodAlone),
+            (Owner::Member(_) | Owner::Forgotten(_) | Owner::Nobody | Owner::Lost, false) => {
+                return Err(StartError::WasMember);
+            }
+        }
         for (id, kept) in state.queues {
             self.restore(id, kept)?;
         }
@@ -349,6 +432,33 @@ impl Replay {
 
     fn catalog_record(&mut self, payload: Bytes, in_state: bool) -> Result<(), StartError> {
         let is_members = is_catalog_record(&payload);
+        if self.is_member && !is_members {
+            return Err(StartError::StoodAlone);
+        }
+        if self.is_member {
+            let record = CatalogRecord::decode(payload.clone());
+            let record = record.map_err(|source| StartError::Catalog(source.into()))?;
+            match (record, &mut self.identity) {
+                (CatalogRecord::Identity(identity), None) => {
+                    self.identify(identity);
+                    return Ok(());
+                }
+                (CatalogRecord::Identity(found), Some(identity)) => {
+                    identity.is_removed |= found.is_removed;
+                    return Ok(());
+                }
+                (
+                    CatalogRecord::Entry { .. }
+                    | CatalogRecord::HardState(_)
+                    | CatalogRecord::Forgotten,
+                    known,
+                ) => {
+                    if known.is_none() {
+                        return Err(StartError::NoIdentity);
+                    }
+                }
+            }
+        }
         let Some(group) = &mut self.catalog_group else {
             if is_members {
                 return Err(StartError::WasMember);
@@ -365,9 +475,6 @@ impl Replay {
             }
             return Ok(());
         };
-        if !is_members {
-            return Err(StartError::StoodAlone);
-        }
         let batches = group.control(payload, in_state);
         for batch in batches.map_err(StartError::Catalog)? {
             self.batch(&batch);
@@ -392,6 +499,9 @@ impl Replay {
     fn follow(&mut self, applied: &Applied) {
         for entry in &applied.queues_deleted {
             self.remove(entry.id);
+        }
+        for id in &applied.queues_moved {
+            self.follow_placement(*id);
         }
         let declared = applied.queue.and_then(|id| self.catalog.queue_by_id(id));
         let Some(entry) = declared.cloned() else {
@@ -430,7 +540,7 @@ impl Replay {
     /// A queue is in the catalog: if this node keeps it, what the log has of it is to be found.
     fn begin(&mut self, entry: &QueueEntry) {
         let placement = &entry.placement;
-        let is_here = self.me.is_none_or(|me| placement.members.contains(&me));
+        let is_here = self.me().is_none_or(|me| placement.members.contains(&me));
         if !is_here {
             return;
         }
@@ -438,14 +548,31 @@ impl Replay {
             let members = Members::of(placement.members.iter().copied());
             let members = members.expect("a placement names its members once");
             let stream = StreamId(entry.id.0);
-            self.groups
-                .entry(entry.id)
-                .or_insert_with(|| Rebuild::founding(stream, members, &settings_of(entry)));
+            let settings = settings_of(entry);
+            self.groups.entry(entry.id).or_insert_with(|| {
+                if placement.changes == 0 {
+                    Rebuild::founding(stream, members, &settings)
+                } else {
+                    Rebuild::joining(stream, &settings)
+                }
+            });
         } else if is_logged(entry) {
             self.queues
                 .entry(entry.id)
                 .or_insert_with(|| Queue::recovering(&settings_of(entry)));
         }
+    }
+
+    /// A queue is to be kept by other nodes. What this node has of a group that goes on without it
+    /// stays until the log says otherwise.
+    fn follow_placement(&mut self, id: QueueId) {
+        let Some(entry) = self.catalog.queue_by_id(id).cloned() else {
+            return;
+        };
+        if !entry.placement.is_replicated {
+            self.remove(id);
+        }
+        self.begin(&entry);
     }
 
     fn follow_catalog(&mut self) {
@@ -550,138 +677,5 @@ impl Node {
             self.note_forgotten(id);
             (id, damage)
         }))
-    }
-
-    /// Queues there are.
-    pub fn queue_count(&self) -> usize {
-        self.catalog.queue_count()
-    }
-
-    /// Messages in all queues.
-    pub fn message_count(&self) -> u64 {
-        self.queues
-            .iter()
-            .map(|slot| slot.queue.message_count())
-            .sum()
-    }
-
-    /// Panics if the node contradicts itself.
-    ///
-    /// # Panics
-    /// On a bug.
-    pub fn check_invariants(&self) {
-        self.catalog.check_invariants();
-        let mut transient_count = 0;
-        for slot in self.queues.iter() {
-            slot.queue.check_invariants();
-            for key in slot.queue.consumer_keys() {
-                let consumer = self.consumers.get(key);
-                assert_eq!(
-                    consumer.map(|consumer| consumer.queue),
-                    Some(slot.id),
-                    "a queue knows live keys of its own: {key:?}"
-                );
-            }
-            assert!(
-                self.catalog.queue_by_id(slot.id).is_some(),
-                "table and catalog agree"
-            );
-            if !slot.is_durable && matches!(slot.place, Place::Here) {
-                transient_count += slot.queue.message_count();
-            }
-        }
-        assert_eq!(
-            transient_count,
-            self.bodies.count() as u64,
-            "every body has one message"
-        );
-        self.check_sessions();
-        self.check_shadows();
-        self.store.check_invariants();
-    }
-
-    /// What clients of other nodes have not settled is what the queues know of that.
-    fn check_shadows(&self) {
-        let shadows = self.sessions.iter().filter(|it| it.shadow_of.is_some());
-        for channel in shadows.flat_map(|session| session.channels.values()) {
-            for key in channel.consumers.iter().chain(channel.getters.values()) {
-                let consumer = self.consumers.get(*key).expect("a channel knows live keys");
-                // What was held of a queue that is gone is void.
-                if let Some(slot) = self.queues.get(consumer.queue) {
-                    let known = slot.queue.unsettled_count(*key);
-                    assert_eq!(consumer.unsettled_count, known, "of shadow {key:?}");
-                }
-            }
-        }
-    }
-
-    fn check_sessions(&self) {
-        assert_eq!(
-            self.recount(),
-            self.census,
-            "connections and channels are counted"
-        );
-        let mut key_count = 0;
-        let mut tx_size_bytes = 0;
-        for session in self.sessions.iter() {
-            for id in &session.exclusive_queues {
-                let entry = self
-                    .catalog
-                    .queue_by_id(*id)
-                    .expect("it owns what is there");
-                assert_eq!(entry.owner, Some(session.id), "it owns its own");
-            }
-            for channel in session.channels.values() {
-                key_count += channel.consumers.len() + channel.getters.len();
-                key_count += usize::from(channel.replies.is_some());
-                tx_size_bytes += channel.tx.as_ref().map_or(0, |tx| tx.size_bytes);
-                let unsettled = channel.consumers.iter().map(|key| {
-                    let consumer = self.consumers.get(*key).expect("a channel knows live keys");
-                    let is_over = consumer.kind == ConsumerKind::Cancelled;
-                    assert!(
-                        !is_over || consumer.unsettled_count > 0,
-                        "it is over and still here"
-                    );
-                    consumer.unsettled_count
-                });
-                assert_eq!(
-                    unsettled.sum::<u32>(),
-                    channel.unsettled_count,
-                    "unsettled are counted"
-                );
-                let holds = |key: &ConsumerKey| {
-                    self.consumers
-                        .get(*key)
-                        .is_some_and(|it| it.unsettled_count > 0)
-                };
-                assert!(
-                    channel.getters.values().all(holds),
-                    "a getter's key lasts while it holds"
-                );
-            }
-        }
-        assert_eq!(
-            key_count,
-            self.consumers.count(),
-            "every consumer has a channel"
-        );
-        assert_eq!(
-            tx_size_bytes, self.tx_size_bytes,
-            "what is held back is counted"
-        );
-        let waiting = self
-            .queues
-            .iter()
-            .flat_map(|slot| slot.getters.iter().flatten());
-        let gets = self
-            .sessions
-            .iter()
-            .flat_map(|session| session.channels.values());
-        let gets = gets.map(|channel| channel.waiting_gets.len());
-        assert_eq!(
-            waiting.count(),
-            gets.sum::<usize>(),
-            "every get stands in one line"
-        );
     }
 }

@@ -8,7 +8,13 @@ use staunch_broker::Released;
 use staunch_log::{BackgroundDone, Live, RecordMeta, Retiring, StreamId};
 use staunch_types::{BodyRef, MessageIndex, QueueId};
 
-use crate::{input::Output, node::Node, pending::Pending, queues::QueueSlot, state};
+use crate::{
+    input::Output,
+    node::Node,
+    pending::Pending,
+    queues::QueueSlot,
+    state::{self, Owner},
+};
 
 /// Ticks between two tries of a job for which the disk had no room: 2 s.
 const NO_SPACE_RETRY_TICKS: u32 = 10;
@@ -51,14 +57,18 @@ impl Node {
     pub(crate) fn start_checkpoint(&mut self) {
         self.checkpoint_groups();
         self.seal();
-        let cluster = self.cluster.as_ref();
-        let has_forgotten = cluster.is_some_and(|it| it.catalog.replica.has_forgotten());
-        let group = cluster.map(|cluster| cluster.catalog.state(&self.catalog));
-        let state = if has_forgotten {
-            state::forgotten()
-        } else {
-            state::encode(&self.catalog, group.as_ref(), &self.queues)
+        let owner = match (&self.cluster, self.own_identity()) {
+            (None, _) => Owner::Alone,
+            (Some(cluster), None) if cluster.is_lost() => Owner::Lost,
+            (Some(_), None) => Owner::Nobody,
+            (Some(cluster), Some(identity)) if cluster.catalog.replica.has_forgotten() => {
+                Owner::Forgotten(identity)
+            }
+            (Some(cluster), Some(identity)) => {
+                Owner::Member(Box::new((identity, cluster.catalog.state(&self.catalog))))
+            }
         };
+        let state = state::encode(&self.catalog, &owner, &self.queues);
         let job = self.store.checkpoint(state);
         self.pending.push(Pending::Checkpoint(Box::new(job)));
         self.pending.tie(self.last_sealed);

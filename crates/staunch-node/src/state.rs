@@ -10,15 +10,19 @@
 //! ```
 //!
 //! Whose 0: a node's that stands alone, and the catalog is what survives a restart. Whose 1: one of
-//! several, and it is the state of the catalog's group (`staunch_replica::CatalogState`). Whose 2:
-//! the same, but it has forgotten everything, and there is no catalog and no queue.
+//! several, and it is who that is (`staunch_replica::Identity`) and the state of the catalog's group
+//! (`staunch_replica::CatalogState`). Whose 2: the same, but it has forgotten everything: there is
+//! no catalog and no queue. Whose 3: one that is to join a cluster and has not, with nothing. Whose
+//! 4: as 2, but it does not know who it is either.
 //! Kind 0 is followed by the snapshot of a queue that this node alone keeps, kind 1 by the state
 //! of a replica (`staunch_replica::ReplicaState`), kind 2 by nothing: that replica has forgotten
 //! everything.
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_broker::{Catalog, DecodeError, Queue};
-use staunch_replica::{CatalogState, ReplicaState, StateError as ReplicaStateError};
+use staunch_replica::{
+    CatalogRecordError, CatalogState, Identity, ReplicaState, StateError as ReplicaStateError,
+};
 use staunch_types::QueueId;
 
 use crate::{
@@ -31,6 +35,8 @@ const STATE_VERSION: u16 = 4;
 const WHOSE_ALONE: u8 = 0;
 const WHOSE_MEMBER: u8 = 1;
 const WHOSE_FORGOTTEN: u8 = 2;
+const WHOSE_NOBODY: u8 = 3;
+const WHOSE_LOST: u8 = 4;
 
 const KIND_OWN: u8 = 0;
 const KIND_REPLICA: u8 = 1;
@@ -59,6 +65,9 @@ pub enum StateError {
     /// The catalog's group cannot be read.
     #[error("state of the catalog: {0}")]
     Catalog(ReplicaStateError),
+    /// Who the node is cannot be read.
+    #[error("state of the node: {0}")]
+    Identity(#[from] CatalogRecordError),
     /// Neither a node's that stands alone nor that of one of several.
     #[error("state is of an unknown kind of node {0}")]
     Whose(u8),
@@ -77,43 +86,71 @@ pub(crate) enum KeptQueue {
     Forgotten,
 }
 
-/// What a checkpoint says of the catalog's group.
-pub(crate) enum KeptGroup {
-    /// The node stands alone.
-    None,
-    /// Its member as it was.
-    Member(CatalogState),
-    /// Its member has forgotten everything.
-    Forgotten,
+/// Whose checkpoint it is.
+pub(crate) enum Owner {
+    /// A node's that stands alone.
+    Alone,
+    /// That of one which is to be one of several, and has not joined them yet.
+    Nobody,
+    /// That of one of several.
+    Member(Box<(Identity, CatalogState)>),
+    /// The same, which has forgotten everything but who it is.
+    Forgotten(Identity),
+    /// That of one which has forgotten that as well.
+    Lost,
 }
 
 /// What a checkpoint says.
 pub(crate) struct State {
     pub(crate) catalog: Catalog,
-    pub(crate) group: KeptGroup,
+    pub(crate) owner: Owner,
     pub(crate) queues: Vec<(QueueId, KeptQueue)>,
 }
 
-/// The state of one of several nodes that has forgotten everything.
-pub(crate) fn forgotten() -> Vec<u8> {
+/// The state of one of several nodes that has forgotten everything; who it is, if it knows that.
+pub(crate) fn forgotten(identity: Option<&Identity>) -> Vec<u8> {
+    let whose = identity.map_or(WHOSE_LOST, |_| WHOSE_FORGOTTEN);
+    nothing(whose, identity)
+}
+
+fn nothing(whose: u8, identity: Option<&Identity>) -> Vec<u8> {
+    let mut who = Vec::new();
+    if let Some(identity) = identity {
+        identity.encode(&mut who);
+    }
     let mut out = Vec::new();
     out.put_u16(STATE_VERSION);
-    out.put_u8(WHOSE_FORGOTTEN);
-    out.put_u64(0);
+    out.put_u8(whose);
+    out.put_u64(who.len() as u64);
+    out.extend_from_slice(&who);
     out.put_u32(0);
     out
 }
 
-/// The state as it is now; `group` is that of the catalog on one of several nodes.
-pub(crate) fn encode(catalog: &Catalog, group: Option<&CatalogState>, queues: &Queues) -> Vec<u8> {
+/// The state as it is now.
+pub(crate) fn encode(catalog: &Catalog, owner: &Owner, queues: &Queues) -> Vec<u8> {
+    match owner {
+        Owner::Forgotten(identity) => return forgotten(Some(identity)),
+        Owner::Lost => return forgotten(None),
+        Owner::Nobody => return nothing(WHOSE_NOBODY, None),
+        Owner::Alone | Owner::Member(_) => {}
+    }
     let mut out = Vec::new();
     out.put_u16(STATE_VERSION);
-    out.put_u8(group.map_or(WHOSE_ALONE, |_| WHOSE_MEMBER));
+    out.put_u8(match owner {
+        Owner::Member(_) => WHOSE_MEMBER,
+        Owner::Alone | Owner::Nobody | Owner::Forgotten(_) | Owner::Lost => WHOSE_ALONE,
+    });
     let size_at = out.len();
     out.put_u64(0);
-    match group {
-        Some(group) => group.encode(&mut out),
-        None => catalog.encode_snapshot(&mut out),
+    match owner {
+        Owner::Member(member) => {
+            member.0.encode(&mut out);
+            member.1.encode(&mut out);
+        }
+        Owner::Alone | Owner::Nobody | Owner::Forgotten(_) | Owner::Lost => {
+            catalog.encode_snapshot(&mut out);
+        }
     }
     let catalog_size = (out.len() - size_at - 8) as u64;
     out[size_at..size_at + 8].copy_from_slice(&catalog_size.to_be_bytes());
@@ -156,15 +193,21 @@ pub(crate) fn decode(mut bytes: Bytes, seed: u64) -> Result<State, StateError> {
     }
     let whose = bytes.try_get_u8().map_err(|_| StateError::Short)?;
     let size = bytes.try_get_u64().map_err(|_| StateError::Short)?;
-    let snapshot = take(&mut bytes, size)?;
-    let (catalog, group) = match whose {
-        WHOSE_ALONE => (Catalog::decode_snapshot(&snapshot, seed)?, KeptGroup::None),
+    let mut snapshot = take(&mut bytes, size)?;
+    let (catalog, owner) = match whose {
+        WHOSE_ALONE => (Catalog::decode_snapshot(&snapshot, seed)?, Owner::Alone),
+        WHOSE_NOBODY => (Catalog::new(seed), Owner::Nobody),
+        WHOSE_LOST => (Catalog::new(seed), Owner::Lost),
         WHOSE_MEMBER => {
+            let identity = Identity::take(&mut snapshot)?;
             let state = CatalogState::decode(snapshot).map_err(StateError::Catalog)?;
             let catalog = Catalog::decode_whole(&state.catalog, seed)?;
-            (catalog, KeptGroup::Member(state))
+            (catalog, Owner::Member(Box::new((identity, state))))
         }
-        WHOSE_FORGOTTEN => (Catalog::new(seed), KeptGroup::Forgotten),
+        WHOSE_FORGOTTEN => {
+            let identity = Identity::take(&mut snapshot)?;
+            (Catalog::new(seed), Owner::Forgotten(identity))
+        }
         whose => return Err(StateError::Whose(whose)),
     };
     let count = bytes.try_get_u32().map_err(|_| StateError::Short)?;
@@ -192,7 +235,7 @@ pub(crate) fn decode(mut bytes: Bytes, seed: u64) -> Result<State, StateError> {
     }
     Ok(State {
         catalog,
-        group,
+        owner,
         queues,
     })
 }

@@ -213,9 +213,6 @@ async fn greet(
     let (kind, payload) = read_frame(&mut stream, &mut buffer, HELLO_SIZE_BYTES_MAX).await?;
     let checked = hello_of(kind, payload).and_then(|hello| {
         hello.check(&local.hello(&hello.node), certificate.as_ref())?;
-        if hello.node > local.name {
-            return Err(Refused::WrongDirection(hello.node));
-        }
         Ok(hello)
     });
     match checked {

@@ -86,8 +86,8 @@ pub(crate) enum Refused {
         /// Who should be.
         expected: Name,
     },
-    /// Nobody of that name is a member.
-    #[error("no member of the cluster is called {0:?}")]
+    /// Nobody of that name is known, and there are as many strangers as there may be.
+    #[error("no member of the cluster is called {0:?}, and too many strangers have connected")]
     NotAMember(Name),
     /// The other of the two has to dial.
     #[error("{0:?} has to be dialled: of two nodes the one whose name is lower dials")]
@@ -307,7 +307,11 @@ mod tests {
         let refused = Refused::NotAMember(Name::from_static("n9"));
         let bytes = refused.frame().to_bytes();
         let text = refusal_text(&bytes[crate::frame::HEADER_SIZE_BYTES..]);
-        assert_eq!(text, "no member of the cluster is called \"n9\"");
+        assert_eq!(text, refused.to_string());
+        assert!(
+            text.contains("no member of the cluster is called \"n9\""),
+            "{text}"
+        );
         assert_eq!(refusal_text(b""), "");
     }
 }

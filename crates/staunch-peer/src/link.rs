@@ -4,6 +4,10 @@
 //! always agree whether they are connected. Two connections, one for each direction of dialling,
 //! were rejected: an address that is wrong on one side would make a link that works in one
 //! direction only.
+//!
+//! A node that is new to its cluster is the exception: those whose names are lower may not know of it.
+//! It dials them too, after a pause in which they may come; a node that knows it refuses that, and
+//! dials itself.
 
 use std::{
     collections::VecDeque,
@@ -42,6 +46,8 @@ const WRITE_SIZE_BYTES: usize = 256 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that lived so long was a good one: the next attempt comes soon.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
+/// How long a new node waits for those to dial whose part that is.
+const INTRODUCE_AFTER: Duration = Duration::from_secs(1);
 /// Time to send what is queued and to say goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -109,36 +115,54 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// True once the link is to end.
 pub(crate) type Stopping = watch::Receiver<bool>;
 
-/// Keeps a peer connected whose name is higher.
+/// Keeps a peer connected whose name is higher, or one that may not know of this node and whose
+/// own connections come by `arrivals`.
 pub(crate) async fn dial<I: Inbox>(
     shared: Arc<Shared<I>>,
     link: Arc<Link>,
+    mut arrivals: mpsc::Receiver<Established>,
     mut stopping: Stopping,
 ) {
     let mut backoff = Backoff::new(shared.backoff_seed(&link.name));
+    let is_introduction = link.name < shared.local.name;
+    let mut wait = is_introduction.then_some(INTRODUCE_AFTER);
     loop {
-        let attempt = tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => return,
-            attempt = connect(&shared, &link) => attempt,
+        let mut next = None;
+        if let Some(wait) = wait.take() {
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return,
+                Some(connection) = arrivals.recv() => next = Some(connection),
+                () = time::sleep(wait) => {}
+            }
+        }
+        let attempt = if let Some(connection) = next.take() {
+            Ok(connection)
+        } else {
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return,
+                Some(connection) = arrivals.recv() => Ok(connection),
+                attempt = connect(&shared, &link) => attempt,
+            }
         };
         match attempt {
             Ok(connection) => {
                 let since = Instant::now();
-                // Nobody else can bring a connection of this link.
-                let (_none, mut arrivals) = mpsc::channel(1);
-                serve(&shared, &link, connection, &mut arrivals, &stopping).await;
+                next = Some(connection);
+                while let Some(connection) = next.take() {
+                    next = serve(&shared, &link, connection, &mut arrivals, &stopping).await;
+                }
                 if since.elapsed() >= STABLE_AFTER {
                     backoff.reset();
                 }
             }
             Err(error) => link.fail(error.to_string()),
         }
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => return,
-            () = time::sleep(backoff.next()) => {}
+        if *stopping.borrow() {
+            return;
         }
+        wait = Some(backoff.next());
     }
 }
 

@@ -113,7 +113,10 @@ impl HalfOpen {
     }
 }
 
-async fn let_in<I: Inbox>(shared: &Shared<I>, socket: TcpStream) -> Result<(), HandshakeError> {
+async fn let_in<I: Inbox>(
+    shared: &Arc<Shared<I>>,
+    socket: TcpStream,
+) -> Result<(), HandshakeError> {
     let security = shared.security();
     let may_join = shared.authority.is_some();
     match handshake::accept(&shared.local, &security, may_join, socket).await? {
@@ -125,7 +128,10 @@ async fn let_in<I: Inbox>(shared: &Shared<I>, socket: TcpStream) -> Result<(), H
     }
 }
 
-async fn welcome<I: Inbox>(shared: &Shared<I>, greeted: Greeted) -> Result<(), HandshakeError> {
+async fn welcome<I: Inbox>(
+    shared: &Arc<Shared<I>>,
+    greeted: Greeted,
+) -> Result<(), HandshakeError> {
     match shared.arrivals(greeted.name()) {
         Err(refused) => Err(greeted.refuse(refused).await),
         Ok(arrivals) => {

@@ -48,6 +48,8 @@ pub struct PeersConfig {
     pub features: u64,
     /// The members; this node may be among them.
     pub members: Vec<Member>,
+    /// The others may not know of this node: it dials also those whose part that is.
+    pub introduces: bool,
     /// How links are protected.
     pub security: Security,
     /// Where links without protection may go.
@@ -146,6 +148,7 @@ pub(crate) struct Shared<I> {
     pub(crate) inbox: I,
     pub(crate) half_open: HalfOpen,
     pub(crate) session_next: AtomicU64,
+    introduces: bool,
     seed: u64,
     links: RwLock<BTreeMap<Name, RunningLink>>,
     listeners: Mutex<Vec<JoinHandle<()>>>,
@@ -155,9 +158,14 @@ struct RunningLink {
     link: Arc<Link>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
-    /// Where connections go that the peer has dialled; none if we dial.
+    /// Where connections go that the peer has dialled; none if only we dial.
     arrivals: Option<mpsc::Sender<Established>>,
+    /// Nobody has named it to us: it has come by itself.
+    is_stranger: bool,
 }
+
+/// Peers that may be connected without having been named: nodes that want to join.
+const STRANGERS_MAX: usize = 16;
 
 /// All links of a node; the links run until [`Peers::stop`].
 pub struct Peers<I> {
@@ -258,6 +266,7 @@ impl<I: Inbox> Peers<I> {
             inbox,
             half_open: HalfOpen::default(),
             session_next: AtomicU64::new(1),
+            introduces: config.introduces,
             seed: config.seed,
             links: RwLock::default(),
             listeners: Mutex::default(),
@@ -280,28 +289,12 @@ impl<I: Inbox> Peers<I> {
             return;
         }
         let mut links = self.shared.write_links();
-        if let Some(running) = links.get(&name) {
+        if let Some(running) = links.get_mut(&name) {
+            running.is_stranger = false;
             running.link.set_address(address);
             return;
         }
-        let limits = self.shared.limits;
-        let outgoing = Outgoing::new(limits.lossy, limits.reliable);
-        let link = Arc::new(Link::new(name.clone(), address, outgoing));
-        let (stop, stopping) = watch::channel(false);
-        let (shared, its_link) = (self.shared.clone(), link.clone());
-        let (task, arrivals) = if shared.local.name < name {
-            (tokio::spawn(link::dial(shared, its_link, stopping)), None)
-        } else {
-            let (arrivals, inbox) = mpsc::channel(1);
-            let task = tokio::spawn(link::await_dialler(shared, its_link, inbox, stopping));
-            (task, Some(arrivals))
-        };
-        let running = RunningLink {
-            link,
-            stop,
-            task,
-            arrivals,
-        };
+        let running = self.shared.clone().run_link(name.clone(), address, false);
         links.insert(name, running);
     }
 
@@ -376,13 +369,54 @@ impl<I> Shared<I> {
         security.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Where the connection of a member goes that has dialled.
-    pub(crate) fn arrivals(&self, name: &Name) -> Result<mpsc::Sender<Established>, Refused> {
-        let links = self.read_links();
-        let running = links.get(name);
-        let running = running.ok_or_else(|| Refused::NotAMember(name.clone()))?;
-        let arrivals = running.arrivals.clone();
+    /// Where the connection of a peer goes that has dialled. One that nobody has named to us may be
+    /// a node that wants to join: the cluster's authority vouches for it as for any other.
+    pub(crate) fn arrivals(
+        self: &Arc<Self>,
+        name: &Name,
+    ) -> Result<mpsc::Sender<Established>, Refused>
+    where
+        I: Inbox,
+    {
+        let mut links = self.write_links();
+        if !links.contains_key(name) {
+            let strangers = links.values().filter(|running| running.is_stranger);
+            if strangers.count() >= STRANGERS_MAX {
+                return Err(Refused::NotAMember(name.clone()));
+            }
+            let running = self.clone().run_link(name.clone(), String::new(), true);
+            links.insert(name.clone(), running);
+        }
+        let arrivals = links.get(name).and_then(|running| running.arrivals.clone());
         arrivals.ok_or_else(|| Refused::WrongDirection(name.clone()))
+    }
+
+    /// Begins to keep a peer connected, or to wait for it.
+    fn run_link(self: Arc<Self>, name: Name, address: String, is_stranger: bool) -> RunningLink
+    where
+        I: Inbox,
+    {
+        let limits = self.limits;
+        let outgoing = Outgoing::new(limits.lossy, limits.reliable);
+        let is_lower = self.local.name < name;
+        let dials = !is_stranger && (is_lower || self.introduces);
+        let accepts = is_stranger || !is_lower;
+        let link = Arc::new(Link::new(name, address, outgoing));
+        let (stop, stopping) = watch::channel(false);
+        let (arrivals, inbox) = mpsc::channel(1);
+        let its_link = link.clone();
+        let task = if dials {
+            tokio::spawn(link::dial(self, its_link, inbox, stopping))
+        } else {
+            tokio::spawn(link::await_dialler(self, its_link, inbox, stopping))
+        };
+        RunningLink {
+            link,
+            stop,
+            task,
+            arrivals: accepts.then_some(arrivals),
+            is_stranger,
+        }
     }
 
     /// Differs between the pairs of a cluster and with every start.

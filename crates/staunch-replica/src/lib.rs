@@ -21,10 +21,11 @@ mod transfer;
 
 pub use catalog::{
     BATCH_SIZE_BYTES_MAX, Batch, BatchError, CatalogEffects, CatalogEvent, CatalogRebuild,
-    CatalogRecord, CatalogRecordError, CatalogReplica, CatalogState, OnRefusal, is_catalog_record,
+    CatalogRecord, CatalogRecordError, CatalogReplica, CatalogState, Identity, OnRefusal,
+    is_catalog_record,
 };
 pub use data::{DataError, EntryData, EntryMessage};
-pub use rebuild::{Rebuild, RebuildError, Rebuilt};
+pub use rebuild::{Kept, Rebuild, RebuildError, Rebuilt};
 pub use record::{Content, Record, RecordError};
 pub use replica::{Effects, Replica, TakeError};
 pub use state::{ReplicaState, StateError};

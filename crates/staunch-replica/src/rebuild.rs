@@ -51,6 +51,15 @@ pub struct Rebuild {
     has_forgotten: bool,
 }
 
+/// Whether a node has still something of a queue after a record of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It has.
+    Yes,
+    /// It has left the group: the caller [buries](Rebuild::bury) what was found.
+    No,
+}
+
 #[derive(Debug)]
 struct Found {
     position: LogPosition,
@@ -132,6 +141,22 @@ impl Rebuild {
         )
     }
 
+    /// A group that exists, of which this node is to become a member: it knows nothing yet.
+    pub fn joining(stream: StreamId, settings: &QueueSettings) -> Self {
+        let RestoredGroup {
+            hard_state,
+            compacted,
+            members,
+            ..
+        } = RestoredGroup::joining();
+        Self::with_queue(
+            stream,
+            hard_state,
+            (compacted, members),
+            Queue::following(settings),
+        )
+    }
+
     /// A group as a checkpoint has it.
     ///
     /// # Errors
@@ -187,7 +212,7 @@ impl Rebuild {
     ///
     /// # Errors
     /// [`RebuildError::Record`].
-    pub fn control(&mut self, payload: Bytes, in_state: bool) -> Result<(), RebuildError> {
+    pub fn control(&mut self, payload: Bytes, in_state: bool) -> Result<Kept, RebuildError> {
         // An entry's messages follow it at once; what lacks some was torn.
         self.open = None;
         self.drop_copy();
@@ -200,14 +225,15 @@ impl Rebuild {
                 self.has_forgotten |= !in_state;
             }
             _ if self.has_forgotten => {}
-            Record::HardState(_) if in_state => {}
+            Record::HardState(_) | Record::Dropped if in_state => {}
             Record::HardState(state) => {
                 self.hard_state = state;
                 self.apply_committed();
             }
             Record::Entry { position, content } => self.entry(position, content),
+            Record::Dropped => return Ok(Kept::No),
         }
-        Ok(())
+        Ok(Kept::Yes)
     }
 
     fn entry(&mut self, position: LogPosition, content: Content) {

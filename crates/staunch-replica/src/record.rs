@@ -23,6 +23,7 @@ const RECORD_VERSION: u8 = 2;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
 const KIND_FORGOTTEN: u8 = 3;
+const KIND_DROPPED: u8 = 4;
 
 const PAYLOAD_BLANK: u8 = 0;
 const PAYLOAD_DATA: u8 = 1;
@@ -42,6 +43,8 @@ pub enum Record {
     HardState(HardState),
     /// The replica has forgotten everything: what was written before is void.
     Forgotten,
+    /// The node has left the group, and what it had of the queue is gone.
+    Dropped,
 }
 
 /// What an entry says, without its messages.
@@ -104,6 +107,7 @@ impl Record {
                 out.put_u64(state.commit.0);
             }
             Self::Forgotten => out.put_u8(KIND_FORGOTTEN),
+            Self::Dropped => out.put_u8(KIND_DROPPED),
         }
         out
     }
@@ -133,6 +137,7 @@ impl Record {
                 commit: LogIndex(take_u64(&mut bytes)?),
             }),
             KIND_FORGOTTEN => Self::Forgotten,
+            KIND_DROPPED => Self::Dropped,
             kind => return Err(RecordError::Kind(kind)),
         };
         if bytes.is_empty() {

@@ -344,6 +344,13 @@ impl Replica {
         self.adopting.is_some()
     }
 
+    /// This node has left the group: a restart is not to find what it had of the queue. The caller
+    /// releases the queue's messages.
+    pub fn drop_out(self, store: &mut Store) {
+        self.append_record(store, &Record::Dropped);
+        self.bury(store);
+    }
+
     /// The queue is deleted, and its log with it: bodies of entries that were not applied.
     pub fn bury(mut self, store: &mut Store) {
         self.drop_staging(store);

@@ -1,19 +1,22 @@
 //! What a checkpoint says of a replica.
 //!
-//! Version 1, big-endian:
+//! Version 2, big-endian:
 //!
 //! ```text
 //! ┌─────────┬─────────────────────┬──────────────────────────┬──────────────────────┬───────┐
 //! │ version │ applied index, term │ term, vote, commit u64   │ size u32 and members │ queue │
 //! └─────────┴─────────────────────┴──────────────────────────┴──────────────────────┴───────┘
 //! ```
+//!
+//! One that has not got anything of the group yet which it is to join does not know the members:
+//! their size is 0, and so are index and term.
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_broker::{DecodeError, Queue, QueueSettings};
 use staunch_raft::{HardState, LogPosition, Members, SnapshotMeta, members::InvalidMembers};
 use staunch_types::{LogIndex, NodeId, Term};
 
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
 
 /// A replica as of some index, without the bodies of its messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +86,12 @@ pub(crate) fn encode_head(meta: &SnapshotMeta, hard_state: &HardState, out: &mut
     out.put_u64(hard_state.term.0);
     out.put_u64(hard_state.vote.map_or(0, |node| node.0));
     out.put_u64(hard_state.commit.0);
-    let members = meta.members.encode();
+    let is_joining = meta.members == Members::default();
+    let members = if is_joining {
+        Bytes::new()
+    } else {
+        meta.members.encode()
+    };
     out.put_u32(u32::try_from(members.len()).expect("members are few"));
     out.put_slice(&members);
 }
@@ -106,7 +114,12 @@ pub(crate) fn decode_head(bytes: &mut Bytes) -> Result<(SnapshotMeta, HardState)
     if size > bytes.len() {
         return Err(StateError::Short);
     }
-    let members = Members::decode(&bytes.split_to(size))?;
+    let is_joining = size == 0 && last == LogPosition::default();
+    let members = if is_joining {
+        Members::default()
+    } else {
+        Members::decode(&bytes.split_to(size))?
+    };
     Ok((SnapshotMeta { last, members }, hard_state))
 }
 

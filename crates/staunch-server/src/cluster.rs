@@ -1,6 +1,7 @@
 //! From the configuration to links with the other nodes.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -12,7 +13,7 @@ use staunch_peer::{
     PlaintextScope, Security, authority::identity_files,
 };
 use staunch_types::Name;
-use tokio::time;
+use tokio::{sync::watch, time};
 
 use crate::{
     config::{Config, Listen},
@@ -26,15 +27,15 @@ pub const IDENTITY_DIRECTORY: &str = "peer-tls";
 /// Certificates that end sooner are warned of.
 const EXPIRY_WARNING: Duration = Duration::from_hours(30 * 24);
 
-/// Opens the peer port and keeps this node connected with all seeds. Must be called inside a tokio
-/// runtime.
+/// Opens the peer port and keeps this node connected with all seeds; `is_new`: the others may not
+/// know of it. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// When certificates are missing or no good, when the port would be open to the network without
 /// them, when it cannot be bound. All of it is the configuration's: exit code 78.
 pub fn start_peers<I: Inbox>(
     config: &Config,
-    incarnation: u64,
+    (incarnation, is_new): (u64, bool),
     inbox: I,
 ) -> anyhow::Result<Peers<I>> {
     let name = |text: &str| Name::new(text.as_bytes()).context("a name is too long");
@@ -51,6 +52,7 @@ pub fn start_peers<I: Inbox>(
         incarnation,
         features: 0,
         members: members.collect::<anyhow::Result<_>>()?,
+        introduces: is_new,
         security: security(config)?,
         plaintext: if config.insecure_peers {
             PlaintextScope::Anywhere
@@ -63,6 +65,35 @@ pub fn start_peers<I: Inbox>(
     };
     let listeners = bind(&Listen::At(config.peer.clone()), "peers")?;
     Ok(Peers::start(peers, listeners, inbox)?)
+}
+
+/// Keeps links with the nodes of the cluster as they come and go, beside those of the list of seeds,
+/// until the process ends.
+pub(crate) async fn keep_links<I: Inbox>(
+    peers: Peers<I>,
+    mut addresses: watch::Receiver<Vec<(Name, Name)>>,
+    seeds: BTreeSet<String>,
+) {
+    let mut kept: BTreeSet<Name> = BTreeSet::new();
+    loop {
+        let known = addresses.borrow_and_update().clone();
+        let names: BTreeSet<Name> = known.iter().map(|(name, _)| name.clone()).collect();
+        for (name, address) in known {
+            let address = address.to_string();
+            if !address.is_empty() {
+                peers.add(Member { name, address });
+            }
+        }
+        for gone in kept.difference(&names) {
+            if !seeds.contains(&gone.to_string()) {
+                peers.remove(gone).await;
+            }
+        }
+        kept = names;
+        if addresses.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Where this node's certificate is, unless it has none.
@@ -213,7 +244,9 @@ mod tests {
 
     fn refusal(config: &Config) -> String {
         let (inbox, _events) = mpsc::channel(1);
-        let refused = start_peers(config, 1, inbox).err().expect("it is refused");
+        let refused = start_peers(config, (1, false), inbox)
+            .err()
+            .expect("it is refused");
         format!("{refused:#}")
     }
 
@@ -235,9 +268,9 @@ mod tests {
         let mut second = config("n2", two.path(), &seeds, &[]);
         second.peer.port = port;
         let (inbox, mut events) = mpsc::channel(1);
-        let second = start_peers(&second, 2, inbox).unwrap();
+        let second = start_peers(&second, (2, false), inbox).unwrap();
         let (inbox, _events) = mpsc::channel(1);
-        let first = start_peers(&config("n1", one.path(), &seeds, &[]), 1, inbox).unwrap();
+        let first = start_peers(&config("n1", one.path(), &seeds, &[]), (1, false), inbox).unwrap();
         let up = events.recv().await.unwrap();
         assert!(matches!(up, PeerEvent::Up { incarnation: 1, .. }), "{up:?}");
         first.stop().await;
@@ -254,11 +287,14 @@ mod tests {
         assert!(refused.contains("staunch certs"), "{refused}");
         open.insecure_peers = true;
         let (inbox, _events) = mpsc::channel(1);
-        let peers = start_peers(&open, 1, inbox).unwrap();
+        let peers = start_peers(&open, (1, false), inbox).unwrap();
         peers.stop().await;
         let (inbox, _events) = mpsc::channel(1);
         let on_loopback = config("n1", data.path(), &seeds, &[]);
-        start_peers(&on_loopback, 1, inbox).unwrap().stop().await;
+        start_peers(&on_loopback, (1, false), inbox)
+            .unwrap()
+            .stop()
+            .await;
     }
 
     #[tokio::test]

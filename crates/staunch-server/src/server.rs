@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     cluster,
     config::{
-        Config, Listen, NodeName,
+        Address, Config, Listen, NodeName,
         access::{AmqpListener, DefaultQueueType, Limit, TlsVerify},
     },
     definitions,
@@ -77,6 +77,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "recovered"
     );
+    let is_new = recovered.node.is_new_to_cluster();
     let (handle, stopped) = runtime::start(
         recovered.node,
         recovered.writer,
@@ -88,7 +89,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, clock, handle, stopped, incarnation))
+    runtime.block_on(serve(config, clock, handle, stopped, (incarnation, is_new)))
 }
 
 async fn serve(
@@ -96,9 +97,9 @@ async fn serve(
     clock: Clock,
     node: NodeHandle,
     stopped: Stopped,
-    incarnation: u64,
+    (incarnation, is_new): (u64, bool),
 ) -> anyhow::Result<ExitCode> {
-    let peers = match connect_peers(&config, &node, incarnation) {
+    let peers = match connect_peers(&config, &node, (incarnation, is_new)) {
         Ok(peers) => peers,
         Err(error) => {
             let error = format!("{error:#}");
@@ -148,12 +149,22 @@ async fn serve(
 fn connect_peers(
     config: &Config,
     node: &NodeHandle,
-    incarnation: u64,
+    (incarnation, is_new): (u64, bool),
 ) -> anyhow::Result<Option<Peers<PeerInbox>>> {
     if config.seed.0.is_empty() {
         return Ok(None);
     }
-    let peers = node.connect(|inbox| cluster::start_peers(config, incarnation, inbox))?;
+    let peers = node.connect(|inbox| cluster::start_peers(config, (incarnation, is_new), inbox))?;
+    let seeds = config
+        .seed
+        .0
+        .iter()
+        .map(|(node, _)| node.as_str().to_owned());
+    tokio::spawn(cluster::keep_links(
+        peers.clone(),
+        node.addresses(),
+        seeds.collect(),
+    ));
     if let Some(files) = cluster::identity_in_use(config) {
         let hangups = Hangups::listen().context("listen for SIGHUP")?;
         let interval = config.tls_reload_interval;
@@ -321,9 +332,16 @@ fn cluster_config(config: &Config, incarnation: u64) -> Option<ClusterConfig> {
     }
     let name =
         |node: &NodeName| Name::new(node.as_str().as_bytes()).expect("the setting was checked");
+    let seed = |(node, address): &(NodeName, Address)| {
+        // One that is too long for a name is for this node's own use only.
+        let address = Name::new(address.to_string().as_bytes()).unwrap_or_default();
+        (name(node), address)
+    };
     Some(ClusterConfig {
         me: name(&config.node_name),
-        seeds: config.seed.0.iter().map(|(node, _)| name(node)).collect(),
+        seeds: config.seed.0.iter().map(seed).collect(),
+        replica_repair_after: (!config.replica_repair_after.is_zero())
+            .then_some(config.replica_repair_after),
         primary: Name::new(config.primary_node.as_bytes())
             .ok()
             .filter(|primary| !primary.is_empty()),

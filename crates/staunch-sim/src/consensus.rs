@@ -34,6 +34,8 @@ pub struct Consensus {
     logs: BTreeMap<(GroupId, LogIndex, Term), Term>,
     committed: BTreeMap<GroupId, Committed>,
     states: BTreeMap<(GroupId, LogIndex), (u64, usize)>,
+    /// The machine on which a node was last seen: one that comes back without its data gets a new id.
+    machines: BTreeMap<NodeId, usize>,
     /// What was last seen of a node's members.
     seen: BTreeMap<(usize, GroupId), Seen>,
     /// What members have told their leaders that they have on disk.
@@ -80,6 +82,9 @@ impl Consensus {
         let mut wrong = Wrong::new();
         for group in node.groups() {
             let key = (number, group.id());
+            if group.id() == GroupId::CATALOG {
+                self.machines.insert(group.me(), number);
+            }
             let now = see(group);
             let before = self.seen.get(&key).copied().unwrap_or_default();
             if now == before {
@@ -235,7 +240,8 @@ impl Consensus {
 
     fn is_on_majority(&self, id: GroupId, position: LogPosition, members: &Members) -> bool {
         members.has_quorum(|member| {
-            let seen = machine_of(member).and_then(|number| self.seen.get(&(number, id)));
+            let machine = self.machines.get(&member);
+            let seen = machine.and_then(|number| self.seen.get(&(*number, id)));
             seen.is_some_and(|seen| self.has(id, *seen, position))
         })
     }
@@ -273,6 +279,10 @@ impl Consensus {
 
     fn look_at_state(&mut self, number: usize, node: &Node, group: &Group, wrong: &mut Wrong) {
         let (id, applied) = (group.id(), group.applied_index());
+        // Who is to join knows nothing yet.
+        if applied == LogIndex(0) {
+            return;
+        }
         let Some(state) = node.group_state(id) else {
             return;
         };
@@ -330,11 +340,6 @@ fn see(group: &Group) -> Seen {
 /// All groups of a node.
 fn of_node(number: usize) -> std::ops::RangeInclusive<(usize, GroupId)> {
     (number, GroupId(0))..=(number, GroupId(u64::MAX))
-}
-
-/// The machine of a node: nodes are numbered from 1 in the order of their names.
-fn machine_of(node: NodeId) -> Option<usize> {
-    usize::try_from(node.0).ok()?.checked_sub(1)
 }
 
 /// Whether the state after an entry is compared after each drain.

@@ -9,7 +9,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::target::{DEFAULT_URL, Target, segment};
+use crate::{
+    membership,
+    target::{DEFAULT_URL, Target, segment},
+};
 
 /// A cluster with a node down or suspected, or a queue without a leader, is not well: an exit code
 /// for scripts.
@@ -25,6 +28,9 @@ pub(crate) struct ClusterArgs {
 enum ClusterCommand {
     /// Shows all nodes and how many queues each leads. Ends with 1 unless all is well.
     Status(Asked),
+    /// Moves replicas from nodes that keep many queues to nodes that keep few, until there is nothing
+    /// to be gained.
+    Rebalance(membership::Rebalance),
 }
 
 #[derive(Args)]
@@ -39,15 +45,19 @@ enum NodeCommand {
     Drain(NamedNode),
     /// Lets a drained node lead again.
     Revive(NamedNode),
+    /// Says what would stand still if a node stopped now. Ends with 1 unless that is nothing.
+    SafeToStop(NamedNode),
+    /// Has a node leave the cluster: its replicas are moved to others first.
+    Remove(membership::Removal),
 }
 
 #[derive(Args)]
-struct NamedNode {
+pub(crate) struct NamedNode {
     /// The node.
-    name: String,
+    pub(crate) name: String,
     /// Where any node's HTTP interface is, and who asks.
     #[arg(long, default_value = DEFAULT_URL)]
-    url: String,
+    pub(crate) url: String,
 }
 
 #[derive(Args)]
@@ -58,31 +68,31 @@ pub(crate) struct QueueArgs {
 
 #[derive(Subcommand)]
 enum QueueCommand {
-    /// Shows the nodes that keep a queue.
-    Replicas(Named),
+    /// Shows the nodes that keep a queue, or changes them.
+    Replicas(membership::Replicas),
     /// Prints the node that leads a queue. Ends with 1 if none is known.
     Leader(Named),
 }
 
 #[derive(Args)]
-struct Asked {
+pub(crate) struct Asked {
     /// Where a node's HTTP interface is, and who asks.
     #[arg(long, default_value = DEFAULT_URL)]
-    url: String,
+    pub(crate) url: String,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-struct Named {
+pub(crate) struct Named {
     /// The queue.
     name: String,
     /// Its virtual host.
     #[arg(long, default_value = "/")]
     vhost: String,
     #[command(flatten)]
-    asked: Asked,
+    pub(crate) asked: Asked,
 }
 
 /// The answer of `/api/staunch/v1/cluster`.
@@ -108,6 +118,12 @@ struct Node {
     /// Damaged replicas that get everything anew.
     #[serde(default)]
     repairing: u64,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    away_seconds: Option<u64>,
+    #[serde(default)]
+    queues: u64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -150,41 +166,58 @@ struct Replica {
 }
 
 pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<ExitCode> {
-    let ClusterCommand::Status(asked) = &args.command;
+    let asked = match &args.command {
+        ClusterCommand::Status(asked) => asked,
+        ClusterCommand::Rebalance(rebalance) => return membership::rebalance(rebalance),
+    };
     let status: Status = ask(asked, "staunch/v1/cluster")?;
     show(asked, &status, || status.table())?;
     Ok(exit(status.is_well()))
 }
 
 pub(crate) fn run_node(args: &NodeArgs) -> anyhow::Result<ExitCode> {
-    let (NodeCommand::Drain(named) | NodeCommand::Revive(named)) = &args.command;
+    let (named, is_drained) = match &args.command {
+        NodeCommand::Drain(named) => (named, true),
+        NodeCommand::Revive(named) => (named, false),
+        NodeCommand::SafeToStop(named) => return membership::safe_to_stop(named),
+        NodeCommand::Remove(removal) => return membership::remove(removal),
+    };
     let target = Target::parse(&named.url)?;
     let path = format!("staunch/v1/nodes/{}/drain", segment(&named.name));
-    let answer = match &args.command {
-        NodeCommand::Drain(_) => target.put(&path),
-        NodeCommand::Revive(_) => target.delete(&path),
+    let answer = if is_drained {
+        target.put(&path)
+    } else {
+        target.delete(&path)
     };
     answer.with_context(|| format!("ask the node at {}", without_user(&named.url)))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn run_queue(args: &QueueArgs) -> anyhow::Result<ExitCode> {
-    let (QueueCommand::Replicas(named) | QueueCommand::Leader(named)) = &args.command;
-    let path = format!(
-        "staunch/v1/queues/{}/{}/replicas",
-        segment(&named.vhost),
-        segment(&named.name)
-    );
-    let kept: Kept = ask(&named.asked, &path)?;
     match &args.command {
-        QueueCommand::Replicas(_) => {
+        QueueCommand::Replicas(replicas) => {
+            membership::change_replicas(replicas)?;
+            let named = &replicas.named;
+            let kept: Kept = ask(&named.asked, &named.path())?;
             show(&named.asked, &kept, || kept.table())?;
             Ok(ExitCode::SUCCESS)
         }
-        QueueCommand::Leader(_) => {
+        QueueCommand::Leader(named) => {
+            let kept: Kept = ask(&named.asked, &named.path())?;
             show(&named.asked, &kept.leaders(), || kept.leaders_text())?;
             Ok(exit(kept.is_led()))
         }
+    }
+}
+
+impl Named {
+    /// Of the nodes that keep it, below `/api`.
+    pub(crate) fn path(&self) -> String {
+        format!(
+            "staunch/v1/queues/{}/{}/replicas",
+            segment(&self.vhost),
+            segment(&self.name)
+        )
     }
 }
 
@@ -195,7 +228,7 @@ fn ask<T: DeserializeOwned>(asked: &Asked, path: &str) -> anyhow::Result<T> {
 }
 
 /// A password has no place in an error.
-fn without_user(url: &str) -> &str {
+pub(crate) fn without_user(url: &str) -> &str {
     url.rsplit_once('@').map_or(url, |(_, host)| host)
 }
 
@@ -213,7 +246,7 @@ fn show<T: Serialize>(
     Ok(out.write_all(text().as_bytes())?)
 }
 
-fn exit(is_well: bool) -> ExitCode {
+pub(crate) fn exit(is_well: bool) -> ExitCode {
     if is_well {
         ExitCode::SUCCESS
     } else {
@@ -236,19 +269,17 @@ impl Status {
             } else {
                 node.name.clone()
             };
+            let away = node.away_seconds;
             let state = match (node.up, node.suspected) {
-                (true, false) if node.drained => "drained",
-                (true, false) if node.repairing > 0 => "repairing",
-                (true, false) => "up",
-                (true, true) => "silent",
-                (false, _) => "down",
+                _ if node.state == "invited" => "invited".to_owned(),
+                (true, false) if node.state == "leaving" => "leaving".to_owned(),
+                (true, false) if node.drained => "drained".to_owned(),
+                (true, false) if node.repairing > 0 => "repairing".to_owned(),
+                (true, false) => "up".to_owned(),
+                (true, true) => "silent".to_owned(),
+                (false, _) => away.map_or("down".to_owned(), |it| format!("down for {it} s")),
             };
-            rows.push([
-                name,
-                node.id.to_string(),
-                state.to_owned(),
-                node.leaders.to_string(),
-            ]);
+            rows.push([name, node.id.to_string(), state, node.leaders.to_string()]);
         }
         let mut text = aligned(&rows);
         if !self.clustered {

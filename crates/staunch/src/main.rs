@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod definitions;
 mod demo;
+mod membership;
 mod password;
 mod server;
 mod target;

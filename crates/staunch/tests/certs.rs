@@ -191,6 +191,7 @@ fn host(runtime: &tokio::runtime::Runtime, ca: &Path) -> (Peers<mpsc::Sender<Pee
         incarnation: 1,
         features: 0,
         members: Vec::new(),
+        introduces: false,
         security: Security::Tls(identity),
         plaintext: PlaintextScope::Loopback,
         authority: Some(Arc::new(Authority::open(ca).unwrap())),

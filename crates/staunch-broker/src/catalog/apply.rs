@@ -54,6 +54,7 @@ impl Applied {
             queue: None,
             queues_deleted: Vec::new(),
             queues_changed: Vec::new(),
+            queues_moved: Vec::new(),
             exchanges_deleted: Vec::new(),
             bindings_removed: 0,
         }

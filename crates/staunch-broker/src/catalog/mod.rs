@@ -21,6 +21,7 @@ mod command;
 mod effective;
 mod exchange;
 mod limits;
+mod members;
 mod nodes;
 mod parameters;
 mod partitions;
@@ -47,7 +48,7 @@ use staunch_types::{
 
 pub use binding::Binding;
 pub use command::CatalogCommand;
-pub use nodes::{NodeCommand, NodeEntry};
+pub use nodes::{NodeCommand, NodeEntry, NodeState};
 pub use parameters::{ParameterCommand, ParameterValue, TABLE_SIZE_BYTES_MAX};
 pub use partitions::{
     PARTITIONS, PARTITIONS_MAX, PARTITIONS_MIN, Partitioning, partition_count, partition_of,
@@ -158,6 +159,8 @@ pub struct Applied {
     pub queues_deleted: Vec<QueueEntry>,
     /// Queues whose [`QueueEntry::settings`] are others from now on.
     pub queues_changed: Vec<QueueId>,
+    /// Queues that are to be kept by other nodes from now on.
+    pub queues_moved: Vec<QueueId>,
     /// Auto-delete exchanges that went as a consequence.
     pub exchanges_deleted: Vec<Name>,
     /// Bindings that went, as a consequence or by name.
@@ -244,6 +247,9 @@ pub struct Catalog {
     users: BTreeMap<Name, UserEntry>,
     global_parameters: BTreeMap<Name, ParameterValue>,
     nodes: BTreeMap<NodeId, NodeEntry>,
+    /// Which cluster it is, drawn when it was founded; 0 before that.
+    cluster_id: u64,
+    next_node_id: NodeId,
     is_founded: bool,
     settings: SharedSettings,
     next_queue_id: QueueId,
@@ -274,6 +280,8 @@ impl Catalog {
             users: BTreeMap::new(),
             global_parameters: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            cluster_id: 0,
+            next_node_id: NodeId(1),
             is_founded: false,
             settings: SharedSettings::default(),
             next_queue_id,

@@ -28,6 +28,8 @@ pub enum NodeCommand {
         node: NodeId,
         /// Its name.
         name: Name,
+        /// Where other nodes reach it.
+        address: Name,
         /// Its life before this one, as far as the catalog knows.
         previous: Option<Origin>,
         /// Its life from now on.
@@ -54,6 +56,60 @@ pub enum NodeCommand {
         /// Its id: a queue declared anew under the same name stays.
         queue: QueueId,
     },
+    /// A cluster begins. Counts once.
+    Begin {
+        /// Which it is: a number that no other cluster has.
+        cluster: u64,
+        /// Names and addresses of those that are to found it; they get ids from 1 on.
+        nodes: Vec<(Name, Name)>,
+        /// Which of them speaks.
+        founder: NodeId,
+        /// Its life.
+        life: Origin,
+    },
+    /// A node without data is to be one of the cluster's. It gets the id that was kept for its name,
+    /// or a new one; the one that had its name before has lost its data and is gone for good.
+    Join {
+        /// Its name.
+        name: Name,
+        /// Where other nodes reach it.
+        address: Name,
+        /// Who has the name, as the proposer knows. If that is not so any more it does not count: a
+        /// repetition that comes late must not put an end to who has joined.
+        previous: Option<(NodeId, Origin)>,
+        /// Its life.
+        life: Origin,
+    },
+    /// An operator wants a node to go: its replicas are to be moved.
+    Leave {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node is gone for good: replicas that it had are dropped, and queues that it kept alone.
+    Remove {
+        /// The node.
+        node: NodeId,
+    },
+    /// A replicated queue is to be kept by other nodes.
+    Place {
+        /// The queue.
+        queue: QueueId,
+        /// [`Placement::changes`] as the proposer knows them; otherwise it does not count.
+        changes: u32,
+        /// The nodes; the first is to lead.
+        members: Vec<NodeId>,
+    },
+}
+
+/// How far a node is with joining or leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// An id is kept for it.
+    Invited,
+    /// It is one of the cluster's.
+    Member,
+    /// It is to go.
+    Leaving,
 }
 
 /// A node of the cluster.
@@ -61,7 +117,11 @@ pub enum NodeCommand {
 pub struct NodeEntry {
     /// Its name.
     pub name: Name,
-    /// Its life.
+    /// Where other nodes reach it; empty if nobody has said.
+    pub address: Name,
+    /// Whether it comes or goes.
+    pub state: NodeState,
+    /// Its life; 0 of one that is invited.
     pub life: Origin,
     /// It has been away for too long, and has not made itself known again.
     pub is_lost: bool,
@@ -102,13 +162,17 @@ impl Loads {
         }
     }
 
+    pub(super) fn kept_count(&self, node: NodeId) -> usize {
+        self.of(node).kept_count
+    }
+
     fn of(&self, node: NodeId) -> Load {
         self.0.get(&node).copied().unwrap_or_default()
     }
 }
 
 impl Catalog {
-    /// The nodes that have ever made themselves known.
+    /// The nodes of the cluster.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeEntry)> {
         self.nodes.iter().map(|(id, entry)| (*id, entry))
     }
@@ -212,9 +276,10 @@ impl Catalog {
             NodeCommand::Started {
                 node,
                 name,
+                address,
                 previous,
                 life,
-            } => Ok(self.start_node(*node, name, (*previous, *life), mode)),
+            } => Ok(self.start_node(*node, (name, address), (*previous, *life), mode)),
             NodeCommand::Lost { node, life } => {
                 let known = self.nodes.get_mut(node);
                 let Some(entry) = known.filter(|entry| entry.life == *life && !entry.is_lost)
@@ -254,17 +319,40 @@ impl Catalog {
                 self.drop_queue(*queue, mode, &mut applied);
                 Ok(applied)
             }
+            NodeCommand::Begin {
+                cluster,
+                nodes,
+                founder,
+                life,
+            } => Ok(self.begin_cluster(*cluster, nodes, (*founder, *life))),
+            NodeCommand::Join {
+                name,
+                address,
+                previous,
+                life,
+            } => Ok(self.join_node((name, address), *previous, *life, mode)),
+            NodeCommand::Leave { node } => self.leave_node(*node),
+            NodeCommand::Remove { node } => Ok(self.remove_node(*node, mode)),
+            NodeCommand::Place {
+                queue,
+                changes,
+                members,
+            } => self.place_queue(*queue, *changes, members),
         }
     }
 
     fn start_node(
         &mut self,
         node: NodeId,
-        name: &Name,
+        (name, address): (&Name, &Name),
         (previous, life): (Option<Origin>, Origin),
         mode: Mode,
     ) -> Applied {
         let known = self.nodes.get(&node);
+        // A node that was removed does not come back.
+        if known.is_none() && self.cluster_id != 0 {
+            return Applied::unchanged();
+        }
         let is_same = known.is_some_and(|known| known.life == life);
         let follows = known.map(|known| known.life) == previous;
         if !follows || (is_same && known.is_some_and(|known| !known.is_lost)) {
@@ -276,6 +364,8 @@ impl Catalog {
         let change = known.map_or(Change::Created, |_| Change::Updated);
         let entry = NodeEntry {
             name: name.clone(),
+            address: address.clone(),
+            state: known.map_or(NodeState::Member, |known| known.state),
             life,
             is_lost: false,
             is_drained,
@@ -289,7 +379,7 @@ impl Catalog {
 
     /// What a node kept in memory alone is gone with its process: queues that are not durable, and
     /// those of its connections. A queue for delayed messages stays, empty, with its exchange.
-    fn drop_transient_of(&mut self, node: NodeId, mode: Mode, applied: &mut Applied) {
+    pub(super) fn drop_transient_of(&mut self, node: NodeId, mode: Mode, applied: &mut Applied) {
         let all = self.queues.sorted().into_iter();
         let gone = all.filter(|queue| {
             let is_home = queue.placement.home() == Some(node);
@@ -302,11 +392,15 @@ impl Catalog {
     }
 
     pub(super) fn encode_nodes(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.cluster_id);
+        out.put_u64(self.next_node_id.0);
         out.put_bool(self.is_founded);
         out.put_u32(u32::try_from(self.nodes.len()).expect("nodes are few"));
         for (id, entry) in &self.nodes {
             out.put_u64(id.0);
             out.put_name(&entry.name);
+            out.put_name(&entry.address);
+            out.put_u8(entry.state.code());
             out.put_u64(entry.life.0);
             out.put_bool(entry.is_lost);
             out.put_bool(entry.is_drained);
@@ -315,11 +409,15 @@ impl Catalog {
     }
 
     pub(super) fn read_nodes(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        self.cluster_id = reader.u64()?;
+        self.next_node_id = NodeId(reader.u64()?);
         self.is_founded = reader.bool()?;
         for _ in 0..reader.u32()? {
             let id = NodeId(reader.u64()?);
             let entry = NodeEntry {
                 name: reader.name()?,
+                address: reader.name()?,
+                state: NodeState::from_code(reader.u8()?)?,
                 life: Origin(reader.u64()?),
                 is_lost: reader.bool()?,
                 is_drained: reader.bool()?,
@@ -337,12 +435,14 @@ impl NodeCommand {
             Self::Started {
                 node,
                 name,
+                address,
                 previous,
                 life,
             } => {
                 out.put_u8(1);
                 out.put_u64(node.0);
                 out.put_name(name);
+                out.put_name(address);
                 out.put_optional_u64(previous.map(|previous| previous.0));
                 out.put_u64(life.0);
             }
@@ -361,6 +461,11 @@ impl NodeCommand {
                 out.put_u64(node.0);
                 out.put_bool(*is_drained);
             }
+            Self::Begin { .. }
+            | Self::Join { .. }
+            | Self::Leave { .. }
+            | Self::Remove { .. }
+            | Self::Place { .. } => self.encode_membership(out),
         }
     }
 
@@ -369,6 +474,7 @@ impl NodeCommand {
             1 => Self::Started {
                 node: NodeId(reader.u64()?),
                 name: reader.name()?,
+                address: reader.name()?,
                 previous: reader.optional_u64()?.map(Origin),
                 life: Origin(reader.u64()?),
             },
@@ -384,7 +490,26 @@ impl NodeCommand {
                 node: NodeId(reader.u64()?),
                 is_drained: reader.bool()?,
             },
-            kind => return Err(DecodeError::UnknownKind { kind }),
+            kind => Self::read_membership(kind, reader)?,
         })
+    }
+}
+
+impl NodeState {
+    fn code(self) -> u8 {
+        match self {
+            Self::Invited => 0,
+            Self::Member => 1,
+            Self::Leaving => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, DecodeError> {
+        match code {
+            0 => Ok(Self::Invited),
+            1 => Ok(Self::Member),
+            2 => Ok(Self::Leaving),
+            kind => Err(DecodeError::UnknownKind { kind }),
+        }
     }
 }

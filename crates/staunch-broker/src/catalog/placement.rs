@@ -7,7 +7,7 @@ use crate::encoding::{DecodeError, Reader, Writer};
 /// Most nodes that keep one queue.
 pub const MEMBERS_MAX: usize = 9;
 
-/// The nodes that keep a queue, as it was decided when the queue was declared.
+/// The nodes that are to keep a queue. Who does is up to its group, which follows.
 ///
 /// A node that stands alone has no id: its queues are kept [`Placement::HERE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Placement {
     pub is_replicated: bool,
     /// The nodes, at most [`MEMBERS_MAX`].
     pub members: Vec<NodeId>,
+    /// How often it was changed since the queue was declared. A node that finds itself among the
+    /// members of a placement that was changed has the queue from the others; of one that was not,
+    /// it founds the group with them.
+    pub changes: u32,
 }
 
 impl Placement {
@@ -24,6 +28,7 @@ impl Placement {
     pub const HERE: Self = Self {
         is_replicated: false,
         members: Vec::new(),
+        changes: 0,
     };
 
     /// On one node.
@@ -31,6 +36,7 @@ impl Placement {
         Self {
             is_replicated: false,
             members: vec![home],
+            changes: 0,
         }
     }
 
@@ -39,6 +45,17 @@ impl Placement {
         Self {
             is_replicated: true,
             members,
+            changes: 0,
+        }
+    }
+
+    /// The same kind of placement on other nodes.
+    #[must_use]
+    pub fn changed_to(&self, members: Vec<NodeId>) -> Self {
+        Self {
+            is_replicated: self.is_replicated,
+            members,
+            changes: self.changes.saturating_add(1),
         }
     }
 
@@ -56,6 +73,7 @@ impl Placement {
         for member in &self.members {
             out.put_u64(member.0);
         }
+        out.put_u32(self.changes);
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -77,6 +95,7 @@ impl Placement {
         Ok(Self {
             is_replicated,
             members,
+            changes: reader.u32()?,
         })
     }
 }

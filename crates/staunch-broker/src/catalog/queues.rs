@@ -12,8 +12,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use staunch_types::{ConnectionId, QueueId};
 
-use super::QueueEntry;
 use super::nodes::Loads;
+use super::{Placement, QueueEntry};
 use crate::exchange::Seeded;
 use crate::settings::QueueSettings;
 
@@ -96,6 +96,19 @@ impl Queues {
         let place = *place.expect("the caller found it") as usize;
         let entry = entries[place].as_mut();
         entry.expect("the tables hold no ghosts").settings = settings;
+    }
+
+    /// Has a queue that is there kept by other nodes.
+    pub(super) fn place(&mut self, id: QueueId, placement: Placement) {
+        let entries = &mut self.entries;
+        let same = |&place: &u32| entry_at(entries, place).id == id;
+        let place = self.ids.find(self.hasher.hash_one(id), same);
+        let place = *place.expect("the caller found it") as usize;
+        let entry = entries[place].as_mut();
+        let entry = entry.expect("the tables hold no ghosts");
+        self.loads.remove(&entry.placement);
+        self.loads.add(&placement);
+        entry.placement = placement;
     }
 
     /// Removes a queue and gives it back.

@@ -699,7 +699,7 @@ fn layouts_are_those_of_version_4() {
     );
     check(
         declare_exchange("x", "topic"),
-        b"\x04\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"\x04\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     );
     check(delete_exchange("x", true), b"\x04\x04\x01/\x01x\x01");
     let to = Destination::Exchange(name("y"));
@@ -730,7 +730,7 @@ fn layouts_are_those_of_version_4() {
     *placement = Placement::replicated(vec![NodeId(1), NodeId(2)]);
     check(
         declare,
-        b"\x04\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07\x01\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0",
+        b"\x04\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07\x01\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0",
     );
     check(delete_queue("q"), b"\x04\x08\x01/\x01q");
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     io::{self, Read as _, Write as _},
     net::{TcpStream, ToSocketAddrs as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub struct ClusterProcess {
     nodes: Vec<NodeProcess>,
     view: View,
+    program: PathBuf,
+    directory: PathBuf,
 }
 
 /// The nodes of a cluster as they can be asked over HTTP.
@@ -82,7 +84,39 @@ impl ClusterProcess {
             addresses: nodes.iter().map(NodeProcess::http_address).collect(),
         };
         let nodes = nodes.into_iter().enumerate().map(with_seeds).collect();
-        Ok(Self { nodes, view })
+        Ok(Self {
+            nodes,
+            view,
+            program: program.to_owned(),
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// One more node, on the loopback, that knows the node at `known` and is to join; it is not
+    /// running yet. Its place.
+    ///
+    /// # Errors
+    /// When there are no free ports.
+    pub fn add(&mut self, known: usize) -> Result<usize, NodeError> {
+        let at = self.nodes.len();
+        let log_file = self.directory.join(format!("{}.log", name(at)));
+        let node = NodeProcess::new(&self.program, &self.data_dir(at), &log_file)?;
+        let seeds = format!(
+            "{}={},{}={}",
+            name(at),
+            node.peer_address(),
+            name(known),
+            self.nodes[known].peer_address()
+        );
+        self.view.addresses.push(node.http_address());
+        let node = node.with_arguments(&["--node-name", &name(at), "--seed", &seeds]);
+        self.nodes.push(node);
+        Ok(at)
+    }
+
+    /// Where a node's data is.
+    pub fn data_dir(&self, at: usize) -> PathBuf {
+        self.directory.join(name(at))
     }
 
     /// Starts all of them and waits until each is ready.

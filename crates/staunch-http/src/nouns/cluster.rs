@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use staunch_broker::{CatalogCommand, Change, NodeCommand};
+use staunch_broker::{CatalogCommand, Change, NodeCommand, NodeState};
 use staunch_node::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 use staunch_types::Name;
 
@@ -102,6 +102,9 @@ fn alone(node_name: &str) -> Value {
             "incarnation": null,
             "leaders": 0,
             "repairing": 0,
+            "state": "member",
+            "away_seconds": null,
+            "queues": 0,
         }],
         "catalog_leader": node_name,
         "groups": {"count": 0, "leaderless": 0, "leaderless_queues": []},
@@ -119,6 +122,13 @@ fn shown_node(node: &NodeStatus) -> Value {
         "incarnation": node.incarnation.map(|it| format!("{it:016x}")),
         "leaders": node.led_count,
         "repairing": node.repairing_count,
+        "state": match node.state {
+            NodeState::Invited => "invited",
+            NodeState::Member => "member",
+            NodeState::Leaving => "leaving",
+        },
+        "away_seconds": node.away.map(|away| away.as_secs()),
+        "queues": node.kept_count,
     })
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use staunch_broker::{Catalog, CatalogCommand, NodeCommand, QueueEntry};
+use staunch_broker::{Catalog, CatalogCommand, NodeCommand, NodeState, QueueEntry};
 use staunch_log::ChunkId;
 use staunch_raft::{Config, Members, Message};
 use staunch_replica::{
@@ -57,8 +57,22 @@ pub(crate) struct CatalogGroup {
 
 impl CatalogGroup {
     /// A new cluster's.
-    pub(crate) fn founding(members: Members, me: NodeId, seed: u64) -> Self {
-        let rebuild = CatalogRebuild::founding(members);
+    pub(crate) fn founding(me: NodeId, seed: u64) -> Self {
+        let members = Members::of([me]).expect("one node is a group");
+        Self::begin(CatalogRebuild::founding(members), me, seed)
+    }
+
+    /// That of a cluster which this node is to join.
+    pub(crate) fn joining(me: NodeId, seed: u64) -> Self {
+        Self::begin(CatalogRebuild::joining(), me, seed)
+    }
+
+    /// That of a cluster of which this node was a member, and has forgotten it.
+    pub(super) fn forgotten(me: NodeId, seed: u64) -> Self {
+        Self::begin(CatalogRebuild::forgotten(), me, seed)
+    }
+
+    fn begin(rebuild: CatalogRebuild, me: NodeId, seed: u64) -> Self {
         let replica = rebuild.finish(config(me, seed));
         Self::new(replica.expect("a new group is sound"))
     }
@@ -66,6 +80,17 @@ impl CatalogGroup {
     /// Whether this node has proposed the end of a queue that is still there.
     pub(super) fn is_doomed(&self, id: QueueId) -> bool {
         self.doomed.contains(&id)
+    }
+
+    /// Takes over what waited while this node had no id.
+    pub(super) fn succeed(&mut self, stranger: Self) {
+        self.early = stranger.early;
+    }
+
+    /// A node is gone for good.
+    pub(super) fn forget_node(&mut self, node: NodeId) {
+        self.away.remove(&node);
+        self.transfers.remove(&node);
     }
 
     /// One that goes on.
@@ -126,7 +151,8 @@ impl Node {
             group.proposals.ask_again();
         }
         // At the start there is no need to wait for a timeout.
-        let is_first = cluster.nodes.ids().next() == Some(cluster.me);
+        let voters = group.replica.group().members().voters;
+        let is_first = voters.first() == Some(&cluster.me);
         if is_first && group.leader().is_none() {
             group.replica.group_mut().campaign();
         }
@@ -164,6 +190,7 @@ impl Node {
             .retain(|_, transfer| !transfer.has_stalled(now));
         self.give_up_proposals();
         self.give_up_nodes();
+        self.change_catalog_members();
     }
 
     /// The failure detector suspects a node.
@@ -315,6 +342,11 @@ impl Node {
     /// happened, for all of them.
     fn apply_agreed(&mut self, command: &CatalogCommand, speaks: bool) -> Result<Defined, Refusal> {
         let applied = self.catalog.apply_replicated(command)?;
+        if let CatalogCommand::Node(command) = command
+            && command.is_about_nodes()
+        {
+            self.follow_nodes();
+        }
         self.follow_definition(command, &applied, speaks);
         if let CatalogCommand::Node(NodeCommand::Started {
             node,
@@ -350,6 +382,7 @@ impl Node {
         let mut catalog = catalog.expect("it was read before");
         catalog.succeed(&self.catalog);
         let old = std::mem::replace(&mut self.catalog, catalog);
+        self.follow_nodes();
         let gone: Vec<QueueEntry> = (old.queues_and_holders())
             .filter(|entry| self.catalog.queue_by_id(entry.id).is_none())
             .cloned()
@@ -366,6 +399,7 @@ impl Node {
                 self.make_queue(id);
             } else {
                 self.configure_queue(id);
+                self.follow_placement(id);
             }
         }
         self.end_to_relearn();
@@ -386,6 +420,9 @@ impl Node {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        if cluster.membership.is_fresh() || cluster.membership.is_removed {
+            return;
+        }
         let known = self.catalog.node(cluster.me);
         if known.is_some_and(|known| known.life == cluster.origin && !known.is_lost) {
             cluster.catalog.proposals.is_known = true;
@@ -396,13 +433,25 @@ impl Node {
         if !proposals.may_introduce(now) {
             return;
         }
-        let name = cluster.nodes.name(cluster.me).cloned().unwrap_or_default();
-        let command = CatalogCommand::Node(NodeCommand::Started {
-            node: cluster.me,
-            name,
-            previous: known.map(|known| known.life),
-            life: cluster.origin,
-        });
+        let command = if cluster.membership.is_founder && self.catalog.cluster_id() == 0 {
+            NodeCommand::Begin {
+                cluster: cluster.membership.cluster,
+                nodes: cluster.seeds.clone(),
+                founder: cluster.me,
+                life: cluster.origin,
+            }
+        } else {
+            // Of one that has joined the catalog speaks already, when it comes.
+            let Some(known) = known else { return };
+            NodeCommand::Started {
+                node: cluster.me,
+                name: cluster.name.clone(),
+                address: cluster.own_address(),
+                previous: Some(known.life),
+                life: cluster.origin,
+            }
+        };
+        let command = CatalogCommand::Node(command);
         let batch = Batch {
             origin: cluster.origin,
             base: 0,
@@ -421,6 +470,15 @@ impl Node {
         let group = &mut cluster.catalog;
         let serves = group.replica.group().is_serving();
         if self.catalog.is_founded() || group.is_founding || !serves || !group.proposals.is_known {
+            return;
+        }
+        // Clients are to find all who were to found it.
+        let voters = group.replica.group().members();
+        let is_whole = !voters.is_joint()
+            && self.catalog.nodes().all(|(id, entry)| {
+                entry.state != NodeState::Invited && voters.voters.contains(&id)
+            });
+        if !is_whole {
             return;
         }
         group.is_founding = true;
@@ -452,6 +510,10 @@ impl Node {
         requests: Vec<Request>,
     ) -> Option<Vec<Request>> {
         match &mut self.cluster {
+            Some(cluster) if cluster.membership.is_removed => {
+                self.turn_away(id);
+                None
+            }
             Some(cluster) if !cluster.catalog.is_ready => {
                 cluster.catalog.early.push((id, requests));
                 None

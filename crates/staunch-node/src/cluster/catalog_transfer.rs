@@ -8,6 +8,7 @@
 //!    position, for a member that has forgotten everything, or (no loss) for one that lags
 //! 3  index u64, term u64, upto u64: so much of it has come
 //! 4  the state that the leader offers is not here
+//! 5… who is who: `membership`
 //! ```
 //!
 //! One piece is under way at a time. When all have come the leader offers the snapshot to the

@@ -84,6 +84,11 @@ pub(crate) struct Groups {
     pub(super) waiting: VecDeque<(Option<u64>, Pending)>,
     /// A group has adopted a state that a checkpoint must make durable.
     pub(super) wants_checkpoint: bool,
+    /// Groups that this node leads and whose members are not those that the catalog wants.
+    pub(super) changing: BTreeSet<QueueId>,
+    /// Groups that this node is to be a member of no longer.
+    pub(super) leaving: BTreeSet<QueueId>,
+    pub(super) next_leaving_look: Timestamp,
 }
 
 impl std::fmt::Debug for Place {
@@ -112,6 +117,9 @@ impl Groups {
             outstanding: BTreeSet::new(),
             waiting: VecDeque::new(),
             wants_checkpoint: false,
+            changing: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            next_leaving_look: now,
         }
     }
 
@@ -235,6 +243,8 @@ impl Node {
         let rebuild = if self.is_relearning() {
             self.note_forgotten(entry.id);
             Rebuild::forgotten(stream, &settings)
+        } else if placement.changes > 0 {
+            Rebuild::joining(stream, &settings)
         } else {
             Rebuild::founding(stream, members, &settings)
         };
@@ -272,6 +282,7 @@ impl Node {
             // As if it had been lost, if it makes no sense.
             drop(member.replica.take(message));
         }
+        self.watch_members(id);
         self.rouse(id);
     }
 
@@ -343,6 +354,8 @@ impl Node {
             }
         }
         self.tick_leadership(now);
+        self.tick_members(now);
+        self.tick_placements(now);
         self.tick_transfers();
         self.tick_repairs(now);
         self.tick_catalog();
@@ -506,6 +519,7 @@ impl Node {
             return;
         };
         self.watch_use(id);
+        self.watch_members(id);
         self.served_by(id, me, term);
         self.mark_dirty(id);
     }
@@ -569,6 +583,7 @@ impl Node {
             return;
         };
         cluster.groups.suspected.insert(node);
+        cluster.placements.suspected(node, self.now);
         // Whoever is first in line to stand for election does so at once.
         cluster.groups.next_tick = self.now;
         self.for_each_group(|group| group.suspect(node));
@@ -581,6 +596,7 @@ impl Node {
             return;
         };
         cluster.groups.suspected.remove(&node);
+        cluster.placements.trusted(node);
         self.for_each_group(|group| group.trust(node));
         self.trust_for_catalog(node);
     }

@@ -89,13 +89,12 @@ impl Node {
                 && !self.catalog.is_drained(node)
         };
         let mut moved = Vec::new();
+        let primary = cluster.primary();
         for slot in self.queues.iter_mut() {
             let id = slot.id;
             let entry = self.catalog.queue_by_id(id);
             let members = entry.map(|entry| &entry.placement.members[..]);
-            let primary = cluster
-                .primary
-                .filter(|it| members.is_some_and(|of| of.contains(it)));
+            let primary = primary.filter(|it| members.is_some_and(|of| of.contains(it)));
             let home = primary.or_else(|| members.and_then(|members| members.first().copied()));
             let (Some(home), Some(member)) = (home, slot.member_mut()) else {
                 continue;

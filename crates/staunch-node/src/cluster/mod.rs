@@ -1,11 +1,14 @@
 //! What several nodes do together.
 //!
 //! * `groups`: the Raft groups of this node's replicated queues, and who leads them.
+//! * `membership`: who this node is, who the others are, and how nodes join; `nodes` names and links.
+//! * `members`: how the members of groups become those that the catalog wants.
+//! * `placements`: what the catalog should want: replicas move away from nodes that leave or are gone.
 //! * `catalog`: the catalog as a group, `proposals` what this node wants changed in it and who waits
 //!   for that, `place` where new queues are kept.
 //! * `edge`: what clients of this node ask of queues that are served elsewhere, and `outbox` what
 //!   they publish to replicated queues and to those of other nodes.
-//! * `status`: what operators ask.
+//! * `status`, `removal`: what operators ask.
 //! * `leadership`: which node should lead a queue.
 //! * `transfer`: whole queues for members that lag too far.
 //! * `repair`: replicas that have forgotten everything.
@@ -23,13 +26,17 @@ mod edge;
 mod facts;
 mod groups;
 mod leadership;
+mod members;
+mod membership;
 mod nodes;
 mod offer;
 mod outbox;
 mod place;
+mod placements;
 mod proposal;
 mod proposals;
 mod remotes;
+mod removal;
 mod repair;
 mod settled;
 mod shadow;
@@ -42,7 +49,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use staunch_broker::Origin;
-use staunch_raft::{Liveness, LivenessEvent, Members};
+use staunch_raft::{Liveness, LivenessEvent};
+use staunch_replica::Identity;
 use staunch_types::{Name, NodeId, Timestamp};
 
 use crate::{config::ClusterConfig, input::Output, node::Node};
@@ -50,9 +58,11 @@ use crate::{config::ClusterConfig, input::Output, node::Node};
 pub(crate) use catalog::{CatalogGroup, config as catalog_config};
 pub use facts::GroupFacts;
 pub(crate) use groups::{Member, Place};
-use nodes::Nodes;
+use membership::Membership;
+use nodes::{Nodes, STRANGER};
 pub(crate) use outbox::{Fate, Publisher, Purpose};
 pub(crate) use proposals::Then;
+pub use removal::StopCheck;
 pub(crate) use repair::is_with_others;
 pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 pub(crate) use wire::{Frame, count as count_request};
@@ -136,13 +146,18 @@ impl PeerPayload {
 
 /// What a node knows of the others, and does with them.
 pub(crate) struct Cluster {
-    /// This node.
+    /// This node; a placeholder until it has been given an id.
     pub(crate) me: NodeId,
+    /// Its name.
+    name: Name,
+    /// Names and addresses of those that it founds a cluster with, or asks to join theirs.
+    seeds: Vec<(Name, Name)>,
+    membership: Membership,
     /// What comes from clients of this node, in this life of it.
     pub(crate) origin: Origin,
     pub(crate) nodes: Nodes,
-    /// The node that is to lead everything.
-    pub(crate) primary: Option<NodeId>,
+    /// Name of the node that is to lead everything.
+    primary: Option<Name>,
     pub(crate) liveness: Liveness,
     next_liveness_tick: Timestamp,
     pub(crate) groups: groups::Groups,
@@ -152,44 +167,74 @@ pub(crate) struct Cluster {
     transfers: transfer::Transfers,
     pub(crate) repairs: repair::Repairs,
     leadership: leadership::Leadership,
+    pub(crate) placements: placements::Placements,
     /// Raft messages that wait for the end of the drain.
     raft: BTreeMap<NodeId, Vec<staunch_raft::Message>>,
 }
 
 impl Cluster {
+    /// This node has forgotten everything, and who it is.
+    pub(crate) fn lose(&mut self) {
+        self.membership.is_lost = true;
+    }
+
+    /// Whether this node has forgotten who it is, and nobody has told it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.membership.is_lost && self.membership.is_fresh()
+    }
+
     /// This node has forgotten the catalog, and all that goes with it.
     pub(crate) fn forget_catalog(&mut self) {
         self.repairs.has_forgotten_catalog = true;
     }
 
-    /// The members of a new catalog's group.
-    pub(crate) fn founders(&self) -> Members {
-        Members::of(self.nodes.ids()).expect("nodes have different ids")
-    }
-
-    /// A node of a cluster, at its start.
-    pub(crate) fn new(config: &ClusterConfig, seed: u64, now: Timestamp) -> Self {
-        let nodes = Nodes::founding(config);
-        let me = nodes.me();
-        let others = nodes.others();
-        let members = Members::of(nodes.ids()).expect("nodes have different ids");
-        let catalog = CatalogGroup::founding(members, me, seed);
+    /// A node of a cluster, at its start: what it is, if it has data.
+    pub(crate) fn new(config: &ClusterConfig, identity: Option<&Identity>, seed: u64) -> Self {
+        let now = Timestamp::default();
+        let me = identity.map_or(STRANGER, |identity| identity.node);
+        let mut seeds = config.seeds.clone();
+        seeds.sort_unstable();
+        seeds.dedup_by(|a, b| a.0 == b.0);
         Self {
             me,
+            name: config.me.clone(),
+            seeds,
+            membership: Membership::of(identity),
             origin: Origin(config.incarnation),
-            liveness: Liveness::new(others, config.liveness, now),
-            primary: config.primary.as_ref().and_then(|name| nodes.find(name)),
-            nodes,
+            liveness: Liveness::new([], config.liveness, now),
+            primary: config.primary.clone(),
+            nodes: Nodes::new(me, config.me.clone()),
             next_liveness_tick: now,
             groups: groups::Groups::new(now),
-            catalog,
+            catalog: CatalogGroup::joining(me, seed),
             edge: edge::Edge::default(),
             outboxes: outbox::Outboxes::default(),
             transfers: transfer::Transfers::default(),
             repairs: repair::Repairs::default(),
             leadership: leadership::Leadership::default(),
+            placements: placements::Placements::default(),
             raft: BTreeMap::new(),
         }
+    }
+
+    /// The node that is to lead everything, if there is one.
+    pub(crate) fn primary(&self) -> Option<NodeId> {
+        let primary = self.primary.as_ref();
+        primary.and_then(|name| self.nodes.named(name))
+    }
+
+    fn is_seed(&self, name: &Name) -> bool {
+        self.seeds.iter().any(|(seed, _)| seed == name)
+    }
+
+    fn seeds_hash(&self) -> u64 {
+        membership::names_hash(self.seeds.iter().map(|(name, _)| name))
+    }
+
+    /// Where others reach this node, by its own list of seeds.
+    fn own_address(&self) -> Name {
+        let own = self.seeds.iter().find(|(name, _)| *name == self.name);
+        own.map(|(_, address)| address.clone()).unwrap_or_default()
     }
 }
 
@@ -201,20 +246,11 @@ impl Node {
         };
         match input {
             PeerInput::Up { peer, incarnation } => {
-                let Some(node) = cluster.nodes.find(&peer) else {
-                    return;
-                };
-                let is_restarted = cluster.nodes.set_up(node, incarnation, now);
-                cluster.liveness.link_up(node, now);
-                self.report_liveness();
-                if is_restarted {
-                    self.groups_peer_restarted(node);
-                }
-                self.catalog_peer_up(node);
-                self.edge_peer_up(node, is_restarted);
+                cluster.nodes.link_up(peer.clone(), incarnation);
+                self.introduce_to(&peer);
             }
             PeerInput::Down { peer, goodbye } => {
-                let Some(node) = cluster.nodes.find(&peer) else {
+                let Some(node) = cluster.nodes.link_down(&peer) else {
                     return;
                 };
                 self.peer_down(node, goodbye);
@@ -224,6 +260,13 @@ impl Node {
                 kind,
                 payload,
             } => {
+                if kind == PeerPayload::Catalog
+                    && payload
+                        .first()
+                        .is_some_and(|kind| *kind >= membership::FRAME_WHO)
+                {
+                    return self.membership_received(&peer, &payload);
+                }
                 let Some(node) = cluster.nodes.find(&peer) else {
                     return;
                 };
@@ -275,6 +318,7 @@ impl Node {
             cluster.next_liveness_tick = now + LIVENESS_TICK;
             self.report_liveness();
         }
+        self.advance_membership();
         self.tick_groups(now);
         self.advance_groups();
         self.advance_catalog();

@@ -6,10 +6,10 @@ use staunch_types::{Name, QueueOptions};
 use crate::node::Node;
 
 /// Nodes that keep a replicated queue, where its declaration does not say (RabbitMQ).
-const GROUP_SIZE_DEFAULT: usize = 3;
+pub(super) const GROUP_SIZE_DEFAULT: usize = 3;
 
 /// Argument that says so.
-const GROUP_SIZE: &str = "x-quorum-initial-group-size";
+pub(super) const GROUP_SIZE: &str = "x-quorum-initial-group-size";
 
 impl Node {
     /// Where a queue is to be kept that is declared with these options, which are complete, and
@@ -44,9 +44,13 @@ impl Node {
         let Some(cluster) = &self.cluster else {
             return Vec::new();
         };
-        let among: Vec<_> = cluster.nodes.ids().collect();
+        let among: Vec<_> = cluster
+            .nodes
+            .ids()
+            .filter(|id| self.catalog.is_member(*id))
+            .collect();
         let size = size.unwrap_or(GROUP_SIZE_DEFAULT);
-        let (me, primary) = (cluster.me, cluster.primary);
+        let (me, primary) = (cluster.me, cluster.primary());
         self.catalog
             .place_groups(count, (&among, size), me, primary)
     }
@@ -63,9 +67,10 @@ impl Node {
         if !is_replicated {
             return Placement::at(cluster.me);
         }
-        let among: Vec<_> = cluster.nodes.ids().collect();
+        let members = cluster.nodes.ids().filter(|id| self.catalog.is_member(*id));
+        let among: Vec<_> = members.collect();
         let size = size.unwrap_or(GROUP_SIZE_DEFAULT);
-        let primary = cluster.primary;
+        let primary = cluster.primary();
         self.catalog.place_group(&among, size, cluster.me, primary)
     }
 }

@@ -1,8 +1,8 @@
 //! What operators ask about the cluster, as this node sees it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use staunch_broker::QueueEntry;
+use staunch_broker::{NodeState, QueueEntry};
 use staunch_types::{LogIndex, Name, NodeId, Term};
 
 use super::{Cluster, Place};
@@ -43,6 +43,12 @@ pub struct NodeStatus {
     pub is_suspected: bool,
     /// An operator wants it to lead nothing.
     pub is_drained: bool,
+    /// Whether it comes or goes.
+    pub state: NodeState,
+    /// How long it has been silent, as the answering node knows.
+    pub away: Option<Duration>,
+    /// Queues that it is to keep, replicated or not.
+    pub kept_count: usize,
     /// Queues that it leads, among those of which the answering node is a member.
     pub led_count: usize,
     /// Its replicas that are damaged and get everything anew, the catalog's counted as one: all if
@@ -109,8 +115,13 @@ impl Node {
         }
         let status = |id: NodeId| {
             let status = cluster.node_status(id, led.get(&id).copied().unwrap_or(0));
+            let state = self.catalog.node(id).map(|entry| entry.state);
+            let since = cluster.placements.away_since(id);
             NodeStatus {
                 is_drained: self.catalog.is_drained(id),
+                state: state.unwrap_or(NodeState::Invited),
+                away: since.map(|since| self.now.since(since)),
+                kept_count: self.catalog.kept_count(id),
                 ..status
             }
         };
@@ -204,6 +215,9 @@ impl Cluster {
             },
             is_suspected: !is_me && !self.liveness.is_alive(id),
             is_drained: false,
+            state: NodeState::Member,
+            away: None,
+            kept_count: 0,
             led_count,
             repairing_count: self.repairing_count(id),
         }

@@ -11,6 +11,8 @@
 //!   │ the group's snapshot ──────────────▶ │ adopts it
 //! ```
 //!
+//! A node that is to keep the queue no longer asks by Leaving, and is answered by Left (`members`).
+//!
 //! One piece is under way for each member and queue, and all together take no more than
 //! [`SIZE_BYTES_PER_TICK`] of the link each tick. When the connection breaks, the member keeps what
 //! it has got, and says so when it is asked to begin again.
@@ -26,6 +28,7 @@
 //! Staged     index u64 │ term u64 │ members
 //! Forgotten  (group u64, loss) of each: replicas that have forgotten everything; of no queue
 //! a loss     life u64 │ number u32
+//! Left       changes of the placement u32
 //! ```
 
 use std::collections::BTreeMap;
@@ -50,6 +53,8 @@ const KIND_STATE: u8 = 4;
 const KIND_STAGED: u8 = 5;
 const KIND_FAILED: u8 = 6;
 const KIND_FORGOTTEN: u8 = 7;
+pub(super) const KIND_LEAVING: u8 = 8;
+pub(super) const KIND_LEFT: u8 = 9;
 
 /// Bytes of bodies in one piece, beyond the first body.
 const PIECE_SIZE_BYTES_MAX: usize = 1024 * 1024;
@@ -172,6 +177,8 @@ impl Node {
             KIND_STAGED => self.offer_staged(queue, from, payload),
             KIND_FAILED => self.abandon_transfer(queue, from),
             KIND_FORGOTTEN => self.hear_forgotten(from, payload),
+            KIND_LEAVING => self.let_leave(queue, from),
+            KIND_LEFT => self.have_left(queue, payload),
             _ => {}
         }
     }
@@ -224,6 +231,15 @@ impl Node {
             outgoing.bodies.extend(bodies);
             self.transfer_on(queue, node, None);
         }
+    }
+
+    /// This node keeps nothing of the queue any more.
+    pub(super) fn forget_transfers(&mut self, queue: QueueId) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.transfers.incoming.remove(&queue);
+        cluster.transfers.outgoing.retain(|(of, _), _| *of != queue);
     }
 
     pub(super) fn abandon_transfer(&mut self, queue: QueueId, node: NodeId) {
@@ -552,7 +568,7 @@ impl Node {
     }
 }
 
-fn frame(kind: u8, queue: QueueId, parts: &[Bytes]) -> Vec<Bytes> {
+pub(super) fn frame(kind: u8, queue: QueueId, parts: &[Bytes]) -> Vec<Bytes> {
     let mut head = BytesMut::with_capacity(10);
     head.put_u8(VERSION);
     head.put_u8(kind);

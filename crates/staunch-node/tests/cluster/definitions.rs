@@ -359,9 +359,11 @@ fn a_queue_expires_by_the_word_of_who_serves_it() {
 #[test]
 fn requests_wait_until_the_catalog_is_there() {
     let mut world = World::new(3);
-    for number in 2..=3 {
+    leader(&mut world);
+    for number in 1..=3 {
         world.kill(number);
     }
+    world.start(1);
     let client = Client::begin_to_connect(&mut world, 1);
     world.run(Duration::from_secs(8));
     assert!(!world.node(1).is_ready());

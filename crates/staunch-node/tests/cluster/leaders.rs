@@ -13,7 +13,7 @@ use crate::{
     world::World,
 };
 
-fn replicas(world: &mut World, node: usize, queue: &str) -> QueueReplicas {
+pub(crate) fn replicas(world: &mut World, node: usize, queue: &str) -> QueueReplicas {
     let request = AdminRequest::QueueReplicas {
         vhost: name("/"),
         name: name(queue),
@@ -25,7 +25,8 @@ fn replicas(world: &mut World, node: usize, queue: &str) -> QueueReplicas {
 }
 
 /// Waits until all members have everything that the leader has.
-fn wait_until_level(world: &mut World, queue: &str) {
+#[track_caller]
+pub(crate) fn wait_until_level(world: &mut World, queue: &str) {
     world.run_until("all members have everything", |world| {
         let leader = server(world, queue);
         let members = replicas(world, leader, queue).replicas;

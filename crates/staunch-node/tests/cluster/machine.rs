@@ -7,8 +7,8 @@ use staunch_log::{
     Background, BackgroundJob, Config, Damage, FetchJob, MemoryDisk, Note, Reader, WriteJob, Writer,
 };
 use staunch_node::{
-    AdminAnswer, AdminId, ClusterConfig, FirstUser, Input, Node, NodeConfig, NodeLimits, Output,
-    PeerOutput, Recovered, VerifyJob,
+    AdminAnswer, AdminId, ClusterConfig, FirstUser, Input, MembershipNews, Node, NodeConfig,
+    NodeLimits, Output, PeerOutput, Recovered, VerifyJob,
 };
 use staunch_raft::LivenessConfig;
 use staunch_types::{ConnectionId, Event, Name, QueueId, Secret, Timestamp, UnixMillis};
@@ -24,6 +24,8 @@ pub(crate) struct Machine {
     pub(crate) events: Vec<(ConnectionId, Event)>,
     /// What operators were told.
     pub(crate) answers: Vec<(AdminId, AdminAnswer)>,
+    /// What it has found out about its cluster.
+    pub(crate) news: Vec<MembershipNews>,
     /// Frames for peers, in order.
     pub(crate) sent: VecDeque<PeerOutput>,
     pub(crate) is_stopped: bool,
@@ -52,6 +54,11 @@ struct Workers {
 /// Name of the node with that number.
 pub(crate) fn node_name(number: usize) -> Name {
     Name::new(format!("n{number}").as_bytes()).unwrap()
+}
+
+fn seed(number: usize) -> (Name, Name) {
+    let address = format!("host{number}:1");
+    (node_name(number), Name::new(address.as_bytes()).unwrap())
 }
 
 /// Configuration of node `number` of `count`.
@@ -90,7 +97,8 @@ pub(crate) fn config(number: usize, count: usize) -> NodeConfig {
         },
         cluster: Some(ClusterConfig {
             me: node_name(number),
-            seeds: (1..=count).map(node_name).collect(),
+            seeds: (1..=count).map(seed).collect(),
+            replica_repair_after: None,
             primary: None,
             incarnation: 0,
             liveness: LivenessConfig::default(),
@@ -119,6 +127,7 @@ impl Machine {
             incarnation,
             events: Vec::new(),
             answers: Vec::new(),
+            news: Vec::new(),
             sent: VecDeque::new(),
             is_stopped: false,
             damage: Vec::new(),
@@ -192,6 +201,7 @@ impl Machine {
                 Output::Fetch(queue, job) => self.fetches.push_back((queue, job)),
                 Output::Verify(id, job) => self.verifications.push_back((id, job)),
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
+                Output::Membership(news) => self.news.push(news),
                 Output::Peer(frame) => self.sent.push_back(frame),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),

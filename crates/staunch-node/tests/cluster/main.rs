@@ -9,6 +9,7 @@ mod edges;
 mod leaders;
 mod links;
 mod machine;
+mod members;
 mod moves;
 mod partitions;
 mod turmoil;

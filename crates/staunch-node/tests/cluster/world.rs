@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use staunch_log::MemoryDisk;
 use staunch_node::{
-    AdminAnswer, AdminId, AdminRequest, CatalogRead, Input, Node, NodeConfig, PeerInput,
+    AdminAnswer, AdminId, AdminRequest, CatalogRead, Input, Node, NodeConfig, PeerInput, StartError,
 };
 use staunch_types::Timestamp;
 
@@ -104,6 +104,37 @@ impl World {
         let machine = Machine::start(place.disk.clone(), place.config.clone());
         place.machine = Some(machine);
         self.connect_all();
+    }
+
+    /// A machine for one more node, which knows the first one; it is not started.
+    pub(crate) fn add(&mut self) -> usize {
+        let number = self.places.len() + 1;
+        let mut config = machine::config(number, number);
+        let cluster = config.cluster.as_mut().unwrap();
+        let known = [node_name(1), node_name(number)];
+        cluster.seeds.retain(|(name, _)| known.contains(name));
+        self.places.push(Place {
+            config,
+            disk: MemoryDisk::new(),
+            machine: None,
+        });
+        number
+    }
+
+    /// A node that does not run gets an empty disk.
+    pub(crate) fn replace_disk(&mut self, number: usize) {
+        let place = &mut self.places[number - 1];
+        assert!(place.machine.is_none(), "it runs");
+        place.disk = MemoryDisk::new();
+    }
+
+    /// Why a node does not start on what its disk holds.
+    #[track_caller]
+    pub(crate) fn refusal(&self, number: usize) -> StartError {
+        let place = &self.places[number - 1];
+        assert!(place.machine.is_none(), "it runs");
+        let refused = staunch_node::recover(place.disk.clone(), place.config.clone());
+        refused.err().expect("it is refused")
     }
 
     /// A node's process ends; what it had handed to its disk is there.

@@ -169,6 +169,7 @@ impl World {
                 Output::Verify(id, job) => self.verifications.push_back((id, job)),
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
                 Output::Peer(sent) => panic!("it stands alone: {sent:?}"),
+                Output::Membership(news) => panic!("it stands alone: {news:?}"),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
                 Output::Damaged(..) | Output::Lost(..) => panic!("it stands alone"),

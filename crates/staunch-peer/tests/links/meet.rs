@@ -139,3 +139,26 @@ async fn members_come_go_and_move_while_the_node_runs() {
     one.up().await;
     two.up().await;
 }
+
+#[tokio::test]
+async fn a_new_node_meets_one_that_has_not_heard_of_it_whoever_has_the_lower_name() {
+    for (known, new) in [("n1", "n2"), ("n2", "n1")] {
+        let host = Plan::new(known, Security::Plaintext).await;
+        let address = host.address();
+        let mut host = host.start();
+        let mut newcomer = Plan::new(new, Security::Plaintext).await;
+        newcomer.config.introduces = true;
+        let its_address = newcomer.address();
+        let mut newcomer = newcomer.knows(known, address).start();
+        assert_eq!(host.up().await.0, name(new));
+        assert_eq!(newcomer.up().await.0, name(known));
+        // It is told where the other is, and the link stays as it is.
+        host.peers.add(member(new, its_address));
+        let status = host.peer(new).status();
+        assert!(status.session.is_some(), "{known} and {new} are connected");
+        assert_eq!(status.address, its_address.to_string());
+        host.peers.stop().await;
+        assert_eq!(newcomer.down().await, DownReason::Goodbye);
+        newcomer.peers.stop().await;
+    }
+}

@@ -52,6 +52,7 @@ impl Plan {
             incarnation: 7,
             features: 0,
             members: Vec::new(),
+            introduces: false,
             security,
             plaintext: PlaintextScope::Loopback,
             authority: None,

@@ -72,7 +72,9 @@ impl Batch {
         match self.number {
             0 => matches!(
                 self.commands[..],
-                [CatalogCommand::Node(NodeCommand::Started { .. })]
+                [CatalogCommand::Node(
+                    NodeCommand::Started { .. } | NodeCommand::Begin { .. }
+                )]
             ),
             number => catalog.admit(self.origin, self.base, number),
         }

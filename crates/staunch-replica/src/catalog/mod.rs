@@ -16,7 +16,7 @@ mod state;
 
 pub use batch::{BATCH_SIZE_BYTES_MAX, Batch, BatchError, OnRefusal};
 pub use rebuild::CatalogRebuild;
-pub use record::{CatalogRecord, CatalogRecordError, is_catalog_record};
+pub use record::{CatalogRecord, CatalogRecordError, Identity, is_catalog_record};
 pub use state::CatalogState;
 
 use std::collections::VecDeque;

@@ -45,6 +45,24 @@ impl CatalogRebuild {
         }
     }
 
+    /// A group that exists, of which this node is to become a member: it knows nothing yet.
+    #[must_use]
+    pub fn joining() -> Self {
+        let Restored {
+            hard_state,
+            compacted,
+            members,
+            ..
+        } = Restored::joining();
+        Self {
+            hard_state,
+            members,
+            applied: compacted,
+            found: VecDeque::new(),
+            has_forgotten: false,
+        }
+    }
+
     /// A group as a checkpoint has it, and its catalog.
     #[must_use]
     pub fn from_state(state: CatalogState) -> (Self, Bytes) {
@@ -85,6 +103,7 @@ impl CatalogRebuild {
             }
             _ if self.has_forgotten => Ok(Vec::new()),
             CatalogRecord::HardState(_) if in_state => Ok(Vec::new()),
+            CatalogRecord::Identity(_) => Ok(Vec::new()),
             CatalogRecord::HardState(state) => {
                 self.hard_state = state;
                 self.take_committed()

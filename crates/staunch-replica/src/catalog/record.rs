@@ -7,7 +7,9 @@
 //! ┌─────────┬──────┬──────────────────────────────────────────────────────────────┐
 //! │ version │ kind │ 1: index u64, term u64, payload kind u8, payload             │
 //! │         │      │ 2: term u64, vote u64 (0 is none), commit u64                │
-//! │         │      │ 3: nothing                                                   │
+//! │         │      │ 3: cluster u64, node u64, flags u8 (1 founder, 2 removed),   │
+//! │         │      │    name                                                      │
+//! │         │      │ 4: nothing                                                   │
 //! └─────────┴──────┴──────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -15,13 +17,14 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_raft::{HardState, LogPosition, Payload, entry::InvalidPayload};
-use staunch_types::{LogIndex, NodeId, Term};
+use staunch_types::{LogIndex, Name, NodeId, Term};
 
 /// Version 2; the highest bit tells it from a command.
 const RECORD_VERSION: u8 = 0x82;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
-const KIND_FORGOTTEN: u8 = 3;
+const KIND_IDENTITY: u8 = 3;
+const KIND_FORGOTTEN: u8 = 4;
 
 /// A control record of the catalog's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,23 @@ pub enum CatalogRecord {
     HardState(HardState),
     /// The replica has forgotten everything: what was written before is void.
     Forgotten,
+    /// Who the node is: the first record. A later one says that it is none of the cluster's any more.
+    Identity(Identity),
+}
+
+/// Who a node is, and of which cluster: what it was told when it joined, and keeps for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Which cluster it is.
+    pub cluster: u64,
+    /// The node's id in it.
+    pub node: NodeId,
+    /// The node has founded it.
+    pub is_founder: bool,
+    /// The node was removed from it.
+    pub is_removed: bool,
+    /// The node's name.
+    pub name: Name,
 }
 
 /// Why a record cannot be read, although its checksum is right.
@@ -51,6 +71,9 @@ pub enum CatalogRecordError {
     /// None of those that there are.
     #[error("unknown kind {0} of a catalog record")]
     Kind(u8),
+    /// A name or a flag that cannot be.
+    #[error("an identity makes no sense")]
+    Identity,
     /// What an entry says.
     #[error(transparent)]
     Payload(#[from] InvalidPayload),
@@ -84,6 +107,10 @@ impl CatalogRecord {
                 out.put_u64(state.commit.0);
             }
             Self::Forgotten => out.put_u8(KIND_FORGOTTEN),
+            Self::Identity(identity) => {
+                out.put_u8(KIND_IDENTITY);
+                identity.encode(&mut out);
+            }
         }
         out
     }
@@ -121,8 +148,58 @@ impl CatalogRecord {
             }
             KIND_FORGOTTEN if bytes.is_empty() => Ok(Self::Forgotten),
             KIND_FORGOTTEN => Err(CatalogRecordError::Size),
+            KIND_IDENTITY => {
+                let identity = Identity::take(&mut bytes)?;
+                if bytes.is_empty() {
+                    Ok(Self::Identity(identity))
+                } else {
+                    Err(CatalogRecordError::Size)
+                }
+            }
             kind => Err(CatalogRecordError::Kind(kind)),
         }
+    }
+}
+
+impl Identity {
+    /// Appends its bytes to `out`: cluster, node, flags, and the name with its length before it.
+    ///
+    /// # Panics
+    /// Never: a name has at most 255 bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.cluster);
+        out.put_u64(self.node.0);
+        let is_removed = u8::from(self.is_removed);
+        out.put_u8(u8::from(self.is_founder) | is_removed << 1);
+        out.put_u8(u8::try_from(self.name.len()).expect("a name has at most 255 bytes"));
+        out.put_slice(&self.name);
+    }
+
+    /// Takes what [`Identity::encode`] wrote off the front of `bytes`.
+    ///
+    /// # Errors
+    /// [`CatalogRecordError`] on any other bytes.
+    pub fn take(bytes: &mut Bytes) -> Result<Self, CatalogRecordError> {
+        let (cluster, node) = (take_u64(bytes)?, NodeId(take_u64(bytes)?));
+        let flags = take_u8(bytes)?;
+        if flags > 3 {
+            return Err(CatalogRecordError::Identity);
+        }
+        let size = usize::from(take_u8(bytes)?);
+        if size > bytes.len() {
+            return Err(CatalogRecordError::Size);
+        }
+        let name = Name::new(&bytes.split_to(size)).map_err(|_| CatalogRecordError::Identity)?;
+        if node.0 == 0 || cluster == 0 {
+            return Err(CatalogRecordError::Identity);
+        }
+        Ok(Self {
+            cluster,
+            node,
+            is_founder: flags & 1 != 0,
+            is_removed: flags & 2 != 0,
+            name,
+        })
     }
 }
 
@@ -132,4 +209,51 @@ fn take_u8(bytes: &mut Bytes) -> Result<u8, CatalogRecordError> {
 
 fn take_u64(bytes: &mut Bytes) -> Result<u64, CatalogRecordError> {
     bytes.try_get_u64().map_err(|_| CatalogRecordError::Size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            cluster: 7,
+            node: NodeId(4),
+            is_founder: true,
+            is_removed: false,
+            name: Name::from_static("n1"),
+        }
+    }
+
+    #[test]
+    fn an_identity_is_read_as_it_was_written_and_nothing_else_is() {
+        let record = CatalogRecord::Identity(identity());
+        let bytes = record.encode();
+        assert_eq!(CatalogRecord::decode(bytes.clone().into()), Ok(record));
+        for size in 0..bytes.len() {
+            let short = Bytes::copy_from_slice(&bytes[..size]);
+            assert!(CatalogRecord::decode(short).is_err(), "{size} bytes");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        let refused = CatalogRecord::decode(longer.into());
+        assert_eq!(refused, Err(CatalogRecordError::Size));
+        // A flag that nobody knows.
+        let mut wrong = bytes;
+        wrong[18] = 4;
+        let refused = CatalogRecord::decode(wrong.into());
+        assert_eq!(refused, Err(CatalogRecordError::Identity));
+    }
+
+    #[test]
+    fn nobody_is_node_0_or_of_no_cluster() {
+        for (cluster, node) in [(0, 4), (7, 0)] {
+            let record = CatalogRecord::Identity(Identity {
+                cluster,
+                node: NodeId(node),
+                ..identity()
+            });
+            let refused = CatalogRecord::decode(record.encode().into());
+            assert_eq!(refused, Err(CatalogRecordError::Identity));
+        }
+    }
 }

@@ -175,6 +175,7 @@ impl Node {
             let command = CatalogCommand::Node(NodeCommand::Started {
                 node: self.id,
                 name: name("n"),
+                address: name(""),
                 previous: known.map(|known| known.life),
                 life,
             });

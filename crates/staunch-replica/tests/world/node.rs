@@ -13,7 +13,7 @@ use staunch_log::{
 };
 use staunch_raft::{Config as GroupConfig, Members, Message as PeerMessage, SnapshotMeta};
 use staunch_replica::{
-    Effects, EntryData, EntryMessage, Rebuild, Replica, ReplicaState, TakeError,
+    Effects, EntryData, EntryMessage, Kept, Rebuild, Replica, ReplicaState, TakeError,
 };
 use staunch_types::{
     BodyRef, ConsumerKey, GroupId, LogIndex, Message, MessageIndex, NodeId, Outcome, UnixMillis,
@@ -75,9 +75,10 @@ impl Node {
                 }
                 Recovered::Control {
                     payload, in_state, ..
-                } => rebuild
-                    .control(payload, in_state)
-                    .expect("it was written so"),
+                } => {
+                    let kept = rebuild.control(payload, in_state);
+                    assert_eq!(kept.expect("it was written so"), Kept::Yes);
+                }
                 Recovered::Message {
                     index,
                     body,

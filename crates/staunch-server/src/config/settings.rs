@@ -120,8 +120,12 @@ settings! {
     /// Where the other nodes of a cluster connect. Opened only when `seed` is given.
     peer: Address = "0.0.0.0:25672";
     /// The nodes that found the cluster and their peer ports, at most 9: the same list on every
-    /// node, this one among them.
+    /// node, this one among them. The first start needs them all. A node that is to join a cluster
+    /// names itself and at least one of its nodes.
     seed: Seeds = "";
+    /// How long a node may be away before its replicas are made anew on others, if there are any;
+    /// 0s: for ever.
+    replica_repair_after: Duration = "10m";
     /// Name of the node that leads every queue while it is well (mode `standby`), the same on every
     /// node. Unless it is given, leaders are spread over all nodes (mode `cluster`).
     primary_node: String = "";

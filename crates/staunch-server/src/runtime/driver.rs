@@ -21,12 +21,12 @@ use std::{
 
 use anyhow::Context;
 use staunch_log::{Background, Disk, Reader, Writer};
-use staunch_node::{Input, Node, Output};
+use staunch_node::{Input, MembershipNews, Node, Output};
 use staunch_peer::{PeerEvent, Peers};
-use staunch_types::{ConnectionId, Request, Timestamp};
+use staunch_types::{ConnectionId, Name, Request, Timestamp};
 use tokio::{
     runtime,
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time,
 };
 
@@ -74,6 +74,7 @@ pub(crate) struct NodeHandle {
     facts: mpsc::UnboundedSender<Input>,
     shared: Arc<Shared>,
     questions: Arc<Questions>,
+    addresses: watch::Receiver<Vec<(Name, Name)>>,
 }
 
 /// The node has written everything and stopped, when this resolves.
@@ -103,6 +104,8 @@ struct Driver {
     links: Option<Links>,
     mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
     questions: Arc<Questions>,
+    /// Of the cluster's other nodes.
+    addresses: watch::Sender<Vec<(Name, Name)>>,
     stopped: Option<oneshot::Sender<()>>,
 }
 
@@ -129,6 +132,7 @@ where
     let (peers, peer_inbox) = mpsc::channel(PEER_BATCHES_MAX);
     let (facts, fact_inbox) = mpsc::unbounded_channel();
     let (stopped_sender, stopped) = oneshot::channel();
+    let (addresses_sender, addresses) = watch::channel(Vec::new());
     let shared = Arc::new(Shared {
         driver: Mutex::new(None),
         queued: AtomicIsize::new(0),
@@ -142,6 +146,7 @@ where
         facts,
         shared,
         questions: Arc::default(),
+        addresses,
     };
     let workers = Workers::start(writer, background, reader, &handle)?;
     *handle.shared.lock() = Some(Driver {
@@ -154,6 +159,7 @@ where
         links: None,
         mailboxes: HashMap::new(),
         questions: handle.questions.clone(),
+        addresses: addresses_sender,
         stopped: Some(stopped_sender),
     });
     let runtime = runtime::Builder::new_current_thread()
@@ -248,6 +254,11 @@ impl NodeHandle {
 
     pub(crate) fn next_connection_id(&self) -> ConnectionId {
         ConnectionId(self.shared.connection_next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Names and addresses of the cluster's other nodes, as they come and go.
+    pub(crate) fn addresses(&self) -> watch::Receiver<Vec<(Name, Name)>> {
+        self.addresses.clone()
     }
 
     pub(super) fn questions(&self) -> &Questions {
@@ -401,6 +412,7 @@ impl Driver {
                     links.send(output);
                 }
             }
+            Output::Membership(news) => self.follow(news),
             Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()
@@ -420,6 +432,31 @@ impl Driver {
                 );
             }
             Output::Lost(vhost, queue) => fatal::lost(&vhost, &queue),
+        }
+    }
+
+    /// Something has changed about the cluster.
+    fn follow(&mut self, news: MembershipNews) {
+        match news {
+            MembershipNews::Founded => tracing::info!(
+                event = "cluster.founded",
+                "all nodes of seed are new: this one has founded their cluster"
+            ),
+            MembershipNews::Joined { node } => {
+                tracing::info!(event = "cluster.joined", id = node.0, "joined the cluster");
+            }
+            MembershipNews::Removed => tracing::error!(
+                event = "cluster.removed",
+                "this node was removed from its cluster and serves nobody: stop it"
+            ),
+            MembershipNews::Foreign { peer } => tracing::error!(
+                event = "cluster.foreign",
+                %peer,
+                "a peer is of another cluster that has the same name: nothing is taken from it"
+            ),
+            MembershipNews::Links(addresses) => {
+                self.addresses.send_replace(addresses);
+            }
         }
     }
 }

@@ -277,6 +277,7 @@ impl World {
                 process.inbox.push_back(verified);
             }
             Output::Peer(sent) => self.send_to_peer(node, sent),
+            Output::Membership(news) => self.note_membership(node, &news),
             Output::Admin(_, answer) => self.operator_answered(answer),
             Output::Stopped => {
                 let name = self.name(node);
@@ -401,7 +402,10 @@ impl World {
         };
         let cluster = self.is_cluster().then(|| ClusterConfig {
             me: peer_name(node),
-            seeds: (0..self.machines.len()).map(peer_name).collect(),
+            seeds: (0..self.machines.len())
+                .map(|node| (peer_name(node), Name::default()))
+                .collect(),
+            replica_repair_after: None,
             primary: None,
             incarnation: self.machines[node].incarnation,
             liveness: LivenessConfig::default(),

@@ -1,7 +1,7 @@
 //! Links between nodes: who hears what, and when.
 
 use bytes::Bytes;
-use staunch_node::{Input, PeerInput, PeerOutput, PeerPayload, SendClass};
+use staunch_node::{Input, MembershipNews, PeerInput, PeerOutput, PeerPayload, SendClass};
 use staunch_types::Name;
 
 use crate::{
@@ -34,6 +34,18 @@ pub(super) fn peer_name(node: usize) -> Name {
 }
 
 impl World {
+    /// A node has found out something about its cluster.
+    pub(super) fn note_membership(&mut self, node: usize, news: &MembershipNews) {
+        let name = self.name(node);
+        self.witness.line(format_args!("{name}: {news:?}"));
+        match news {
+            MembershipNews::Founded => self.witness.coverage.hit("cluster founded"),
+            MembershipNews::Joined { .. } => self.witness.coverage.hit("node joined"),
+            MembershipNews::Removed => self.witness.coverage.hit("node removed"),
+            MembershipNews::Links(_) | MembershipNews::Foreign { .. } => {}
+        }
+    }
+
     /// A node's process runs: peers connect.
     pub(super) fn open_links(&mut self, node: usize) {
         for peer in 0..self.machines.len() {

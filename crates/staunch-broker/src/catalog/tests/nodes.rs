@@ -11,6 +11,7 @@ fn started(node: u64, previous: Option<Origin>, life: Origin) -> CatalogCommand 
     CatalogCommand::Node(NodeCommand::Started {
         node: NodeId(node),
         name: name(&format!("n{node}")),
+        address: name("127.0.0.1:1"),
         previous,
         life,
     })
@@ -21,13 +22,45 @@ fn lost(node: u64, life: Origin) -> CatalogCommand {
     CatalogCommand::Node(NodeCommand::Lost { node, life })
 }
 
+fn begin(count: u64) -> CatalogCommand {
+    let nodes = (1..=count).map(|node| (name(&format!("n{node}")), name("")));
+    CatalogCommand::Node(NodeCommand::Begin {
+        cluster: 9,
+        nodes: nodes.collect(),
+        founder: NodeId(1),
+        life: FIRST_LIFE,
+    })
+}
+
+fn join(node: u64, previous: Option<(NodeId, Origin)>, life: Origin) -> CatalogCommand {
+    CatalogCommand::Node(NodeCommand::Join {
+        name: name(&format!("n{node}")),
+        address: name("127.0.0.1:2"),
+        previous,
+        life,
+    })
+}
+
+fn place(queue: u64, changes: u32, members: &[u64]) -> CatalogCommand {
+    CatalogCommand::Node(NodeCommand::Place {
+        queue: QueueId(queue),
+        changes,
+        members: members.iter().copied().map(NodeId).collect(),
+    })
+}
+
 fn any_node_command() -> impl Strategy<Value = CatalogCommand> {
     let life = (1..4u64).prop_map(Origin);
     let previous = prop::option::of((1..4u64).prop_map(Origin));
-    (0..5u8, 1..4u64, previous, life).prop_map(|(kind, node, previous, life)| match kind {
+    (0..10u8, 1..4u64, previous, life).prop_map(|(kind, node, previous, life)| match kind {
         0 | 1 => started(node, previous, life),
         2 => lost(node, life),
         3 => CatalogCommand::Node(NodeCommand::Found),
+        4 => begin(3),
+        5 => join(node, previous.map(|life| (NodeId(node), life)), life),
+        6 => CatalogCommand::Node(NodeCommand::Leave { node: NodeId(node) }),
+        7 => CatalogCommand::Node(NodeCommand::Remove { node: NodeId(node) }),
+        8 => place(node, 0, &[node, 3]),
         _ => CatalogCommand::Node(NodeCommand::Retire {
             queue: QueueId(node),
         }),
@@ -272,4 +305,120 @@ fn placements_that_cannot_be_are_not_read() {
         command.encode(&mut bytes);
         assert!(CatalogCommand::decode(&bytes).is_err());
     }
+}
+
+/// A cluster of three, all of which have joined.
+fn cluster_of_three() -> Catalog {
+    let mut catalog = Catalog::new(1);
+    let commands = [
+        begin(3),
+        join(2, Some((NodeId(2), Origin(0))), Origin(72)),
+        join(3, Some((NodeId(3), Origin(0))), Origin(73)),
+    ];
+    for command in commands {
+        let applied = catalog.apply_replicated(&command).unwrap();
+        assert_eq!(applied.change, Change::Created);
+    }
+    catalog
+}
+
+fn declare_placed(catalog: &mut Catalog, queue: &str, placement: Placement) -> QueueId {
+    let mut command = declare_queue(queue);
+    if let CatalogCommand::DeclareQueue {
+        placement: place, ..
+    } = &mut command
+    {
+        *place = placement;
+    }
+    catalog.apply_replicated(&command).unwrap().queue.unwrap()
+}
+
+#[test]
+fn an_id_is_never_used_twice() {
+    let mut catalog = cluster_of_three();
+    let shared = Placement::replicated(vec![NodeId(2), NodeId(3)]);
+    let shared = declare_placed(&mut catalog, "shared", shared);
+    let own = declare_placed(&mut catalog, "own", Placement::at(NodeId(2)));
+    // It is back without its data.
+    let again = join(2, Some((NodeId(2), Origin(72))), Origin(82));
+    let applied = catalog.apply_replicated(&again).unwrap();
+    assert_eq!(applied.queues_moved, [shared, own]);
+    assert!(catalog.is_removed(NodeId(2)));
+    assert_eq!(catalog.node_named(&name("n2")).unwrap().0, NodeId(4));
+    let placement = &catalog.queue_by_id(shared).unwrap().placement;
+    assert_eq!(placement.members, [NodeId(4), NodeId(3)]);
+    assert_eq!(placement.changes, 1);
+    let placement = &catalog.queue_by_id(own).unwrap().placement;
+    assert_eq!(placement.home(), Some(NodeId(4)));
+    // Neither a second request nor the old process brings anybody back.
+    for late in [
+        again,
+        started(2, Some(Origin(72)), Origin(99)),
+        started(2, None, Origin(99)),
+    ] {
+        let before = whole(&catalog);
+        assert_eq!(
+            catalog.apply_replicated(&late).unwrap().change,
+            Change::Unchanged
+        );
+        assert_eq!(whole(&catalog), before);
+    }
+    catalog.check_invariants();
+}
+
+#[test]
+fn what_a_removed_node_alone_has_kept_goes_with_it() {
+    let mut catalog = cluster_of_three();
+    let shared = Placement::replicated(vec![NodeId(1), NodeId(2), NodeId(3)]);
+    let shared = declare_placed(&mut catalog, "shared", shared);
+    declare_placed(&mut catalog, "own", Placement::at(NodeId(2)));
+    let remove = CatalogCommand::Node(NodeCommand::Remove { node: NodeId(2) });
+    let applied = catalog.apply_replicated(&remove).unwrap();
+    assert_eq!(applied.queues_deleted.len(), 1);
+    assert_eq!(applied.queues_moved, [shared]);
+    let placement = &catalog.queue_by_id(shared).unwrap().placement;
+    assert_eq!(placement.members, [NodeId(1), NodeId(3)]);
+    assert!(catalog.queue(b"/", b"own").is_none());
+    catalog.check_invariants();
+}
+
+#[test]
+fn a_queue_is_placed_by_who_knows_where_it_is() {
+    let mut catalog = cluster_of_three();
+    let shared = Placement::replicated(vec![NodeId(1), NodeId(2)]);
+    let queue = declare_placed(&mut catalog, "q", shared);
+    let members = |catalog: &Catalog| {
+        let placement = &catalog.queue_by_id(queue).unwrap().placement;
+        placement
+            .members
+            .iter()
+            .map(|node| node.0)
+            .collect::<Vec<_>>()
+    };
+    catalog
+        .apply_replicated(&place(queue.0, 0, &[1, 3]))
+        .unwrap();
+    assert_eq!(members(&catalog), [1, 3]);
+    // Somebody else has decided before.
+    let late = catalog
+        .apply_replicated(&place(queue.0, 0, &[2, 3]))
+        .unwrap();
+    assert_eq!(late.change, Change::Unchanged);
+    for nonsense in [&[1, 1][..], &[], &[1, 7]] {
+        let refused = catalog.apply_replicated(&place(queue.0, 1, nonsense));
+        assert!(
+            matches!(refused, Err(Refusal::Precondition(_))),
+            "{refused:?}"
+        );
+    }
+    // Who is about to leave is given nothing.
+    let leave = CatalogCommand::Node(NodeCommand::Leave { node: NodeId(2) });
+    catalog.apply_replicated(&leave).unwrap();
+    assert!(
+        catalog
+            .apply_replicated(&place(queue.0, 1, &[1, 2]))
+            .is_err()
+    );
+    assert_eq!(members(&catalog), [1, 3]);
+    catalog.check_invariants();
 }
