@@ -26,6 +26,8 @@ OWN_KEYS = {
     "operator_policy": "statistics",
     "policy": "statistics",
     "effective_policy_definition": "statistics",
+    "partitions": "RabbitMQ knows no queues with partitions",
+    "partition_of": "RabbitMQ knows no queues with partitions",
     "state": "statistics",
     "node": "statistics",
 }

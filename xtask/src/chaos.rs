@@ -254,6 +254,7 @@ impl Plan {
             prefetch: 200,
             rate_per_producer: Some(5_000),
             queue_type: self.queue_type.clone(),
+            partitions: None,
         }
     }
 

@@ -152,6 +152,8 @@ pub struct QueueInfo {
     pub consumer_count: u32,
     /// Memory of its index, in bytes.
     pub memory_size_bytes: u64,
+    /// It is a partition of a queue, whose numbers contain its own.
+    pub is_partition: bool,
 }
 
 impl Node {
@@ -327,5 +329,6 @@ fn queue_info(slot: &QueueSlot) -> QueueInfo {
         unacked_count: slot.queue.unacked_count(),
         consumer_count: slot.queue.consumer_count(),
         memory_size_bytes: slot.queue.memory_bytes() as u64,
+        is_partition: slot.settings.partition.is_some(),
     }
 }

@@ -1,14 +1,16 @@
 //! `staunch demo`: kills loaded nodes and shows that nothing confirmed is lost.
 //!
 //! The nodes are real processes of this very program, on free ports, in a temporary directory:
-//! three that form a cluster ([`cluster`]), or one alone ([`single`]).
+//! three that form a cluster ([`cluster`]), five with a queue of several partitions
+//! ([`partitioned`]), or one alone ([`single`]).
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use staunch_client::proof::history::Verdict;
 
 mod cluster;
+mod partitioned;
 mod show;
 mod single;
 
@@ -17,9 +19,12 @@ const DRAIN_IDLE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
-    /// Nodes: 1, or 3 to 9 as a cluster.
-    #[arg(short, long, default_value_t = 3)]
-    nodes: usize,
+    /// How several nodes fail over.
+    #[arg(long, value_enum, default_value_t = Mode::Cluster)]
+    mode: Mode,
+    /// Nodes: 1, or 3 to 9 as a cluster; 5 to 9 with partitions. [default: 3, with partitions 5]
+    #[arg(short, long)]
+    nodes: Option<usize>,
     /// Seconds of load in all.
     #[arg(short = 'z', long, default_value_t = 10.0)]
     duration: f64,
@@ -34,11 +39,27 @@ pub(crate) struct DemoArgs {
     json: bool,
 }
 
+/// See `docs/failover-modes.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// The first node leads everything while it is well.
+    Standby,
+    /// All nodes lead their share.
+    Cluster,
+    /// One queue has several partitions.
+    Partitioned,
+}
+
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    match args.nodes {
-        1 => single::run(args),
-        3..=9 => cluster::run(args),
-        other => anyhow::bail!("{other} nodes: it is 1, or 3 to 9"),
+    match (args.mode, args.nodes) {
+        (Mode::Cluster, Some(1)) => single::run(args),
+        (Mode::Cluster | Mode::Standby, None) => cluster::run(args, 3),
+        (Mode::Cluster | Mode::Standby, Some(count @ 3..=9)) => cluster::run(args, count),
+        (Mode::Partitioned, None) => partitioned::run(args, 5),
+        (Mode::Partitioned, Some(count @ 5..=9)) => partitioned::run(args, count),
+        (Mode::Partitioned, Some(other)) => anyhow::bail!("{other} nodes: it is 5 to 9"),
+        (Mode::Cluster, Some(other)) => anyhow::bail!("{other} nodes: it is 1, or 3 to 9"),
+        (Mode::Standby, Some(other)) => anyhow::bail!("{other} nodes: it is 3 to 9"),
     }
 }
 

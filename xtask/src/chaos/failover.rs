@@ -193,6 +193,7 @@ impl Plan {
             prefetch: 200,
             rate_per_producer: Some(self.rate / (consumed_producers + backlog_producers)),
             queue_type: Some("quorum".to_owned()),
+            partitions: None,
         }
     }
 

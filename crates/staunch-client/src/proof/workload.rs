@@ -5,6 +5,9 @@
 //! when its connection goes, and takes up a new session. What was not confirmed by then stays
 //! unknown: it may come or not.
 //!
+//! The queues that are consumed can be one queue with partitions instead, to which each producer
+//! publishes with a routing key of its own.
+//!
 //! With several nodes every thread has a *home*, the node it connects to. A fault is announced by
 //! moving the clients of the node that will suffer it ([`Workload::leave`]); so a connection that
 //! breaks all the same was not to break ([`Workload::interruptions`]). A *probe* says how long the
@@ -19,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use staunch_types::properties::PropertiesBuilder;
+use staunch_types::{FieldTable, properties::PropertiesBuilder};
 
 use super::{
     history::{History, MessageId, Seen, Verdict},
@@ -56,7 +59,15 @@ pub struct WorkloadSpec {
     pub rate_per_producer: Option<u32>,
     /// `x-queue-type`, if it matters.
     pub queue_type: Option<String>,
+    /// [`SHARED_QUEUE`] has so many partitions and takes the place of the queues that are consumed.
+    pub partitions: Option<u8>,
 }
+
+/// The queue with partitions.
+pub const SHARED_QUEUE: &str = "staunch-proof";
+
+/// Leads every routing key to the queue with partitions.
+const SHARED_EXCHANGE: &str = "amq.topic";
 
 impl Default for WorkloadSpec {
     fn default() -> Self {
@@ -68,6 +79,7 @@ impl Default for WorkloadSpec {
             prefetch: 200,
             rate_per_producer: None,
             queue_type: None,
+            partitions: None,
         }
     }
 }
@@ -154,9 +166,17 @@ impl Workload {
         let mut control = Connection::open(&nodes[0])?;
         let channel = control.open_channel()?;
         for queue in 0..queue_count {
-            control.queue_delete(channel, &queue_name(queue))?;
-            control.queue_declare(channel, &queue_spec(spec, queue))?;
             history.add_producer(queue as usize);
+            if !spec.is_shared(queue) {
+                control.queue_delete(channel, &queue_name(queue))?;
+                control.queue_declare(channel, &queue_spec(spec, queue))?;
+            }
+        }
+        if spec.is_shared(0) {
+            control.queue_delete(channel, SHARED_QUEUE)?;
+            control.queue_declare(channel, &queue_spec(spec, 0))?;
+            let none = FieldTable::default();
+            control.queue_bind(channel, SHARED_QUEUE, SHARED_EXCHANGE, "#", &none)?;
         }
         control.close()?;
         let shared = Arc::new(Shared {
@@ -203,11 +223,19 @@ impl Workload {
     /// # Panics
     /// If there is no other node.
     pub fn leave(&self, node: usize) {
+        self.leave_all(&[node]);
+    }
+
+    /// As [`Self::leave`] for several nodes at once.
+    ///
+    /// # Panics
+    /// If there is no other node.
+    pub fn leave_all(&self, nodes: &[usize]) {
         let others: Vec<_> = (0..self.shared.nodes.len())
-            .filter(|it| *it != node)
+            .filter(|it| !nodes.contains(it))
             .collect();
         for (number, client) in self.shared.clients.iter().enumerate() {
-            if client.home.load(Ordering::SeqCst) == node {
+            if nodes.contains(&client.home.load(Ordering::SeqCst)) {
                 client
                     .home
                     .store(others[number % others.len()], Ordering::SeqCst);
@@ -351,6 +379,22 @@ impl Drop for Workload {
     }
 }
 
+impl WorkloadSpec {
+    /// Whether a producer publishes to the queue with partitions.
+    fn is_shared(&self, producer: u32) -> bool {
+        self.partitions.is_some() && producer < self.consumed_producers
+    }
+
+    /// The queue that a producer publishes to.
+    fn queue_of(&self, producer: u32) -> String {
+        if self.is_shared(producer) {
+            SHARED_QUEUE.to_owned()
+        } else {
+            queue_name(producer)
+        }
+    }
+}
+
 impl Shared {
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().expect("recording does not panic")
@@ -423,8 +467,12 @@ fn queue_name(queue: u32) -> String {
 }
 
 fn queue_spec(spec: &WorkloadSpec, queue: u32) -> QueueSpec {
-    let mut declared = QueueSpec::durable(&queue_name(queue));
-    if let Some(kind) = &spec.queue_type {
+    let mut declared = QueueSpec::durable(&spec.queue_of(queue));
+    if let Some(count) = spec.partitions.filter(|_| spec.is_shared(queue)) {
+        let table = staunch_types::field_table::TableBuilder::new();
+        let table = table.longstr("x-queue-type", "quorum");
+        declared.arguments = table.int("x-partitions", i32::from(count)).build();
+    } else if let Some(kind) = &spec.queue_type {
         let table = staunch_types::field_table::TableBuilder::new();
         declared.arguments = table.longstr("x-queue-type", kind).build();
     }
@@ -451,8 +499,10 @@ fn produce_session(shared: &Shared, client: &Client, producer: u32) -> Result<()
         .delivery_mode(2)
         .build()
         .expect("a mode alone is never too long");
-    let template =
-        connection.publish_template(channel, "", &queue_name(producer), false, &properties)?;
+    let is_shared = shared.spec.is_shared(producer);
+    let exchange = if is_shared { SHARED_EXCHANGE } else { "" };
+    let key = queue_name(producer);
+    let template = connection.publish_template(channel, exchange, &key, false, &properties)?;
     client.arrived(node);
     let mut session = PublishSession {
         shared,
@@ -645,7 +695,8 @@ fn consume_session(
     let mut connection = Connection::open(shared.options(node))?;
     let channel = connection.open_channel()?;
     connection.qos(channel, shared.spec.prefetch)?;
-    connection.consume(channel, &queue_name(queue), false)?;
+    let is_shared = shared.spec.is_shared(queue);
+    connection.consume(channel, &shared.spec.queue_of(queue), false)?;
     client.arrived(node);
     while !shared.stop_consumers.load(Ordering::SeqCst) && client.is_at_home() {
         let mut last_tag = None;
@@ -655,9 +706,11 @@ fn consume_session(
                 last_tag = Some(delivery.delivery_tag);
                 let id = payload::decode(delivery.body);
                 let redelivered = delivery.redelivered;
+                // What is shared is as good as the producer's own.
+                let of = id.filter(|_| is_shared).map_or(queue, |id| id.producer);
                 seen.push(Seen {
                     id,
-                    queue: queue as usize,
+                    queue: of as usize,
                     session,
                     redelivered,
                 });

@@ -51,7 +51,8 @@ pub(crate) async fn get(State(api): State<Api>, caller: Caller) -> Answer {
     let settings = &api.settings;
     let seen: Vec<_> = queues
         .iter()
-        .filter(|queue| vhosts.contains(&queue.vhost))
+        // Its queue counts what a partition holds.
+        .filter(|queue| vhosts.contains(&queue.vhost) && !queue.is_partition)
         .collect();
     let ready: u64 = seen.iter().map(|queue| queue.ready_count).sum();
     let unacked: u64 = seen.iter().map(|queue| queue.unacked_count).sum();

@@ -22,7 +22,7 @@ use staunch_client::proof::{
     workload::{Workload, WorkloadSpec},
 };
 
-use super::{DRAIN_IDLE_MAX, DemoArgs, described, exit, per_second, show::Show};
+use super::{DRAIN_IDLE_MAX, DemoArgs, Mode, described, exit, per_second, show::Show};
 
 /// Time for nodes to meet, and for clients to move.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,10 +57,13 @@ struct Failover {
     confirmed_ms: Option<f64>,
     /// When it was back and up to date, in seconds since the load began.
     back_seconds: f64,
+    /// When the primary led everything again.
+    given_back_seconds: Option<f64>,
 }
 
 #[derive(Serialize)]
 struct Report {
+    mode: &'static str,
     nodes: usize,
     failovers: Vec<Failover>,
     published: u64,
@@ -81,18 +84,25 @@ struct Stage<'a> {
     started: Instant,
     guard: &'a Guard,
     show: &'a Show,
+    /// The first node is to lead everything.
+    is_standby: bool,
 }
 
-pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DemoArgs, node_count: usize) -> anyhow::Result<ExitCode> {
     // Whatever happens from here on, Ctrl-C included, the guard ends the nodes and removes the
     // directory.
     let guard = Guard::new("demo").context("cannot make a temporary directory")?;
     let program = std::env::current_exe().context("cannot find this program")?;
-    let mut site = Site::loopback(args.nodes);
+    let mut site = Site::loopback(node_count);
     site.arguments = ["--log-level", "warn"].map(str::to_owned).to_vec();
+    let is_standby = args.mode == Mode::Standby;
+    if is_standby {
+        site.arguments
+            .extend(["--primary-node", "n1"].map(str::to_owned));
+    }
     let mut nodes = ClusterProcess::new(&program, guard.directory(), &site)?;
     let show = Show::new();
-    show.say(&format!("starting {} nodes", args.nodes));
+    show.say(&format!("starting {node_count} nodes"));
     nodes.start()?;
     guard.watch(&nodes.pids())?;
     ensure!(nodes.view().wait_whole(PATIENCE), "the nodes do not meet");
@@ -110,6 +120,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         started: Instant::now(),
         guard: &guard,
         show: &show,
+        is_standby,
     };
     let strikes = (0..args.kills).flat_map(|_| [How::Kill, How::Pause]);
     let share = args.duration / f64::from(2 * args.kills + 1);
@@ -182,6 +193,8 @@ impl Stage<'_> {
                 .wait_caught_up(queue, BEHIND_MAX, PATIENCE);
             ensure!(has_all, "{name} does not catch up");
         }
+        let back_seconds = self.started.elapsed().as_secs_f64();
+        let given_back_seconds = self.wait_given_back(victim)?;
         self.workload.spread();
         let millis = |at: Instant| at.duration_since(struck).as_secs_f64() * 1_000.0;
         Ok(Failover {
@@ -192,8 +205,23 @@ impl Stage<'_> {
             suspected_ms: suspected.map(millis),
             elected_ms: elected.map(millis),
             confirmed_ms: confirmed.map(millis),
-            back_seconds: self.started.elapsed().as_secs_f64(),
+            back_seconds,
+            given_back_seconds,
         })
+    }
+
+    /// Waits until the primary leads all queues again.
+    fn wait_given_back(&self, primary: usize) -> anyhow::Result<Option<f64>> {
+        if !self.is_standby {
+            return Ok(None);
+        }
+        self.show.say("the primary gets its queues back");
+        let leads_all = || {
+            let leads = |queue: &String| self.nodes.view().leader(queue, &[]) == Some(primary);
+            self.queues.iter().all(leads)
+        };
+        ensure!(wait(PATIENCE, leads_all), "the primary does not lead again");
+        Ok(Some(self.started.elapsed().as_secs_f64()))
     }
 
     /// Waits for the next confirm of every producer whose queue the victim led; meanwhile asks a
@@ -248,6 +276,11 @@ impl Stage<'_> {
             .settle(DRAIN_IDLE_MAX, |progress| show.progress(progress));
         problems.extend(described(&verdict));
         Report {
+            mode: if self.is_standby {
+                "standby"
+            } else {
+                "cluster"
+            },
             nodes: self.nodes.len(),
             failovers,
             published: verdict.published,
@@ -326,7 +359,11 @@ impl Failover {
         writeln!(
             out,
             "{back:>8.3} s  {node} {undone}, and has all that it missed"
-        )
+        )?;
+        if let Some(again) = self.given_back_seconds {
+            writeln!(out, "{again:>8.3} s  {node} leads everything again")?;
+        }
+        Ok(())
     }
 }
 
