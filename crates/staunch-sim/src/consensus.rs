@@ -38,8 +38,8 @@ pub struct Consensus {
     machines: BTreeMap<NodeId, usize>,
     /// What was last seen of a node's members.
     seen: BTreeMap<(usize, GroupId), Seen>,
-    /// What members have told their leaders that they have on disk.
-    told: BTreeMap<(usize, GroupId), LogIndex>,
+    /// The last entries that members have told their leaders to have on disk.
+    told: BTreeMap<(usize, GroupId), LogPosition>,
     /// Groups that have told of a fault: one is enough.
     broken: BTreeSet<GroupId>,
     /// When the catalog's last applied entry rose on the node that was ahead.
@@ -71,6 +71,8 @@ struct Seen {
     last_term: Term,
     /// Of a process that is no more.
     is_over: bool,
+    /// Its queue was deleted: what it did last was not looked at.
+    is_gone: bool,
 }
 
 /// What is wrong, and with which group.
@@ -109,7 +111,22 @@ impl Consensus {
                 self.look_at_state(number, node, group, &mut wrong);
             }
         }
+        self.note_gone(number, node);
         self.tell(wrong)
+    }
+
+    /// Notes which members are no more.
+    fn note_gone(&mut self, number: usize, node: &Node) {
+        let there = node.groups().count();
+        let here = |seen: &Seen| !seen.is_over && !seen.is_gone;
+        let mut seen = self.seen.range(of_node(number));
+        if seen.by_ref().filter(|(_, seen)| here(seen)).count() == there {
+            return;
+        }
+        let there: BTreeSet<GroupId> = node.groups().map(Group::id).collect();
+        for ((_, group), seen) in self.seen.range_mut(of_node(number)) {
+            seen.is_gone |= !there.contains(group);
+        }
     }
 
     /// Compares the states of a node with those of others after the same entries.
@@ -136,8 +153,14 @@ impl Consensus {
                 }
             }
             Body::AppendAnswer(AppendAnswer::Accepted { last, .. }) => {
-                let told = self.told.entry((number, group)).or_default();
-                *told = (*told).max(*last);
+                let log = self.seen.get(&(number, group)).copied().unwrap_or_default();
+                if let Some(term) = self.term_below(group, log.end(), *last) {
+                    let told = self.told.entry((number, group)).or_default();
+                    let position = LogPosition { index: *last, term };
+                    if (told.term, told.index) < (term, *last) {
+                        *told = position;
+                    }
+                }
             }
             Body::VoteAnswer(_)
             | Body::AppendAnswer(AppendAnswer::Rejected { .. })
@@ -229,9 +252,11 @@ impl Consensus {
             committed.last = index;
             let position = LogPosition { index, term };
             if !self.is_on_majority(id, position, &group.members()) {
+                let of_group = self.seen.iter().filter(|((_, of), _)| *of == id);
+                let seen: Vec<_> = of_group.map(|((number, _), seen)| (number, seen)).collect();
                 let text = format!(
                     "entry {index} of {term} is committed on node {number} and not on the disks \
-                     of a majority"
+                     of a majority: {seen:?}"
                 );
                 wrong.push((id, text));
             }
@@ -248,27 +273,45 @@ impl Consensus {
 
     /// Whether a member's log on disk contains an entry, as far as is known.
     fn has(&self, id: GroupId, seen: Seen, position: LogPosition) -> bool {
+        if seen.is_gone {
+            return true;
+        }
         if seen.persisted < position.index {
             return false;
         }
-        let (mut index, mut term) = (seen.last, seen.last_term);
-        while index > position.index {
-            let Some(previous) = self.logs.get(&(id, index, term)) else {
-                // It is in a state that was adopted whole.
-                return true;
+        // If nobody knows, it is in a state that was adopted whole.
+        let term = self.term_below(id, seen.end(), position.index);
+        term.is_none_or(|term| term == position.term)
+    }
+
+    /// Term of the entry with an index in the log that ends at `last`.
+    fn term_below(&self, id: GroupId, last: LogPosition, index: LogIndex) -> Option<Term> {
+        let mut at = last;
+        while at.index > index {
+            let term = *self.logs.get(&(id, at.index, at.term))?;
+            at = LogPosition {
+                index: LogIndex(at.index.0 - 1),
+                term,
             };
-            (index, term) = (LogIndex(index.0 - 1), *previous);
         }
-        term == position.term
+        (at.index == index).then_some(at.term)
     }
 
     /// What a member told its leaders and was committed is there again after a restart.
     fn look_at_return(&self, number: usize, group: &Group, wrong: &mut Wrong) {
         let id = group.id();
         let told = self.told.get(&(number, id)).copied().unwrap_or_default();
-        let committed = self.committed.get(&id).map_or(LogIndex(0), |it| it.last);
-        let (due, last) = (told.min(committed), group.last_index());
-        if last < due {
+        let Some(committed) = self.committed.get(&id) else {
+            return;
+        };
+        let Some(term) = committed.terms.get(&committed.last).copied() else {
+            return;
+        };
+        let index = committed.last;
+        let (due, last) = (told.index.min(index), group.last_index());
+        let of_told = self.term_below(id, told, due);
+        let of_committed = self.term_below(id, LogPosition { index, term }, due);
+        if of_told.is_some() && of_told == of_committed && last < due {
             let text = format!(
                 "node {number} had acknowledged entry {due}, which is committed, and comes back \
                  with {last}"
@@ -334,6 +377,17 @@ fn see(group: &Group) -> Seen {
         last,
         last_term: group.term_at(last).unwrap_or_default(),
         is_over: false,
+        is_gone: false,
+    }
+}
+
+impl Seen {
+    /// Where its log ends.
+    fn end(&self) -> LogPosition {
+        LogPosition {
+            index: self.last,
+            term: self.last_term,
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub mod process;
 pub mod random;
 pub mod register;
 pub mod run;
+pub mod scenario;
 pub mod schedule;
 pub mod topology;
 pub mod trace;

@@ -11,11 +11,13 @@ use staunch_sim::{
     coverage::Coverage,
     planted::Planted,
     run::{Outcome, Plan, run_plan, run_seed},
-    world::Scale,
+    scenario::Scenario,
+    world::{Scale, Setup},
 };
 
 const USAGE: &str = "usage: staunch-sim [--seeds N] [--start S] [--jobs N] [--planted NAME] \
-                     [--fail-fast] [--cluster]\n       staunch-sim --seed X [--cluster] [--planted NAME]   \
+                     [--fail-fast] [--cluster] [--scenario NAME]\n       \
+                     staunch-sim --seed X [--cluster] [--planted NAME] [--scenario NAME]   \
                      (verbose replay)\n";
 
 /// What the command line asked for.
@@ -29,8 +31,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(message) => {
             eprintln!(
-                "{message}\n{USAGE}planted bugs: {:?}",
-                Planted::ALL.map(Planted::name)
+                "{message}\n{USAGE}planted bugs: {:?}\nscenarios: {:?}",
+                Planted::ALL.map(Planted::name),
+                Scenario::ALL.map(Scenario::name)
             );
             return ExitCode::from(64);
         }
@@ -48,8 +51,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         start: 0,
         count: 1_000,
         jobs,
-        scale: Scale::Single,
-        planted: None,
+        setup: Setup::default(),
         fail_fast: false,
     };
     let mut replay = None;
@@ -59,7 +61,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             continue;
         }
         if word == "--cluster" {
-            plan.scale = Scale::Cluster;
+            plan.setup.scale = Scale::Cluster;
             continue;
         }
         let value = words.next().ok_or(format!("{word} needs a value"))?;
@@ -73,7 +75,12 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--jobs" => plan.jobs = usize::try_from(number?).unwrap_or(1).max(1),
             "--planted" => {
                 let planted = Planted::from_name(&value);
-                plan.planted = Some(planted.ok_or(format!("no planted bug '{value}'"))?);
+                plan.setup.planted = Some(planted.ok_or(format!("no planted bug '{value}'"))?);
+            }
+            "--scenario" => {
+                let scenario = Scenario::from_name(&value);
+                plan.setup.scenario = Some(scenario.ok_or(format!("no scenario '{value}'"))?);
+                plan.setup.scale = Scale::Cluster;
             }
             _ => return Err(format!("unknown argument '{word}'")),
         }
@@ -82,7 +89,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
 }
 
 fn replay(seed: u64, plan: &Plan) -> ExitCode {
-    let outcome = run_seed(seed, plan.scale, plan.planted, true);
+    let outcome = run_seed(seed, plan.setup, true);
     println!("{}", outcome.coverage);
     println!(
         "trace hash {:016x}, {} events",
@@ -167,13 +174,9 @@ fn report_failure(outcome: &Outcome, plan: &Plan) {
     if outcome.violations.len() > 10 {
         println!("and {} more", outcome.violations.len() - 10);
     }
-    let cluster = plan.scale.argument();
-    let planted = plan
-        .planted
-        .map(|bug| format!(" --planted {}", bug.name()))
-        .unwrap_or_default();
     println!(
-        "replay: cargo run --release -p staunch-sim -- --seed {}{cluster}{planted}",
-        outcome.seed
+        "replay: cargo run --release -p staunch-sim -- --seed {}{}",
+        outcome.seed,
+        plan.setup.arguments()
     );
 }

@@ -8,16 +8,16 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
-use crate::world::Scale;
+use crate::world::Setup;
 
 thread_local! {
-    static SEED: Cell<Option<(u64, Scale)>> = const { Cell::new(None) };
+    static SEED: Cell<Option<(u64, Setup)>> = const { Cell::new(None) };
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Remembers which seed this thread runs.
-pub fn set_seed(seed: u64, scale: Scale) {
-    SEED.set(Some((seed, scale)));
+pub fn set_seed(seed: u64, setup: Setup) {
+    SEED.set(Some((seed, setup)));
 }
 
 /// Has every later panic name the seed of its thread and how to replay it.
@@ -26,10 +26,10 @@ pub fn report_seed_of_panics() {
     panic::set_hook(Box::new(move |info| {
         before(info);
         LAST.set(Some(info.to_string()));
-        if let Some((seed, scale)) = SEED.get() {
-            let cluster = scale.argument();
+        if let Some((seed, setup)) = SEED.get() {
+            let more = setup.arguments();
             eprintln!("VIOLATION panic in seed {seed}");
-            eprintln!("replay: cargo run --release -p staunch-sim -- --seed {seed}{cluster}");
+            eprintln!("replay: cargo run --release -p staunch-sim -- --seed {seed}{more}");
         }
     }));
 }

@@ -11,8 +11,7 @@ use std::{
 use crate::{
     check::{Kind, Violation, check},
     coverage::Coverage,
-    planted::Planted,
-    world::{Scale, World},
+    world::{Setup, World},
 };
 
 /// Every so many seeds one runs twice.
@@ -50,18 +49,16 @@ pub struct Plan {
     pub count: u64,
     /// Threads.
     pub jobs: usize,
-    /// How large their worlds are.
-    pub scale: Scale,
-    /// A planted bug.
-    pub planted: Option<Planted>,
+    /// What their worlds are like.
+    pub setup: Setup,
     /// Stop at the first failure.
     pub fail_fast: bool,
 }
 
 /// Runs one seed.
-pub fn run_seed(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool) -> Outcome {
-    crate::panic::set_seed(seed, scale);
-    let mut world = World::new(seed, scale, planted, verbose);
+pub fn run_seed(seed: u64, setup: Setup, verbose: bool) -> Outcome {
+    crate::panic::set_seed(seed, setup);
+    let mut world = World::new(seed, setup, verbose);
     let violations = match crate::panic::contain(|| world.run()) {
         Ok(()) => check(&world.witness.history),
         Err(text) => {
@@ -107,7 +104,7 @@ pub fn run_plan(plan: &Plan, take: impl FnMut(Outcome) + Send) {
                     if seed >= end {
                         break;
                     }
-                    let outcome = run_checked(seed, plan.scale, plan.planted);
+                    let outcome = run_checked(seed, plan.setup);
                     if plan.fail_fast && !outcome.violations.is_empty() {
                         next.store(end, Ordering::Relaxed);
                     }
@@ -122,10 +119,10 @@ pub fn run_plan(plan: &Plan, take: impl FnMut(Outcome) + Send) {
 }
 
 /// One seed, and some of them twice: two runs must be one.
-fn run_checked(seed: u64, scale: Scale, planted: Option<Planted>) -> Outcome {
-    let mut outcome = run_seed(seed, scale, planted, false);
+fn run_checked(seed: u64, setup: Setup) -> Outcome {
+    let mut outcome = run_seed(seed, setup, false);
     if seed.is_multiple_of(TWICE_EVERY) {
-        let again = run_seed(seed, scale, planted, false);
+        let again = run_seed(seed, setup, false);
         outcome.coverage.hit("run twice");
         if again.hash != outcome.hash {
             outcome.violations.push(Violation {

@@ -14,6 +14,7 @@ mod node;
 mod operator;
 mod peers;
 mod place;
+mod scenes;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,7 @@ use crate::{
     mesh::Mesh,
     planted::Planted,
     random::{Purpose, Random},
+    scenario::Scenario,
     schedule::{MILLIS, SECONDS, Schedule},
     topology::Topology,
     trace::Trace,
@@ -97,6 +99,12 @@ enum Happening {
     PeerGivenUp(usize, usize, u64),
     /// A node that stood still goes on.
     Resume(usize),
+    /// A scene of a scenario, and which.
+    Scene(u32),
+    /// A scene has a machine lose power.
+    PowerLoss(usize),
+    /// A scene cuts a node off.
+    Isolation(usize),
     /// A disk has room again.
     RoomAgain(usize),
     /// A look at the progress of the liveness phase.
@@ -141,6 +149,36 @@ impl Scale {
     }
 }
 
+/// What is run besides the seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup {
+    /// How large the world is.
+    pub scale: Scale,
+    /// A planted bug.
+    pub planted: Option<Planted>,
+    /// What strikes, if that is not left to chance; for a cluster.
+    pub scenario: Option<Scenario>,
+}
+
+impl Setup {
+    /// A cluster left to chance.
+    pub const CLUSTER: Self = Self {
+        scale: Scale::Cluster,
+        planted: None,
+        scenario: None,
+    };
+
+    /// What a command line needs for it.
+    pub fn arguments(self) -> String {
+        let planted = self.planted.map(|bug| format!(" --planted {}", bug.name()));
+        let scenario = self
+            .scenario
+            .map(|one| format!(" --scenario {}", one.name()));
+        let cluster = self.scale.argument().to_owned();
+        cluster + &planted.unwrap_or_default() + &scenario.unwrap_or_default()
+    }
+}
+
 /// The world of one seed.
 pub struct World {
     /// What happened.
@@ -164,6 +202,7 @@ pub struct World {
     unused_since: Option<u64>,
     stage: Stage,
     planted: Option<Planted>,
+    scenario: Option<Scenario>,
     operator: Operator,
     operations: u64,
     next_connection: u64,
@@ -179,18 +218,26 @@ pub struct World {
 
 impl World {
     /// The world of `seed`.
-    pub fn new(seed: u64, scale: Scale, planted: Option<Planted>, verbose: bool) -> Self {
+    pub fn new(seed: u64, setup: Setup, verbose: bool) -> Self {
+        let Setup {
+            scale,
+            planted,
+            scenario,
+        } = setup;
         let mut swarm = Random::new(seed, Purpose::Swarm);
-        let knobs = Knobs::draw(&mut swarm);
+        let mut knobs = Knobs::draw(&mut swarm);
         let mut topology = Topology::draw(&mut swarm);
         let mut workload = Random::new(seed, Purpose::Workload);
-        let clients = draw_clients(&knobs, &mut workload);
         let mut disk_random = Random::new(seed, Purpose::Disk);
         let mut cluster_random = Random::new(seed, Purpose::Cluster);
-        let cluster_knobs = match scale {
+        let mut cluster_knobs = match scale {
             Scale::Single => ClusterKnobs::alone(),
             Scale::Cluster => ClusterKnobs::draw(&mut cluster_random),
         };
+        if let Some(scenario) = scenario {
+            scenario.prepare(&mut knobs, &mut cluster_knobs);
+        }
+        let clients = draw_clients(&knobs, &mut workload);
         if scale == Scale::Cluster {
             topology.spread(&mut cluster_random);
         }
@@ -221,6 +268,7 @@ impl World {
             unused_since: None,
             stage: Stage::Safety,
             planted,
+            scenario,
             operations: 0,
             next_connection: 0,
             is_damaged: false,
@@ -248,6 +296,7 @@ impl World {
         }
         self.schedule.after(0, Happening::Fault);
         self.schedule.after(0, Happening::Operate);
+        self.schedule.after(SECONDS, Happening::Scene(0));
         for client in 0..self.clients.len() - 1 {
             let delay = self.network.below(200 * MILLIS);
             self.schedule.after(delay, Happening::Connect(client));
@@ -315,6 +364,9 @@ impl World {
             Happening::Resume(node) => self.resume(node),
             Happening::Fault => self.fault(),
             Happening::Operate => self.operate(),
+            Happening::Scene(number) => self.scene(number),
+            Happening::PowerLoss(node) => self.power_loss(node),
+            Happening::Isolation(node) => self.isolation(node),
             Happening::RoomAgain(node) => {
                 self.witness.line(format_args!("disk has room again"));
                 self.machines[node].disk.state().capacity_bytes = u64::MAX;

@@ -4,7 +4,7 @@ use staunch_sim::{
     check::Kind,
     planted::Planted,
     run::{Plan, run_plan},
-    world::Scale,
+    world::Setup,
 };
 
 /// Seeds within which a planted bug must be found.
@@ -16,8 +16,10 @@ fn found(planted: Planted, kinds: &[Kind]) {
         start: 0,
         count: SEEDS_MAX,
         jobs: 2,
-        scale: Scale::Single,
-        planted: Some(planted),
+        setup: Setup {
+            planted: Some(planted),
+            ..Setup::default()
+        },
         fail_fast: true,
     };
     let mut seen = Vec::new();

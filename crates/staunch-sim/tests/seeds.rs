@@ -2,7 +2,7 @@
 
 use staunch_sim::{
     run::{Plan, run_plan, run_seed},
-    world::Scale,
+    world::Setup,
 };
 
 #[test]
@@ -11,8 +11,7 @@ fn twenty_seeds_pass() {
         start: 0,
         count: 20,
         jobs: 2,
-        scale: Scale::Single,
-        planted: None,
+        setup: Setup::default(),
         fail_fast: false,
     };
     let mut failures = Vec::new();
@@ -28,8 +27,8 @@ fn twenty_seeds_pass() {
 fn a_seed_runs_the_same_twice() {
     for seed in 100..104 {
         let (one, other) = (
-            run_seed(seed, Scale::Single, None, false),
-            run_seed(seed, Scale::Single, None, false),
+            run_seed(seed, Setup::default(), false),
+            run_seed(seed, Setup::default(), false),
         );
         assert_eq!(one.hash, other.hash, "seed {seed}");
         assert_eq!(one.event_count, other.event_count, "seed {seed}");

@@ -40,7 +40,8 @@ impl World {
             self.mesh.pipe(one, other).clogged_until = until;
         }
         if self.faults.chance(self.cluster_knobs.pause) {
-            self.pause(one);
+            let nanos = self.faults.below(self.cluster_knobs.pause_nanos_max);
+            self.pause(one, nanos);
         }
         if self.faults.chance(self.cluster_knobs.disk_stall)
             && let Some(process) = &mut self.machines[one].process
@@ -53,11 +54,10 @@ impl World {
     }
 
     /// A node stands still: nothing in its process happens, and its sockets fill.
-    fn pause(&mut self, node: usize) {
+    pub(super) fn pause(&mut self, node: usize, nanos: u64) {
         if self.machines[node].process.is_none() || self.is_paused(node) {
             return;
         }
-        let nanos = self.faults.below(self.cluster_knobs.pause_nanos_max);
         self.witness.coverage.hit("fault: pause");
         self.witness.line(format_args!(
             "node {node} stands still for {} ms",
@@ -98,6 +98,9 @@ impl World {
             | Happening::Restart(_)
             | Happening::PeerGivenUp(..)
             | Happening::Resume(_)
+            | Happening::Scene(_)
+            | Happening::PowerLoss(_)
+            | Happening::Isolation(_)
             | Happening::RoomAgain(_)
             | Happening::Fault
             | Happening::Operate

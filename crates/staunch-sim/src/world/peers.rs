@@ -213,6 +213,8 @@ impl World {
         match staunch_raft::wire::decode(batch) {
             Ok(messages) => {
                 for message in messages {
+                    self.witness
+                        .detail(format_args!("node {from} says {message:?}"));
                     let wrong = self.consensus.hear(from, &message);
                     self.consensus_broken(wrong);
                 }

@@ -1,0 +1,148 @@
+//! Plays a scenario: at each scene it does to the leader, or to others, what it is about.
+
+use staunch_raft::Role;
+
+use crate::{
+    scenario::Scenario,
+    schedule::MILLIS,
+    world::{Happening, Stage, World},
+};
+
+impl World {
+    /// The next scene.
+    pub(super) fn scene(&mut self, number: u32) {
+        let Some(scenario) = self.scenario.filter(|_| self.stage == Stage::Safety) else {
+            return;
+        };
+        let (least, most) = scenario.pause_nanos();
+        let next = self.faults.between(least, most);
+        self.schedule.after(next, Happening::Scene(number + 1));
+        let Some(leader) = self.busiest_leader() else {
+            return;
+        };
+        self.witness.coverage.hit("scene");
+        match scenario {
+            Scenario::KillEach => {
+                let node = number as usize % self.machines.len();
+                self.crash_if_up(node, "killed");
+            }
+            Scenario::PowerLossOfAll => {
+                for node in 0..self.machines.len() {
+                    self.crash_if_up(node, "power lost everywhere");
+                }
+            }
+            Scenario::PowerLossAndPause => self.lose_power_and_pause(leader),
+            Scenario::LastReplica => {
+                let nanos = self.between_millis(500, 2_500);
+                self.isolate(leader, nanos);
+                self.schedule.after(nanos, Happening::PowerLoss(leader));
+            }
+            Scenario::StaleLeader => {
+                let nanos = self.between_millis(200, 4_000);
+                self.isolate(leader, nanos);
+            }
+            Scenario::OneWay => {
+                let nanos = self.between_millis(300, 4_000);
+                for other in self.others(leader) {
+                    if number.is_multiple_of(2) {
+                        self.cut(leader, other, nanos);
+                    } else {
+                        self.cut(other, leader, nanos);
+                    }
+                }
+            }
+            Scenario::Bridge => {
+                let nanos = self.between_millis(300, 5_000);
+                let others = self.others(leader);
+                let other = *self.faults.pick(&others);
+                self.cut(leader, other, nanos);
+                self.cut(other, leader, nanos);
+            }
+            Scenario::Flapping => {
+                let nanos = self.between_millis(20, 500);
+                self.isolate(leader, nanos);
+                let others = self.others(leader);
+                let other = *self.faults.pick(&others);
+                self.break_link(leader, other);
+            }
+            Scenario::SlowDisk => {
+                let until = self.schedule.now_nanos() + self.between_millis(500, 4_000);
+                if let Some(process) = &mut self.machines[leader].process {
+                    process.writer_free_at = process.writer_free_at.max(until);
+                    process.background_free_at = process.background_free_at.max(until);
+                }
+            }
+            Scenario::Pause => {
+                let nanos = self.between_millis(50, 4_000);
+                self.pause(leader, nanos);
+            }
+        }
+    }
+
+    /// One stands still, another loses power, and then the leader is cut off.
+    fn lose_power_and_pause(&mut self, leader: usize) {
+        let mut others = self.others(leader);
+        let lagging = others.remove(self.faults.index(others.len()));
+        let torn = *self.faults.pick(&others);
+        let pause = self.between_millis(800, 2_000);
+        self.pause(lagging, pause);
+        let power = self.between_millis(200, 700);
+        self.schedule.after(power, Happening::PowerLoss(torn));
+        self.schedule.after(pause, Happening::Isolation(leader));
+    }
+
+    /// What a scene has planned: a leader is cut off.
+    pub(super) fn isolation(&mut self, node: usize) {
+        if self.stage == Stage::Safety {
+            let nanos = self.between_millis(1_000, 3_000);
+            self.isolate(node, nanos);
+        }
+    }
+
+    /// What a scene has planned: power goes.
+    pub(super) fn power_loss(&mut self, node: usize) {
+        if self.stage == Stage::Safety {
+            self.crash_if_up(node, "power lost");
+        }
+    }
+
+    fn crash_if_up(&mut self, node: usize, why: &str) {
+        if self.machines[node].process.is_some() {
+            self.crash(node, why);
+        }
+    }
+
+    /// Nothing goes from a node to the others or back, and nobody is told.
+    fn isolate(&mut self, node: usize, nanos: u64) {
+        self.witness.line(format_args!(
+            "node {node} is alone for {} ms",
+            nanos / MILLIS
+        ));
+        for other in self.others(node) {
+            self.cut(node, other, nanos);
+            self.cut(other, node, nanos);
+        }
+    }
+
+    fn others(&self, node: usize) -> Vec<usize> {
+        let nodes = 0..self.machines.len();
+        nodes.filter(|other| *other != node).collect()
+    }
+
+    fn between_millis(&mut self, least: u64, most: u64) -> u64 {
+        self.faults.between(least, most) * MILLIS
+    }
+
+    /// The node that leads most groups.
+    fn busiest_leader(&self) -> Option<usize> {
+        let led = |node: &usize| {
+            let process = self.machines[*node].process.as_ref();
+            let groups = process.into_iter().flat_map(|it| it.node.groups());
+            groups
+                .filter(|group| group.role_now().role == Role::Leader)
+                .count()
+        };
+        let nodes = 0..self.machines.len();
+        nodes.filter(|node| led(node) > 0).max_by_key(led)
+    }
+}
