@@ -2,8 +2,8 @@
 //!
 //! * One leader in a term, and one vote of a member in a term (election safety).
 //! * Two logs that have an entry of the same index and term are the same up to it (log matching).
-//! * One entry at a place of the committed log, which a majority of the members has on its disks
-//!   and none of them loses (leader completeness, contract C1).
+//! * One entry at a place of the committed log, which a majority of the members has on its disks, or
+//!   of those from before a change of them, and none of them loses (leader completeness, contract C1).
 //! * One state after it (state-machine safety). Encoding a whole queue is dear, so most states are
 //!   passed over: which, an entry's index alone decides, so that all members are looked at after
 //!   the same entries; [`Consensus::compare`] looks at all.
@@ -56,6 +56,8 @@ pub struct Consensus {
 #[derive(Debug, Default)]
 struct Committed {
     last: LogIndex,
+    /// The members after that, unless there were none yet.
+    members: Members,
     terms: BTreeMap<LogIndex, Term>,
 }
 
@@ -251,7 +253,12 @@ impl Consensus {
         if index > committed.last.max(FOUNDING.index) {
             committed.last = index;
             let position = LogPosition { index, term };
-            if !self.is_on_majority(id, position, &group.members()) {
+            let members = group.members();
+            // A change of the members is committed by those from before it.
+            let before = std::mem::replace(&mut committed.members, members.clone());
+            let is_safe = self.is_on_majority(id, position, &members)
+                || before != Members::default() && self.is_on_majority(id, position, &before);
+            if !is_safe {
                 let of_group = self.seen.iter().filter(|((_, of), _)| *of == id);
                 let seen: Vec<_> = of_group.map(|((number, _), seen)| (number, seen)).collect();
                 let text = format!(
