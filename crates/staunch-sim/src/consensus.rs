@@ -38,6 +38,8 @@ pub struct Consensus {
     machines: BTreeMap<NodeId, usize>,
     /// What was last seen of a node's members.
     seen: BTreeMap<(usize, GroupId), Seen>,
+    /// Whom a node's group had for members when that was last seen.
+    members: BTreeMap<(usize, GroupId), Members>,
     /// The last entries that members have told their leaders to have on disk.
     told: BTreeMap<(usize, GroupId), LogPosition>,
     /// Groups that have told of a fault: one is enough.
@@ -56,8 +58,6 @@ pub struct Consensus {
 #[derive(Debug, Default)]
 struct Committed {
     last: LogIndex,
-    /// The members after that, unless there were none yet.
-    members: Members,
     terms: BTreeMap<LogIndex, Term>,
 }
 
@@ -104,6 +104,9 @@ impl Consensus {
             self.seen.insert(key, now);
             if now.committed > before.committed || before.is_over {
                 self.look_at_commit(number, group, &mut wrong);
+            }
+            if now.applied != before.applied || before.is_over {
+                self.members.insert(key, group.members());
             }
             if group.id() == GroupId::CATALOG {
                 self.catalog_applied.insert(number, now.applied);
@@ -253,11 +256,11 @@ impl Consensus {
         if index > committed.last.max(FOUNDING.index) {
             committed.last = index;
             let position = LogPosition { index, term };
-            let members = group.members();
-            // A change of the members is committed by those from before it.
-            let before = std::mem::replace(&mut committed.members, members.clone());
-            let is_safe = self.is_on_majority(id, position, &members)
-                || before != Members::default() && self.is_on_majority(id, position, &before);
+            // A change of the members, and what stands right behind it, is committed by those from
+            // before it.
+            let before = self.members.get(&(number, id));
+            let is_safe = self.is_on_majority(id, position, &group.members())
+                || before.is_some_and(|before| self.is_on_majority(id, position, before));
             if !is_safe {
                 let of_group = self.seen.iter().filter(|((_, of), _)| *of == id);
                 let seen: Vec<_> = of_group.map(|((number, _), seen)| (number, seen)).collect();

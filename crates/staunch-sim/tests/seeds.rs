@@ -34,3 +34,13 @@ fn a_seed_runs_the_same_twice() {
         assert_eq!(one.event_count, other.event_count, "seed {seed}");
     }
 }
+
+/// A node that had taken over the catalog from another lost power before that was on its disk, and
+/// with it what it had promised in groups that it found there.
+#[test]
+fn what_came_with_a_catalog_promises_nothing_before_that_is_on_disk() {
+    for seed in [7125, 7203, 7471] {
+        let outcome = run_seed(seed, Setup::CLUSTER, false);
+        assert!(outcome.violations.is_empty(), "seed {seed}");
+    }
+}

@@ -29,7 +29,7 @@ use super::{
     catalog_transfer::{Arrival, Transfer},
     proposals::{Proposals, Then},
 };
-use crate::{definitions::Defined, node::Node};
+use crate::{definitions::Defined, node::Node, queues::QueueSlot};
 
 /// How long a node may be away before what it alone keeps in memory is given up.
 const AWAY_MAX: Duration = Duration::from_secs(30);
@@ -122,6 +122,12 @@ impl CatalogGroup {
         let mut whole = Vec::new();
         catalog.encode_whole(&mut whole);
         self.replica.state_now(whole.into())
+    }
+
+    /// Whether clients have to wait: until the catalog has caught up, and until a restart would find
+    /// one that came from another node, with all that is put into its queues.
+    fn holds_requests(&self) -> bool {
+        !self.is_ready || !self.early.is_empty() || self.replica.awaits_checkpoint()
     }
 
     /// Index of the last entry that this node has applied.
@@ -395,11 +401,16 @@ impl Node {
             .map(|entry| entry.id)
             .collect();
         for id in ids {
+            let was_replicated = self.queues.get(id).is_some_and(QueueSlot::is_replicated);
             if self.queues.get(id).is_none() {
                 self.make_queue(id);
             } else {
                 self.configure_queue(id);
                 self.follow_placement(id);
+            }
+            let is_replicated = self.queues.get(id).is_some_and(QueueSlot::is_replicated);
+            if is_replicated && !was_replicated {
+                self.hold_group(id);
             }
         }
         self.end_to_relearn();
@@ -494,10 +505,13 @@ impl Node {
             return;
         };
         let group = &mut cluster.catalog;
-        if group.is_ready || !group.proposals.is_known || !self.catalog.is_founded() {
+        if !group.is_ready && (!group.proposals.is_known || !self.catalog.is_founded()) {
             return;
         }
         group.is_ready = true;
+        if group.early.is_empty() || group.replica.awaits_checkpoint() {
+            return;
+        }
         for (id, requests) in std::mem::take(&mut group.early) {
             self.handle_requests(id, requests, now);
         }
@@ -514,7 +528,7 @@ impl Node {
                 self.turn_away(id);
                 None
             }
-            Some(cluster) if !cluster.catalog.is_ready => {
+            Some(cluster) if cluster.catalog.holds_requests() => {
                 cluster.catalog.early.push((id, requests));
                 None
             }

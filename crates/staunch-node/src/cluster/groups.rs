@@ -84,6 +84,8 @@ pub(crate) struct Groups {
     pub(super) waiting: VecDeque<(Option<u64>, Pending)>,
     /// A group has adopted a state that a checkpoint must make durable.
     pub(super) wants_checkpoint: bool,
+    /// Groups that came with a catalog which a restart would not find: they promise nothing.
+    pub(super) held: BTreeSet<QueueId>,
     /// Groups that this node leads and whose members are not those that the catalog wants.
     pub(super) changing: BTreeSet<QueueId>,
     /// Groups that this node is to be a member of no longer.
@@ -117,6 +119,7 @@ impl Groups {
             outstanding: BTreeSet::new(),
             waiting: VecDeque::new(),
             wants_checkpoint: false,
+            held: BTreeSet::new(),
             changing: BTreeSet::new(),
             leaving: BTreeSet::new(),
             next_leaving_look: now,
@@ -403,6 +406,11 @@ impl Node {
             return;
         };
         member.is_due = false;
+        if let Some(cluster) = &self.cluster
+            && cluster.groups.held.contains(&id)
+        {
+            return;
+        }
         let Some(mut slot) = self.queues.take(id) else {
             return;
         };
@@ -551,6 +559,27 @@ impl Node {
     pub(crate) fn forget_proposals(&mut self, member: &mut Member) {
         if let Some(cluster) = &mut self.cluster {
             cluster.groups.forget_outstanding(member);
+        }
+    }
+
+    /// The group came with a catalog that a restart would not find. What it had promised would be
+    /// forgotten then: it takes nothing and says nothing until the catalog is on disk.
+    pub(super) fn hold_group(&mut self, id: QueueId) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.groups.held.insert(id);
+        }
+    }
+
+    /// The catalog would be found by a restart: the groups that came with it may speak.
+    pub(super) fn release_held(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        if cluster.catalog.replica.awaits_checkpoint() {
+            return;
+        }
+        for id in std::mem::take(&mut cluster.groups.held) {
+            self.rouse(id);
         }
     }
 

@@ -408,6 +408,11 @@ impl Node {
     /// The leader is about to send the queue: it hears from where on. A replica that has forgotten
     /// everything takes only what is sent because its leader knows that.
     fn begin_staging(&mut self, queue: QueueId, leader: NodeId, loss: Loss) {
+        if let Some(cluster) = &self.cluster
+            && cluster.groups.held.contains(&queue)
+        {
+            return;
+        }
         let own_loss = self.own_loss(queue);
         let store = &mut self.store;
         let Some(slot) = self.queues.get_mut(queue) else {

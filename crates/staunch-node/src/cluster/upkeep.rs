@@ -7,6 +7,7 @@ impl Node {
     /// A checkpoint is on disk: what it contains need not be kept in the logs of groups.
     pub(crate) fn groups_checkpointed(&mut self) {
         self.catalog_checkpointed();
+        self.release_held();
         let mut members = Vec::new();
         let Some(cluster) = &self.cluster else { return };
         let suspected = &cluster.groups.suspected;

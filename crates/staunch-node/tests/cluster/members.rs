@@ -453,3 +453,30 @@ fn replicas_are_spread_when_an_operator_asks() {
     );
     world.check_invariants();
 }
+
+#[test]
+fn a_node_that_loses_power_while_it_joins_has_promised_nothing_that_it_forgets() {
+    let mut world = World::new(3);
+    let client = Client::connect(&mut world, 1);
+    for queue in ["a", "b"] {
+        declare(&mut world, client, queue, quorum());
+        publish_all(&mut world, client, queue, 1, 10);
+        assert_eq!(wait_for_answers(&mut world, client, 10), [0_u64; 0]);
+    }
+    world.kill(3);
+    for delay_millis in (1..=240).step_by(6) {
+        world.replace_disk(3);
+        world.start(3);
+        world.run(Duration::from_millis(delay_millis));
+        world.crash(3, delay_millis);
+        // What its disk has is enough to go on, whatever that is.
+        world.start(3);
+        wait_until_joined(&mut world, 1, 3);
+        for queue in ["a", "b"] {
+            wait_until_kept_by(&mut world, queue, &[1, 2, 3]);
+        }
+        world.check_invariants();
+        world.kill(3);
+    }
+    assert_holds(&mut world, client, "a", 1, 10);
+}
