@@ -10,10 +10,16 @@
 //! what follows it stays. One of another term replaces it and all that follows. The last entry
 //! may lack messages, if the write that brought it was torn; nobody was told of it.
 //!
+//! An entry that the state has passed may be one of those that were committed, or one that another
+//! took the place of. As long as entries replace each other, what is found last is right. It is not
+//! where the whole queue came from another member: an entry that was never committed may have been
+//! written again behind the bodies that came. So a message that lies in a segment, or came without
+//! an entry, is believed; nobody moves or sends one that is not committed.
+//!
 //! A replica that lacks something which it had promised to keep has forgotten everything, and must
 //! be built anew from the others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use staunch_broker::{Arrival, DecodeError, EntryHead, META_SIZE_BYTES, Queue, QueueSettings};
@@ -45,6 +51,10 @@ pub struct Rebuild {
     found: VecDeque<Found>,
     /// Where the entry stands in `found` whose messages come next.
     open: Option<usize>,
+    /// The messages that come next belong to an entry.
+    follows_entry: bool,
+    /// Messages that were committed for certain.
+    believed: Indexes,
     /// A second copy of a whole entry, and where that stands, until the copy is whole too.
     copy: Option<(usize, Found)>,
     dead: Vec<(BodyRef, u32)>,
@@ -65,6 +75,31 @@ struct Found {
     position: LogPosition,
     content: Content,
     messages: Vec<(Arrival, EntryMessage)>,
+}
+
+/// A set of indexes, small where they follow each other: the first of each run, and its end.
+#[derive(Debug, Default)]
+struct Indexes(BTreeMap<u64, u64>);
+
+impl Indexes {
+    fn contains(&self, index: MessageIndex) -> bool {
+        let run = self.0.range(..=index.0).next_back();
+        run.is_some_and(|(_, end)| index.0 < *end)
+    }
+
+    fn insert(&mut self, index: MessageIndex) {
+        if self.contains(index) {
+            return;
+        }
+        let end = self.0.remove(&(index.0 + 1)).unwrap_or(index.0 + 1);
+        let before = self.0.range_mut(..index.0).next_back();
+        match before.filter(|(_, end)| **end == index.0) {
+            Some((_, its_end)) => *its_end = end,
+            None => {
+                self.0.insert(index.0, end);
+            }
+        }
+    }
 }
 
 impl Found {
@@ -191,6 +226,8 @@ impl Rebuild {
             queue,
             found: VecDeque::new(),
             open: None,
+            follows_entry: false,
+            believed: Indexes::default(),
             copy: None,
             dead: Vec::new(),
             has_forgotten: false,
@@ -217,6 +254,7 @@ impl Rebuild {
         self.open = None;
         self.drop_copy();
         let record = Record::decode(payload)?;
+        self.follows_entry = matches!(record, Record::Entry { .. });
         match record {
             Record::Forgotten => {
                 for old in std::mem::take(&mut self.found) {
@@ -329,9 +367,15 @@ impl Rebuild {
             }
             return Ok(());
         }
-        if index >= self.base {
+        let is_doubtful = self.follows_entry && stored.is_some();
+        if index >= self.base || (is_doubtful && self.believed.contains(index)) {
             self.dead.push((body, size_bytes));
-        } else if let Some((_, body, size_bytes)) = self.queue.restore_over(index, arrival) {
+            return Ok(());
+        }
+        if !is_doubtful {
+            self.believed.insert(index);
+        }
+        if let Some((_, body, size_bytes)) = self.queue.restore_over(index, arrival) {
             self.dead.push((body, size_bytes));
         }
         Ok(())
