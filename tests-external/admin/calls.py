@@ -557,6 +557,52 @@ DEFINITIONS = [
     call("DELETE", "/connections/missing"),
 ]
 
+LISTS = [
+    call("PUT", "/vhosts/lists", {}),
+    call("PUT", "/permissions/lists/guest", {"configure": ".*", "write": ".*", "read": ".*"}),
+    *(call("PUT", f"/queues/lists/{name}", {"durable": True}) for name in ("b", "a", "Ab", "c")),
+    call("GET", "/queues/lists?columns=name"),
+    call("GET", "/queues/lists?columns=name,arguments&sort=name"),
+    call("GET", "/queues/lists?columns=name&sort=name&sort_reverse=true"),
+    call("GET", "/queues/lists?page=1&page_size=3&columns=name"),
+    call("GET", "/queues/lists?page=2&page_size=3&columns=name"),
+    call("GET", "/queues/lists?page=1&name=b&columns=name"),
+    call("GET", "/queues/lists?page=1&name=^.$&use_regex=true&columns=name&sort=name"),
+    call("GET", "/queues/lists?page=1&name=nothing&columns=name"),
+    call("GET", "/queues/lists?page=1&name=(&use_regex=true"),
+    call("GET", "/queues/lists?page=9"),
+    call("GET", "/queues/lists?page=0"),
+    call("GET", "/queues/lists?page=x"),
+    call("GET", "/queues/lists?page=1&page_size=501"),
+    call("GET", "/queues/lists?page=1&page_size=0"),
+    call("GET", "/exchanges/lists?page=1&page_size=2&columns=name,type&sort=name"),
+    call("GET", "/exchanges/lists?columns=name&sort=type"),
+    call("GET", "/vhosts?page=1&name=lists&columns=name"),
+    call("GET", "/queues/lists/a?columns=name,durable"),
+    call("GET", "/queues/lists?disable_stats=true&columns=name,state"),
+    call("DELETE", "/vhosts/lists"),
+]
+
+HEALTH = [
+    *(call("GET", f"/health/checks/{check}") for check in (
+        "alarms", "local-alarms", "virtual-hosts", "node-is-quorum-critical",
+        "node-is-mirror-sync-critical", "port-listener/x", "protocol-listener/amqp",
+        "certificate-expiration/1/weeks", "certificate-expiration/x/weeks",
+        "certificate-expiration/1/eons", "missing",
+    )),
+    call("GET", "/health/checks/alarms", login=""),
+    call("GET", "/aliveness-test/%2F"),
+    call("GET", "/aliveness-test/missing"),
+    call("GET", "/healthchecks/node"),
+    call("GET", "/extensions"),
+    call("GET", "/nodes/missing/memory"),
+    call("GET", "/channels/missing"),
+    call("GET", "/connections/missing/channels"),
+    call("GET", "/consumers/missing"),
+    call("GET", "/vhosts/missing/channels"),
+    call("GET", "/connections/username/guest"),
+]
+
 SUBJECTS = {
     "logins": LOGINS,
     "users": USERS,
@@ -571,4 +617,6 @@ SUBJECTS = {
     "messages": MESSAGES,
     "somebody": SOMEBODY,
     "definitions": DEFINITIONS,
+    "lists": LISTS,
+    "health": HEALTH,
 }

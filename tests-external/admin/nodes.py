@@ -31,14 +31,14 @@ class Staunch:
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.process = None
-        self.port = self.http_port = None
+        self.port = self.http_port = self.metrics_port = None
 
     def start(self, *flags):
-        self.port, self.http_port = free_port(), free_port()
+        self.port, self.http_port, self.metrics_port = free_port(), free_port(), free_port()
         command = [self.binary, "server", "--data-dir", str(self.directory / "data")]
         command += ["--amqp", f"127.0.0.1:{self.port}"]
         command += ["--http", f"127.0.0.1:{self.http_port}"]
-        command += ["--metrics", f"127.0.0.1:{free_port()}", *map(str, flags)]
+        command += ["--metrics", f"127.0.0.1:{self.metrics_port}", *map(str, flags)]
         kept = {name: text for name, text in os.environ.items() if not name.startswith("STAUNCH_")}
         with (self.directory / "out").open("wb") as out, (self.directory / "err").open("wb") as err:
             self.process = subprocess.Popen(

@@ -74,7 +74,14 @@ class Broker:
         if self._queues or self._exchanges:
             channel = self.channel()
             for name in self._queues:
-                channel.delete(name)
+                channel.send(spec.Queue.Delete(queue=name))
+                _, got = channel.connection.receive()
+                if isinstance(got, spec.Channel.Close) and got.reply_code == 405:
+                    # The broker has not yet seen that the owner has hung up: it goes by itself.
+                    channel.send(spec.Channel.CloseOk())
+                    channel = channel.connection.channel(channel.number)
+                else:
+                    assert isinstance(got, spec.Queue.DeleteOk), got
             for name in self._exchanges:
                 channel.exchange_delete(name)
             channel.connection.call(

@@ -23,6 +23,7 @@ use staunch_client::proof::{
 use self::broker::{Broker, Kind};
 
 mod broker;
+mod catch_up;
 mod failover;
 mod flock;
 mod many;
@@ -43,7 +44,9 @@ pub(crate) const USAGE: &str = "\
                  [--broker staunch|rabbitmq] [--binary FILE]
                       strikes the node that leads, and measures how long clients of others wait
   chaos queues [--queues N] [--binary FILE]
-                      what N replicated queues cost three nodes, and a kill -9 of one of them";
+                      what N replicated queues cost three nodes, and a kill -9 of one of them
+  chaos catch-up [--mib N] [--size BYTES] [--consumed true|false] [--binary FILE]
+                      what it costs clients that a follower gets what it has missed";
 
 /// Cycles between two drains: the backlog must be deep, but not without bound.
 const CYCLES_PER_ROUND: u32 = 5;
@@ -92,6 +95,9 @@ struct Totals {
 pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<ExitCode> {
     if let ["failover", options @ ..] = words {
         return failover::run(root, options);
+    }
+    if let ["catch-up", options @ ..] = words {
+        return catch_up::run(root, options);
     }
     if let ["queues", options @ ..] = words {
         return many::run(root, options);

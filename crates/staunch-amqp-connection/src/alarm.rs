@@ -1,15 +1,22 @@
 //! Resource alarms: who publishes is told and waits, who only consumes goes on
-//! (RabbitMQ `connection.blocked`, reference 1.3).
+//! (RabbitMQ `connection.blocked`, reference 1.3). Who publishes faster than its queues take it waits
+//! as well and is not told (RabbitMQ, credit flow).
+
+use std::borrow::Cow;
 
 /// The node's alarms as one connection sees them.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "two alarms and two facts, all independent"
+    reason = "two alarms and three facts, all independent"
 )]
 pub(crate) struct Alarms {
     memory: bool,
     disk: bool,
+    /// Too much is on its way, or a queue that is to hold out for a time gets too much.
+    is_held: bool,
+    /// Why such a queue slows the connection, while it does.
+    slowed: Option<Box<str>>,
     /// The connection has published: it is told as soon as an alarm begins.
     has_published: bool,
     /// `connection.blocked` was sent and `connection.unblocked` was not.
@@ -20,7 +27,7 @@ impl Alarms {
     /// Whether publishes wait.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.memory || self.disk
+        self.memory || self.disk || self.is_held
     }
 
     #[inline]
@@ -32,16 +39,24 @@ impl Alarms {
         (self.memory, self.disk) = (memory, disk);
     }
 
+    pub(crate) fn slow(&mut self, reason: Option<Box<str>>) {
+        self.slowed = reason;
+    }
+
+    pub(crate) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
     /// The reason for `connection.blocked`, if it is due now; it counts as sent.
-    pub(crate) fn announce(&mut self) -> Option<&'static str> {
+    pub(crate) fn announce(&mut self) -> Option<Cow<'static, str>> {
         if self.is_announced || !self.has_published {
             return None;
         }
         let reason = match (self.memory, self.disk) {
-            (true, true) => "low on memory & disk",
-            (true, false) => "low on memory",
-            (false, true) => "low on disk",
-            (false, false) => return None,
+            (true, true) => Cow::Borrowed("low on memory & disk"),
+            (true, false) => Cow::Borrowed("low on memory"),
+            (false, true) => Cow::Borrowed("low on disk"),
+            (false, false) => Cow::Owned(self.slowed.as_deref()?.to_owned()),
         };
         self.is_announced = true;
         Some(reason)
@@ -49,6 +64,7 @@ impl Alarms {
 
     /// Whether `connection.unblocked` is due now; it counts as sent.
     pub(crate) fn retract(&mut self) -> bool {
-        !self.any() && std::mem::take(&mut self.is_announced)
+        let has_reason = self.memory || self.disk || self.slowed.is_some();
+        !has_reason && std::mem::take(&mut self.is_announced)
     }
 }

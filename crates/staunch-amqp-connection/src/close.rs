@@ -195,7 +195,7 @@ impl Connection {
         self.channels.clear();
         self.assembling_size_bytes = 0;
         self.channels_closing_count = 0;
-        self.pending = None;
+        self.pending.clear();
         self.publish_stall = None;
         self.heartbeat.stop();
         self.ack_timer.stop();

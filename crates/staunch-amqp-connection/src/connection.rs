@@ -1,9 +1,12 @@
 //! The connection as a passive machine: bytes and events in, requests and bytes out.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use staunch_amqp_codec::frame::HEARTBEAT_FRAME;
+use staunch_amqp_codec::{
+    frame::{FrameKind, HEARTBEAT_FRAME, decode_frame},
+    methods::Method,
+};
 use staunch_types::{ChannelNumber, FieldTable, Name, Request, Timestamp};
 
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
     config::Config,
     heartbeat::{Beat, Heartbeat},
     output::Output,
-    pending::Pending,
+    pending::{DECLARATIONS_MAX, Pending},
     token::Tokens,
     transport::Transport,
 };
@@ -69,8 +72,9 @@ pub struct Connection {
     /// How many requests were taken the last time.
     pub(crate) requests_count_last: usize,
     pub(crate) output: Output,
-    /// The request on a channel whose answer reading waits for.
-    pub(crate) pending: Option<Box<Pending>>,
+    /// The requests on a channel whose answers reading waits for, in order: one, or declarations of
+    /// queues.
+    pub(crate) pending: VecDeque<Pending>,
     /// `CloseChannel` requests that reading waits for.
     pub(crate) channels_closing_count: usize,
     pub(crate) publish_stall: Option<PublishStall>,
@@ -142,7 +146,7 @@ impl Connection {
             requests: Vec::new(),
             requests_count_last: 0,
             output: Output::default(),
-            pending: None,
+            pending: VecDeque::new(),
             channels_closing_count: 0,
             publish_stall: None,
             alarms: Alarms::default(),
@@ -177,7 +181,8 @@ impl Connection {
             self.requests.reserve(self.requests_count_last);
         }
         let mut taken = 0;
-        while taken < input.len() && !self.is_stalled() {
+        while taken < input.len() && (!self.is_stalled() || self.may_declare_more(&input[taken..]))
+        {
             match self.take_some(input, taken) {
                 Some(size) => taken += size,
                 None => break,
@@ -279,7 +284,7 @@ impl Connection {
     pub fn is_stalled(&self) -> bool {
         match self.state {
             State::Running => {
-                self.pending.is_some()
+                !self.pending.is_empty()
                     || self.channels_closing_count > 0
                     || self.publish_stall.is_some()
                     || self.output.is_full()
@@ -293,6 +298,29 @@ impl Connection {
             | State::LoginRefused
             | State::Closed => false,
         }
+    }
+
+    /// Whether what comes next is a declaration of a queue behind others that are not answered, and
+    /// nothing else is in its way.
+    fn may_declare_more(&self, rest: &[u8]) -> bool {
+        let Some(last) = self.pending.back() else {
+            return false;
+        };
+        let is_busy = self.channels_closing_count > 0
+            || self.publish_stall.is_some()
+            || self.output.is_full()
+            || self.pending.len() >= DECLARATIONS_MAX;
+        if is_busy || self.state != State::Running {
+            return false;
+        }
+        let next = decode_frame(rest, self.frame_max);
+        next.is_ok_and(|next| {
+            next.is_some_and(|(frame, _)| {
+                last.is_declaration_on(frame.channel)
+                    && frame.kind == FrameKind::Method
+                    && matches!(Method::decode(frame.payload), Ok(Method::QueueDeclare(_)))
+            })
+        })
     }
 
     /// Whether the socket is to be closed once the output is written.
@@ -370,7 +398,7 @@ impl Connection {
             "an ended connection holds no channels"
         );
         assert!(
-            self.pending.is_none() || self.state == State::Running,
+            self.pending.is_empty() || self.state == State::Running,
             "only channels ask"
         );
     }

@@ -1,6 +1,6 @@
 //! What the node says, written to the client.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use staunch_amqp_codec::{
     content::{encode_ack, encode_nack},
@@ -104,10 +104,9 @@ impl Connection {
             Event::Forced { reason } => self.handle_forced(reason),
             Event::ConnectionClosed => self.handle_connection_closed(),
             Event::Alarm { memory, disk } => self.handle_alarm(memory, disk),
-            Event::Shutdown => {
-                let reason = "broker forced connection closure with reason 'shutdown'";
-                self.handle_forced(reason.to_owned());
-            }
+            Event::PublishesHeld { is_held } => self.handle_held(is_held),
+            Event::Slowed { reason } => self.handle_slowed(reason),
+            Event::Shutdown => self.handle_shutdown(),
         }
     }
 
@@ -207,13 +206,16 @@ impl Connection {
 
     /// The pending request, whose answer has come.
     fn take_pending(&mut self, number: ChannelNumber) -> Pending {
-        let pending = self.pending.take();
+        let pending = self.pending.pop_front();
         let pending = pending.expect("the node answers what was asked");
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
         assert_eq!(
             pending.channel, number,
             "the node answers on the channel it was asked on"
         );
-        *pending
+        pending
     }
 
     fn take_pending_of_connection(&mut self) {
@@ -413,8 +415,7 @@ impl Connection {
             return;
         }
         let fault = refusal::fault(operation, refusal);
-        let pending = self.pending.as_ref();
-        let is_closing = pending.is_some_and(|pending| {
+        let is_closing = self.pending.front().is_some_and(|pending| {
             pending.channel == number && matches!(pending.awaited, Awaited::Close)
         });
         match fault.code.scope() {
@@ -439,7 +440,7 @@ impl Connection {
         if !self.client.knows_cancel || consumer.part_of.is_some() {
             return;
         }
-        if let Some(pending) = self.pending.as_deref_mut()
+        if let Some(pending) = self.pending.front_mut()
             && pending.channel == number
             && let Awaited::QueueDeleted { cancelled } = &mut pending.awaited
         {
@@ -490,11 +491,11 @@ impl Connection {
         self.channels_closing_count += 1;
         if self
             .pending
-            .as_ref()
+            .front()
             .is_some_and(|pending| pending.channel == number)
         {
             // The node answers nothing more on a channel it has refused something on.
-            self.pending = None;
+            self.pending = VecDeque::new();
         }
         if self.publish_stall == Some(PublishStall::Confirms(number)) {
             self.publish_stall = None;
@@ -523,15 +524,40 @@ impl Connection {
 
     fn handle_alarm(&mut self, memory: bool, disk: bool) {
         self.alarms.set(memory, disk);
-        if self.alarms.any() {
+        if memory || disk {
             self.announce_alarm();
             return;
         }
-        if self.publish_stall == Some(PublishStall::Alarm) {
-            self.publish_stall = None;
-        }
+        self.end_stall();
+        self.retract_alarm();
+    }
+
+    fn handle_slowed(&mut self, reason: Option<Box<str>>) {
+        self.alarms.slow(reason);
+        self.announce_alarm();
+        self.retract_alarm();
+    }
+
+    fn retract_alarm(&mut self) {
         if self.alarms.retract() && self.client.knows_blocked {
             self.output.method(0, ConnectionUnblocked);
+        }
+    }
+
+    fn handle_shutdown(&mut self) {
+        let reason = "broker forced connection closure with reason 'shutdown'";
+        self.handle_forced(reason.to_owned());
+    }
+
+    fn handle_held(&mut self, is_held: bool) {
+        self.alarms.hold(is_held);
+        self.end_stall();
+    }
+
+    /// Reads on where a publish had to wait, if it need not any more.
+    fn end_stall(&mut self) {
+        if !self.alarms.any() && self.publish_stall == Some(PublishStall::Alarm) {
+            self.publish_stall = None;
         }
     }
 
@@ -543,7 +569,7 @@ impl Connection {
             self.output.method(
                 0,
                 ConnectionBlocked {
-                    reason: ShortStr::from_static(reason),
+                    reason: ShortStr::truncated(&reason),
                 },
             );
         }

@@ -392,15 +392,19 @@ impl Connection {
         write: WriteReply,
         awaited: Awaited,
     ) {
-        assert!(
-            self.pending.is_none(),
-            "one answered request is outstanding at a time"
-        );
-        self.pending = Some(Box::new(Pending {
+        let next = Pending {
             channel,
             write,
             awaited,
-        }));
+        };
+        let both_declare = |pending: &Pending| {
+            pending.is_declaration_on(channel.0) && next.is_declaration_on(channel.0)
+        };
+        assert!(
+            self.pending.back().is_none_or(both_declare),
+            "one answered request is outstanding at a time"
+        );
+        self.pending.push_back(next);
     }
 
     /// The channel a method came on.

@@ -1,9 +1,13 @@
-//! The one request of a connection that reading waits for.
+//! The request of a connection that reading waits for. Of declarations of queues there may be
+//! several: who makes many and does not wait for each is not to wait for a disk each time.
 
 use staunch_amqp_codec::methods::Method;
 use staunch_types::{ChannelNumber, Name};
 
 use crate::error::Fault;
+
+/// Declarations of queues that may be outstanding.
+pub(crate) const DECLARATIONS_MAX: usize = 256;
 
 /// A request that was sent and how its answer is to be written.
 #[derive(Debug)]
@@ -19,6 +23,13 @@ pub(crate) struct Pending {
 pub(crate) enum WriteReply {
     Yes,
     No,
+}
+
+impl Pending {
+    /// Whether it is a declaration of a queue on this channel.
+    pub(crate) fn is_declaration_on(&self, channel: u16) -> bool {
+        self.channel.0 == channel && matches!(self.awaited, Awaited::QueueDeclared { .. })
+    }
 }
 
 impl WriteReply {

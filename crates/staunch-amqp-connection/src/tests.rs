@@ -6,6 +6,7 @@ mod channels;
 mod chaos;
 mod confirms;
 mod consumers;
+mod declarations;
 mod handshake;
 mod hostile;
 mod limits;

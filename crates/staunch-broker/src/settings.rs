@@ -75,6 +75,9 @@ pub struct QueueSettings {
     pub consumer_timeout_millis: Option<u64>,
     /// Returns to the queue are counted, persisted and told to consumers (`x-delivery-count`).
     pub counts_deliveries: bool,
+    /// How long the queue is to hold out if its consumers stop (`horizon-slo`, of policies only);
+    /// none: as long as it does.
+    pub horizon_slo_millis: Option<u64>,
     /// It is a partition: its consumers are spread over it and its siblings.
     pub partition: Option<PartitionPlace>,
 }
@@ -113,6 +116,7 @@ impl QueueSettings {
             delivery_limit: sources.delivery_limit(kind),
             consumer_timeout_millis: sources.smaller("x-consumer-timeout"),
             counts_deliveries: kind == QueueKind::Quorum,
+            horizon_slo_millis: sources.horizon_slo(),
             partition: None,
         }
     }
@@ -168,6 +172,12 @@ impl<'a> Sources<'a> {
         value.and_then(Value::as_str)
     }
 
+    /// Nothing at all is no objective.
+    fn horizon_slo(&self) -> Option<u64> {
+        let text = Self::text(self.policy("x-horizon-slo"))?;
+        duration_millis(text).filter(|millis| *millis > 0)
+    }
+
     fn overflow(&self, kind: QueueKind) -> Overflow {
         let argument = Self::text(self.argument("x-overflow"));
         let policy = Self::text(self.policy("x-overflow"));
@@ -216,6 +226,28 @@ impl<'a> Sources<'a> {
         let is_limit = limit >= 0;
         is_limit.then(|| u32::try_from(limit).unwrap_or(u32::MAX))
     }
+}
+
+/// A number and one of the units `YMDhms`, as policies have it; what is too long is as long as can
+/// be. A year has 365 days and a month 30.
+pub fn duration_millis(text: &str) -> Option<u64> {
+    const SECOND_MILLIS: u64 = 1_000;
+    const DAY_MILLIS: u64 = 86_400 * SECOND_MILLIS;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit_millis = match unit {
+        "Y" => 365 * DAY_MILLIS,
+        "M" => 30 * DAY_MILLIS,
+        "D" => DAY_MILLIS,
+        "h" => 3_600 * SECOND_MILLIS,
+        "m" => 60 * SECOND_MILLIS,
+        "s" => SECOND_MILLIS,
+        _ => return None,
+    };
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = number.parse().unwrap_or(u64::MAX);
+    Some(number.saturating_mul(unit_millis))
 }
 
 #[cfg(test)]
@@ -284,5 +316,25 @@ mod tests {
         assert_eq!(settings.priorities, Priorities::Strict(10));
         assert!(settings.single_active_consumer);
         assert_eq!(settings.delivery_limit, None);
+    }
+
+    #[test]
+    fn only_a_policy_says_how_long_a_queue_is_to_hold_out() {
+        let of = |slo: &str| {
+            let policy = TableBuilder::new().longstr("horizon-slo", slo).build();
+            let none = FieldTable::default();
+            QueueSettings::effective(QueueKind::Quorum, &none, Some(&policy)).horizon_slo_millis
+        };
+        assert_eq!(of("60s"), Some(60_000));
+        assert_eq!(of("30m"), Some(1_800_000));
+        assert_eq!(of("2h"), Some(7_200_000));
+        assert_eq!(of("1D"), Some(86_400_000));
+        assert_eq!(of("99999999999999999999Y"), Some(u64::MAX));
+        for nothing in ["0s", "60", "s", "", "1.5h", "-1s", "6ü"] {
+            assert_eq!(of(nothing), None, "{nothing}");
+        }
+        let arguments = TableBuilder::new().longstr("x-horizon-slo", "60s").build();
+        let settings = QueueSettings::from_arguments(QueueKind::Classic, &arguments);
+        assert_eq!(settings.horizon_slo_millis, None);
     }
 }

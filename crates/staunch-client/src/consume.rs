@@ -17,6 +17,10 @@ pub struct GotMessage {
     pub delivery_tag: u64,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// Exchange it was published to.
+    pub exchange: Vec<u8>,
+    /// Routing key it was published with.
+    pub routing_key: Vec<u8>,
     /// Messages left in the queue.
     pub message_count: u32,
     /// Encoded properties.
@@ -160,6 +164,8 @@ impl Connection {
             let message = content.get_ok()?.map(|ok| GotMessage {
                 delivery_tag: ok.delivery_tag,
                 redelivered: ok.redelivered,
+                exchange: ok.exchange.to_vec(),
+                routing_key: ok.routing_key.to_vec(),
                 message_count: ok.message_count,
                 properties: content.properties.to_vec(),
                 body: content.body.to_vec(),

@@ -1,6 +1,6 @@
 //! Times that may never come, and how sure we are of them.
 
-use crate::number::{SECOND_MILLIS, whole};
+use crate::number::{SECOND_MILLIS, real, whole};
 
 /// Later than this is never: ten years, milliseconds.
 pub const NEVER_AFTER_MILLIS: u64 = 10 * 365 * 86_400_000;
@@ -17,6 +17,15 @@ pub enum TimeLeft {
 impl TimeLeft {
     /// It has happened already.
     pub const NONE: Self = Self::Millis(0);
+
+    /// Until so much is used up, at so much in a second.
+    #[must_use]
+    pub fn at_rate(left: u64, per_second: f64) -> Self {
+        if left == 0 {
+            return Self::NONE;
+        }
+        Self::from_seconds((per_second > 0.0).then(|| real(left) / per_second))
+    }
 
     /// Milliseconds; `None` for never.
     #[must_use]

@@ -115,8 +115,9 @@ impl History {
             return;
         }
         while from_millis >= self.end_millis + step {
-            let touched = self.rings[0].open.amounts != Counters::default();
-            self.close_finest(touched);
+            // A bucket that a hole cuts off would look like a load that goes down.
+            self.rings[0].open.amounts = Counters::default();
+            self.close_finest(false);
         }
         let (mut from_millis, mut rest) = (from_millis.max(self.end_millis), flowed);
         while to_millis >= self.end_millis + step {

@@ -106,17 +106,23 @@ impl Bound {
 }
 
 impl Horizon {
+    /// Of what nothing flows through and nothing binds.
+    pub const NEVER: Self = Self {
+        now: Bound::NEVER,
+        stress: Bound::NEVER,
+        peak: Bound::NEVER,
+        to_empty: Estimate::NEVER,
+        model: None,
+    };
+
     /// Computes it. Work is bounded: some milliseconds at most, mostly well below one; keep the
     /// answer for a few seconds.
     #[must_use]
     pub fn of(scope: &Scope<'_>) -> Self {
         let view = View::new(scope);
         let mut horizon = Self {
-            now: Bound::NEVER,
-            stress: Bound::NEVER,
-            peak: Bound::NEVER,
             to_empty: view.to_empty(scope.messages),
-            model: None,
+            ..Self::NEVER
         };
         let peaks = scope.own.peak();
         for limit in relevant(scope) {

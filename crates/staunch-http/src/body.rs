@@ -2,8 +2,8 @@
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{FromRequest, Request},
-    http::{HeaderValue, StatusCode, header},
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
@@ -22,6 +22,19 @@ pub(crate) struct Json<T>(pub(crate) T);
 pub(crate) trait Content: DeserializeOwned {
     /// Keys that must be there, in the order in which RabbitMQ misses them.
     const REQUIRED: &'static [&'static str] = &[];
+}
+
+/// What a query stands for; one that cannot be read is answered in the shape of all errors.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let asked = Query::<T>::from_request_parts(parts, state).await;
+        let Query(asked) = asked.map_err(|error| ApiError::BadRequest(error.body_text()))?;
+        Ok(Self(asked))
+    }
 }
 
 /// The body of a request, if it is not larger than so many bytes.

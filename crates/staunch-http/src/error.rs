@@ -30,6 +30,12 @@ pub(crate) enum ApiError {
     /// 400.
     #[error("{0}")]
     BadRequest(String),
+    /// 400: no number of a page.
+    #[error("{0}")]
+    NoSuchPage(String),
+    /// 400: there is no such page.
+    #[error("{0}")]
+    PageOutOfRange(String),
     /// 404: what the path names is not there.
     #[error("Not Found")]
     NotFound,
@@ -72,6 +78,8 @@ impl ApiError {
             Self::LoginFailed => (StatusCode::UNAUTHORIZED, "not_authorized"),
             Self::NotAuthorized(_) => (StatusCode::UNAUTHORIZED, "not_authorised"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::NoSuchPage(_) => (StatusCode::BAD_REQUEST, "invalid_pagination_parameters"),
+            Self::PageOutOfRange(_) => (StatusCode::BAD_REQUEST, "page_out_of_range"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Object Not Found"),
             Self::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::Precondition(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),

@@ -13,17 +13,25 @@ mod auth;
 mod body;
 mod definitions;
 mod error;
+mod horizons;
 mod json;
+mod listing;
+mod metrics;
 mod node;
 mod nouns;
+mod objectives;
+mod rates;
 mod router;
 mod session;
+mod statistics;
 
 pub use definitions::{DefinitionsError, apply_definitions};
+pub use metrics::metrics_router;
 pub use node::{Asked, Line, NodePort};
 pub use router::{
     BODY_SIZE_BYTES_MAX, DEFINITIONS_SIZE_BYTES_MAX, REQUEST_TIMEOUT, REQUESTS_MAX, router,
 };
+pub use statistics::SharedStatistics;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -48,8 +56,41 @@ pub struct Settings {
     pub password_hashing: HashAlgorithm,
     /// Fresh random bytes for a password's salt.
     pub salt: fn() -> [u8; SALT_SIZE_BYTES],
+    /// Facts about the process and the machine, looked up when asked for.
+    pub machine: MachineFn,
     /// What listens: protocol, address, port.
     pub listeners: Vec<Listener>,
+}
+
+/// Looks at the machine.
+#[derive(Clone)]
+pub struct MachineFn(pub Arc<dyn Fn() -> Machine + Send + Sync>);
+
+impl std::fmt::Debug for MachineFn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MachineFn(..)")
+    }
+}
+
+/// The process and its machine.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// The process's id.
+    pub pid: u32,
+    /// Since the process was started, milliseconds.
+    pub uptime_millis: u64,
+    /// Processors.
+    pub processor_count: usize,
+    /// Memory that the process has, in bytes.
+    pub memory_used_size_bytes: u64,
+    /// Memory that it may have before publishers are blocked, in bytes.
+    pub memory_limit_size_bytes: u64,
+    /// Open file descriptors, sockets among them.
+    pub fd_used: u64,
+    /// How many there may be.
+    pub fd_max: u64,
+    /// Where the data is.
+    pub data_dir: String,
 }
 
 /// A listener in the overview.
@@ -66,6 +107,7 @@ pub struct Listener {
 pub(crate) struct Api {
     pub(crate) node: NodePort,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) statistics: SharedStatistics,
     /// Turns for slow password checks.
     pub(crate) verifying: Arc<Semaphore>,
     /// What a login as somebody unknown, or without a password, is checked against: that takes as

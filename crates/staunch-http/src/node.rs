@@ -4,10 +4,10 @@ use std::{pin::Pin, sync::Arc};
 
 use staunch_broker::{Catalog, CatalogCommand, Change};
 use staunch_node::{
-    AdminAnswer, AdminRequest, CatalogRead, ClusterStatus, ConnectionInfo, OnRefusal, QueueInfo,
-    QueueReplicas, StopCheck,
+    AdminAnswer, AdminRequest, CatalogRead, ChannelInfo, ClusterStatus, Condition, ConnectionInfo,
+    ConsumerInfo, OnRefusal, QueueInfo, QueueReplicas, StopCheck,
 };
-use staunch_types::{Event, Name, Refusal, Request};
+use staunch_types::{Event, Name, QueueId, Refusal, Request};
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
@@ -99,6 +99,35 @@ impl NodePort {
     pub(crate) async fn connections(&self) -> Result<Vec<ConnectionInfo>, ApiError> {
         match self.answer(AdminRequest::ListConnections).await? {
             AdminAnswer::Connections(connections) => Ok(connections),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// As many of these as are there.
+    pub(crate) async fn find_queues(&self, ids: Vec<QueueId>) -> Result<Vec<QueueInfo>, ApiError> {
+        match self.answer(AdminRequest::FindQueues(ids)).await? {
+            AdminAnswer::Queues(queues) => Ok(queues),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    pub(crate) async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
+        match self.answer(AdminRequest::ListChannels).await? {
+            AdminAnswer::Channels(channels) => Ok(channels),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    pub(crate) async fn consumers(&self) -> Result<Vec<ConsumerInfo>, ApiError> {
+        match self.answer(AdminRequest::ListConsumers).await? {
+            AdminAnswer::Consumers(consumers) => Ok(consumers),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    pub(crate) async fn condition(&self) -> Result<Condition, ApiError> {
+        match self.answer(AdminRequest::Condition).await? {
+            AdminAnswer::Condition(condition) => Ok(condition),
             _ => Err(ApiError::Unavailable),
         }
     }

@@ -8,13 +8,17 @@ use axum::{
 use crate::Api;
 
 mod bindings;
+mod channels;
 mod cluster;
 mod connections;
 mod definitions;
 mod exchanges;
+mod health;
+pub(crate) mod horizon;
 mod limits;
 mod membership;
 mod messages;
+mod nodes;
 mod overview;
 mod parameters;
 mod permissions;
@@ -30,10 +34,13 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(access_routes())
         .merge(setting_routes())
         .merge(messaging_routes())
+        .merge(monitoring_routes())
+        .merge(health_routes())
         .nest("/staunch/v1", own_routes())
         .route("/overview", get(overview::get))
         .route("/whoami", get(overview::whoami))
         .route("/connections", get(connections::list))
+        .route("/connections/username/{user}", get(connections::list_user))
         .route(
             "/connections/{name}",
             get(connections::get).delete(connections::delete),
@@ -49,6 +56,72 @@ pub(crate) fn routes() -> Router<Api> {
         )
 }
 
+/// How things are.
+fn monitoring_routes() -> Router<Api> {
+    Router::new()
+        .route("/nodes", get(nodes::list))
+        .route("/nodes/{node}", get(nodes::get))
+        .route("/nodes/{node}/memory", get(nodes::memory))
+        .route("/channels", get(channels::list))
+        .route("/channels/{channel}", get(channels::get))
+        .route("/vhosts/{vhost}/channels", get(channels::list_vhost))
+        .route(
+            "/connections/{name}/channels",
+            get(channels::list_connection),
+        )
+        .route("/consumers", get(channels::consumers))
+        .route("/consumers/{vhost}", get(channels::consumers_vhost))
+        .route("/aliveness-test/{vhost}", get(health::aliveness))
+        .route("/healthchecks/node", get(health::node))
+        .route("/healthchecks/node/{node}", get(health::node))
+        .route("/feature-flags", get(health::feature_flags))
+        .route("/deprecated-features", get(health::none))
+        .route("/deprecated-features/used", get(health::none))
+        .route("/federation-links", get(health::none))
+        .route("/federation-links/{vhost}", get(health::none))
+        .route("/shovels", get(health::none))
+        .route("/shovels/{vhost}", get(health::none))
+        .route("/extensions", get(health::extensions))
+        .route(
+            "/cluster-name",
+            get(health::cluster_name).put(health::set_cluster_name),
+        )
+        .route("/version", get(health::version))
+        .route("/auth", get(health::auth))
+}
+
+fn health_routes() -> Router<Api> {
+    let checks = Router::new()
+        .route("/alarms", get(health::alarms))
+        .route("/local-alarms", get(health::local_alarms))
+        .route("/virtual-hosts", get(health::virtual_hosts))
+        .route("/node-is-quorum-critical", get(health::quorum_critical))
+        .route(
+            "/node-is-mirror-sync-critical",
+            get(health::mirror_sync_critical),
+        )
+        .route("/port-listener/{port}", get(health::port_listener))
+        .route(
+            "/protocol-listener/{protocol}",
+            get(health::protocol_listener),
+        )
+        .route(
+            "/certificate-expiration/{within}/{unit}",
+            get(health::certificate_expiration),
+        )
+        .route("/is-in-service", get(health::in_service))
+        .route("/ready-to-serve-clients", get(health::in_service))
+        .route(
+            "/below-node-connection-limit",
+            get(health::connection_limit),
+        )
+        .route(
+            "/reached-target-cluster-size",
+            get(health::target_cluster_size),
+        );
+    Router::new().nest("/health/checks", checks)
+}
+
 /// What RabbitMQ does not have.
 fn own_routes() -> Router<Api> {
     Router::new()
@@ -60,6 +133,16 @@ fn own_routes() -> Router<Api> {
         .route("/nodes/{node}", delete(membership::remove))
         .route("/nodes/{node}/safe-to-stop", get(membership::safe_to_stop))
         .route("/cluster/rebalance", post(membership::rebalance))
+        .route("/horizon", get(horizon::list))
+        .route(
+            "/horizon/what-if",
+            get(horizon::what_if::asked_of_node).post(horizon::what_if::told_of_node),
+        )
+        .route("/horizon/queues/{vhost}/{name}", get(horizon::get))
+        .route(
+            "/horizon/queues/{vhost}/{name}/what-if",
+            get(horizon::what_if::asked_of_queue).post(horizon::what_if::told_of_queue),
+        )
         .route(
             "/queues/{vhost}/{name}/replicas",
             get(cluster::replicas).post(membership::change_replicas),
@@ -173,6 +256,7 @@ fn setting_routes() -> Router<Api> {
 fn messaging_routes() -> Router<Api> {
     Router::new()
         .route("/queues", get(queues::list))
+        .route("/queues/detailed", get(queues::list))
         .route("/queues/{vhost}", get(queues::list_vhost))
         .route(
             "/queues/{vhost}/{name}",

@@ -12,7 +12,9 @@ use axum::{
 use staunch_broker::PasswordHash;
 use tokio::{sync::Semaphore, time};
 
-use crate::{Api, NodePort, Settings, auth::VERIFICATIONS_MAX, error::ApiError, nouns};
+use crate::{
+    Api, NodePort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX, error::ApiError, nouns,
+};
 
 /// Largest body of a request, in bytes.
 pub const BODY_SIZE_BYTES_MAX: usize = 2 << 20;
@@ -24,11 +26,12 @@ pub const REQUESTS_MAX: usize = 256;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The interface of a node. Requests need `ConnectInfo<SocketAddr>`.
-pub fn router(node: NodePort, settings: Settings) -> Router {
+pub fn router(node: NodePort, settings: Settings, statistics: SharedStatistics) -> Router {
     // An empty password is never right.
     let decoy = PasswordHash::hash(settings.password_hashing, b"", &(settings.salt)());
     let api = Api {
         node,
+        statistics,
         decoy: Arc::new(decoy),
         settings: Arc::new(settings),
         verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),

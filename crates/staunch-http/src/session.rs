@@ -55,6 +55,8 @@ impl Session {
         loop {
             match self.line.events.recv().await {
                 Some(Event::Alarm { memory, disk }) => self.is_alarmed = memory || disk,
+                // It publishes one message at a time.
+                Some(Event::PublishesHeld { .. } | Event::Slowed { .. }) => {}
                 Some(Event::LoginRefused) => return Err(ApiError::LoginFailed),
                 Some(Event::VhostRefused(refusal)) => {
                     return Err(match *refusal {

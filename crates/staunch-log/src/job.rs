@@ -74,6 +74,13 @@ impl Retiring {
         self.sources.binary_search(&container).is_ok()
     }
 
+    /// Whether something may lie in one of these files that was appended when
+    /// [`Store::appends_to`](crate::Store::appends_to) was `first`, or since then.
+    pub fn reaches(&self, first: FileId) -> bool {
+        let young = |source: &Container| matches!(source, Container::Young(id) if *id >= first);
+        self.sources.iter().any(young)
+    }
+
     /// Names of the files, for the log.
     pub fn file_names(&self) -> impl Iterator<Item = String> + '_ {
         self.sources.iter().map(|source| source.file_name())

@@ -6,6 +6,8 @@ pub(crate) const BALLAST: &str = "ballast";
 pub(crate) const LOCK: &str = "lock";
 /// A directory of the server's: this node's certificate for its peers.
 const PEER_TLS: &str = "peer-tls";
+/// A file of the server's: what has flowed through queues.
+const HISTORIES: &str = "histories";
 const TEMP_SUFFIX: &str = ".temp";
 const DAMAGED_SUFFIX: &str = ".damaged";
 
@@ -21,7 +23,7 @@ pub(crate) enum FileName {
     Damaged,
     Ballast,
     Lock,
-    PeerTls,
+    OfServer,
     Foreign,
 }
 
@@ -62,7 +64,7 @@ impl FileName {
         match name {
             BALLAST => return Self::Ballast,
             LOCK => return Self::Lock,
-            PEER_TLS => return Self::PeerTls,
+            PEER_TLS | HISTORIES => return Self::OfServer,
             _ => {}
         }
         let Some((kind, digits)) = name.split_once('-') else {

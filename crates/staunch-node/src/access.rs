@@ -85,7 +85,11 @@ impl Node {
     }
 
     /// The table (RabbitMQ, access control).
-    fn check_request(&mut self, slot: SessionSlot, request: &Request) -> Result<(), Refusal> {
+    pub(crate) fn check_request(
+        &mut self,
+        slot: SessionSlot,
+        request: &Request,
+    ) -> Result<(), Refusal> {
         use Access::{Configure, Read, Write};
         use Resource::{Exchange, Queue};
         match request {

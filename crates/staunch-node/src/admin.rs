@@ -6,15 +6,20 @@
 use std::{any::Any, fmt};
 
 use staunch_broker::{Catalog, CatalogCommand, Change, NodeCommand, QueueEntry};
+use staunch_horizon::TimeLeft;
 pub use staunch_replica::OnRefusal;
-use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, request::Peer};
+use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, UnixMillis, request::Peer};
 
 use crate::{
+    alarm::Condition,
     cluster::{ClusterStatus, QueueReplicas, StopCheck},
+    counts::QueueCounts,
     input::Output,
+    lists::{ChannelInfo, ConsumerInfo},
     node::Node,
     pending::Pending,
     queues::QueueSlot,
+    sample::{Held, Sample},
     session::Session,
 };
 
@@ -37,11 +42,23 @@ pub enum AdminRequest {
     Read(CatalogRead),
     /// List the connections. Answered by [`AdminAnswer::Connections`].
     ListConnections,
+    /// List the channels of this node's clients. Answered by [`AdminAnswer::Channels`].
+    ListChannels,
+    /// List the consumers of this node's clients. Answered by [`AdminAnswer::Consumers`].
+    ListConsumers,
+    /// What has changed since the last sample, or a part of it; for one who asks regularly.
+    /// Answered by [`AdminAnswer::Sample`].
+    Sample,
+    /// What horizons say of queues with an objective (`horizon-slo`): the lower bound of the time
+    /// without consumers. Answered by [`AdminAnswer::Heard`].
+    Horizons(Vec<(QueueId, TimeLeft)>),
     /// List the queues. Answered by [`AdminAnswer::Queues`].
     ListQueues {
         /// Of this virtual host; none: of all.
         vhost: Option<Name>,
     },
+    /// List these queues, as many as are there. Answered by [`AdminAnswer::Queues`].
+    FindQueues(Vec<QueueId>),
     /// Tell a connection to close (320). Answered by [`AdminAnswer::Closing`].
     CloseConnection {
         /// Its name, such as `127.0.0.1:40000 -> 127.0.0.1:5672`.
@@ -49,6 +66,8 @@ pub enum AdminRequest {
         /// Explanation for the client.
         reason: String,
     },
+    /// How this node is. Answered by [`AdminAnswer::Condition`].
+    Condition,
     /// How the cluster is. Answered by [`AdminAnswer::Cluster`].
     ClusterStatus,
     /// Where a queue is kept. Answered by [`AdminAnswer::Replicas`].
@@ -104,6 +123,16 @@ pub enum AdminAnswer {
     Read(Found),
     /// Every connection that has logged in, oldest first.
     Connections(Vec<ConnectionInfo>),
+    /// Channels, by connection, oldest first, and number.
+    Channels(Vec<ChannelInfo>),
+    /// Consumers.
+    Consumers(Vec<ConsumerInfo>),
+    /// What has changed.
+    Sample(Box<Sample>),
+    /// It knows.
+    Heard,
+    /// How it is.
+    Condition(Condition),
     /// Queues, by id.
     Queues(Vec<QueueInfo>),
     /// How many connections have that name and were told to close.
@@ -129,6 +158,8 @@ pub struct ConnectionInfo {
     pub vhost: Name,
     /// The other end.
     pub peer: Peer,
+    /// When it logged in, milliseconds of the wall clock.
+    pub connected_at: UnixMillis,
     /// Open channels.
     pub channel_count: usize,
     /// Consumers on them.
@@ -154,6 +185,10 @@ pub struct QueueInfo {
     pub memory_size_bytes: u64,
     /// It is a partition of a queue, whose numbers contain its own.
     pub is_partition: bool,
+    /// What happened in it.
+    pub counts: QueueCounts,
+    /// What it holds; of a queue with partitions, what is beside the counts above.
+    pub held: Held,
 }
 
 impl Node {
@@ -172,6 +207,15 @@ impl Node {
             }
             AdminRequest::Read(CatalogRead(read)) => AdminAnswer::Read(read(&self.catalog)),
             AdminRequest::ListConnections => AdminAnswer::Connections(self.list_connections()),
+            AdminRequest::ListChannels => AdminAnswer::Channels(self.list_channels()),
+            AdminRequest::ListConsumers => AdminAnswer::Consumers(self.list_consumers()),
+            AdminRequest::Sample => AdminAnswer::Sample(Box::new(self.sample())),
+            AdminRequest::Horizons(horizons) => {
+                self.hear_horizons(horizons);
+                AdminAnswer::Heard
+            }
+            AdminRequest::Condition => AdminAnswer::Condition(self.condition()),
+            AdminRequest::FindQueues(ids) => AdminAnswer::Queues(self.find_queues(&ids)),
             AdminRequest::ListQueues { vhost } => {
                 AdminAnswer::Queues(self.list_queues(vhost.as_ref()))
             }
@@ -218,7 +262,7 @@ impl Node {
                     placement,
                     partitions,
                     ..
-                } => (*placement, *partitions) = self.place_queue(vhost, name, options),
+                } => (*placement, *partitions) = self.place_queue(vhost, name, options, false),
                 CatalogCommand::DeclareExchange {
                     options, placement, ..
                 } => *placement = self.place_holder(options.durable),
@@ -277,6 +321,11 @@ impl Node {
         wanted.map(|slot| self.queue_info(slot)).collect()
     }
 
+    fn find_queues(&self, ids: &[QueueId]) -> Vec<QueueInfo> {
+        let found = ids.iter().filter_map(|id| self.queues.get(*id));
+        found.map(|slot| self.queue_info(slot)).collect()
+    }
+
     /// Of a queue with partitions: what is in all of them, as this node knows.
     fn queue_info(&self, slot: &QueueSlot) -> QueueInfo {
         let mut sum = queue_info(slot);
@@ -315,6 +364,7 @@ fn connection_info(session: &Session) -> Option<ConnectionInfo> {
         user: client.user.clone(),
         vhost: session.vhost.clone(),
         peer: client.peer.clone(),
+        connected_at: client.connected_at,
         channel_count: session.channels.len(),
         consumer_count: channels.map(|channel| channel.consumers.len()).sum(),
     })
@@ -330,5 +380,7 @@ fn queue_info(slot: &QueueSlot) -> QueueInfo {
         consumer_count: slot.queue.consumer_count(),
         memory_size_bytes: slot.queue.memory_bytes() as u64,
         is_partition: slot.settings.partition.is_some(),
+        counts: slot.counts_now(),
+        held: slot.held(),
     }
 }

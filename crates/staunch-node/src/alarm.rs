@@ -2,27 +2,29 @@
 //!
 //! The node tells every connection, and the connection keeps its publishes back; acks and
 //! deliveries go on, because they are what makes room again. An alarm goes off a little below the
-//! point where it went on, so that it does not flap.
+//! point where it went on, so that it does not flap. What alarms of other nodes mean is in
+//! `cluster/holds`.
 
 use staunch_types::Event;
 
-use crate::node::Node;
+use crate::{cluster::AlarmsElsewhere, node::Node};
 
 /// Which resources run low, and what that is judged by.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
     memory: bool,
     disk: bool,
+    /// Of other nodes.
+    pub(crate) elsewhere: AlarmsElsewhere,
     /// Last known free space; none before the runtime first said.
     pub(crate) disk_free_size_bytes: Option<u64>,
-    /// Memory of all queues' indexes at the last tick.
-    pub(crate) index_size_bytes: u64,
 }
 
 impl Alarms {
     /// What a new connection has to be told; none if all is well.
     pub(crate) fn event(&self) -> Option<Event> {
-        let Self { memory, disk, .. } = *self;
+        let Self { memory, disk, .. } = self;
+        let (memory, disk) = (*memory, *disk);
         (memory || disk).then_some(Event::Alarm { memory, disk })
     }
 
@@ -45,6 +47,28 @@ impl Alarms {
     }
 }
 
+/// How a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts")]
+pub struct Condition {
+    /// It keeps more in memory than it may: publishers are blocked.
+    pub has_memory_alarm: bool,
+    /// It has too little free disk: publishers are blocked.
+    pub has_disk_alarm: bool,
+    /// Memory that cannot be dropped, in bytes.
+    pub kept_size_bytes: u64,
+    /// Above so much there is an alarm.
+    pub kept_size_bytes_max: u64,
+    /// Free space of the data directory's file system, in bytes; none before anybody looked.
+    pub disk_free_size_bytes: Option<u64>,
+    /// Below so much there is an alarm.
+    pub disk_free_limit_size_bytes: u64,
+    /// Its limit on connections is not reached.
+    pub has_room_for_connections: bool,
+    /// It is stopping.
+    pub is_stopping: bool,
+}
+
 struct Limits {
     memory_size_bytes: u64,
     disk_free_size_bytes: u64,
@@ -56,7 +80,7 @@ impl Node {
     /// held back by transactions.
     pub fn kept_size_bytes(&self) -> u64 {
         self.bodies.memory_size_bytes()
-            + self.alarms.index_size_bytes
+            + self.queues.memory_size_bytes()
             + self.fetches.size_bytes() as u64
             + self.store.unwritten_size_bytes() as u64
             + self.tx_size_bytes
@@ -74,14 +98,28 @@ impl Node {
         if !self.alarms.judge(self.kept_size_bytes(), &limits) {
             return;
         }
-        let Alarms { memory, disk, .. } = self.alarms;
+        let (memory, disk) = self.alarms();
         for (source, was, is) in [("memory", before.0, memory), ("disk", before.1, disk)] {
             if was != is {
                 self.notify_alarm(source, is);
             }
         }
         for slot in self.sessions.slots() {
-            self.sessions.push(slot, Event::Alarm { memory, disk });
+            self.tell_alarms(slot);
+        }
+        self.spread_alarms();
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        Condition {
+            has_memory_alarm: self.alarms.memory,
+            has_disk_alarm: self.alarms.disk,
+            kept_size_bytes: self.kept_size_bytes(),
+            kept_size_bytes_max: self.config.kept_size_bytes_max(),
+            disk_free_size_bytes: self.alarms.disk_free_size_bytes,
+            disk_free_limit_size_bytes: self.config.disk_free_limit_size_bytes,
+            has_room_for_connections: self.has_room_for_connections(),
+            is_stopping: self.stopping.is_some(),
         }
     }
 

@@ -64,7 +64,7 @@ impl Node {
         if !self.has_listeners() {
             return;
         }
-        let Label { tag, queue } = label;
+        let Label { tag, queue, .. } = label;
         let Some(consumer) = self.consumers.get(key) else {
             return;
         };

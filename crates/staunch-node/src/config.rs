@@ -55,6 +55,9 @@ pub struct ClusterConfig {
     pub seeds: Vec<(Name, Name)>,
     /// The node that is to lead everything (mode `standby`); none: leaders are spread.
     pub primary: Option<Name>,
+    /// This node is a witness: it votes and keeps no messages, and serves no clients. A node that
+    /// has data stays what it is.
+    pub is_witness: bool,
     /// A random number, new with every start of the process and the one that peers are told.
     pub incarnation: u64,
     /// How long a node may be away before its replicas are made anew on others; none: for ever.

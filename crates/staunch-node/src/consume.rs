@@ -11,7 +11,6 @@ use staunch_types::{
 use crate::{
     consumers::{Consumer, ConsumerKind, Label},
     node::Node,
-    queues::QueueSlot,
     session::SessionSlot,
 };
 
@@ -22,7 +21,7 @@ impl Node {
         let Some((connection, vhost)) = self.requester(session, channel) else {
             return;
         };
-        let id = match self.catalog.check_queue(&vhost, &consume.queue, connection) {
+        let id = match self.known_queue(&vhost, &consume.queue, connection) {
             Ok(entry) => entry.id,
             Err(refusal) => return self.refuse(session, channel, Operation::Consume, refusal),
         };
@@ -36,8 +35,7 @@ impl Node {
         match self.add_consumer(session, id, consume, vhost) {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
             Ok(consumer) => {
-                let (tag, queue) = (consume.tag.clone(), consume.queue.clone());
-                self.consumers.label(consumer, Label { tag, queue });
+                self.consumers.label(consumer, Label::from(consume));
                 self.notify_consumer(session, consume);
                 let settings = self.queues.get(id).map(|slot| &slot.settings);
                 let millis = settings.and_then(|settings| settings.consumer_timeout_millis);
@@ -60,7 +58,8 @@ impl Node {
     ) -> Result<ConsumerKey, Refusal> {
         let channel = consume.channel;
         let priority = priority(consume, &vhost)?;
-        let is_quorum = self.check_global_limit(session, id, channel)?;
+        let slot = self.queues.get(id);
+        let is_quorum = slot.is_some_and(|slot| slot.kind == QueueKind::Quorum);
         let kind = ConsumerKind::Active;
         let consumer = Consumer {
             session,
@@ -110,31 +109,6 @@ impl Node {
             consume.channel,
             &consume.tag,
         )
-    }
-
-    /// Refuses to consume from a quorum queue on a channel whose consumers share a limit. True if
-    /// it is a quorum queue.
-    pub(crate) fn check_global_limit(
-        &self,
-        session: SessionSlot,
-        id: QueueId,
-        channel: ChannelNumber,
-    ) -> Result<bool, Refusal> {
-        let Some(slot) = self.queues.get(id) else {
-            return Ok(false);
-        };
-        if slot.kind != QueueKind::Quorum {
-            return Ok(false);
-        }
-        let open = self.sessions.get(session);
-        let open = open.and_then(|session| session.channels.get(&channel));
-        if open.is_none_or(|open| open.prefetch == 0) {
-            return Ok(true);
-        }
-        let QueueSlot { name, vhost, .. } = slot;
-        Err(Refusal::NotImplemented(format!(
-            "queue '{name}' in vhost '{vhost}' does not support global qos"
-        )))
     }
 
     /// `basic.cancel`: its unsettled deliveries stay with the channel.
@@ -303,6 +277,9 @@ impl Node {
         if let Some(client) = &found.client {
             self.census.close_channel(&client.user);
         }
+        if let Some(found) = self.sessions.get_mut(session) {
+            self.ledger.channel_closes(found, &open.counts);
+        }
         self.leave_servers(session, channel);
         self.tx_size_bytes -= open.tx.as_ref().map_or(0, |tx| tx.size_bytes);
         if let Some(replies) = &open.replies {
@@ -333,6 +310,7 @@ impl Node {
             slot.queue.begin_return();
             let returned = slot.queue.requeue_all(*key, now, &mut departed);
             slot.queue.drop_returned(returned, &mut departed);
+            slot.count_not_returned(&departed);
             if consumer.kind == ConsumerKind::Active {
                 slot.queue.remove_consumer(*key);
                 slot.used_at = now;

@@ -2,7 +2,8 @@
 //!
 //! A dying message stays in its queue's log until its copies have been appended to the queues
 //! they were routed to; only then is it settled, and the log keeps that order. So a crash can
-//! publish a dead letter twice, and never loses one. Dying takes turns with the traffic: a drain
+//! publish a dead letter twice, and never loses one. (A queue that several nodes keep has a log on each
+//! of them: there the copies are waited for.) Dying takes turns with the traffic: a drain
 //! moves so many on and leaves the rest to the next, so that a million messages that expire at
 //! once delay nobody for long, nor does one that goes to a thousand queues. While the disk is behind none is moved: what clients ask comes
 //! first.
@@ -18,6 +19,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -134,6 +136,8 @@ enum Placed {
         to: Vec<QueueId>,
         /// These have it already.
         placed: Vec<QueueId>,
+        /// Some of that is not on this node's disk yet.
+        is_logged: bool,
         /// Others are missing.
         is_missing: bool,
     },
@@ -174,6 +178,19 @@ impl Dead {
     pub(crate) fn has(&self, index: MessageIndex) -> bool {
         let mut others = self.waiting.iter().chain(&self.parked);
         self.leaving.contains_key(&index) || others.any(|it| it.dying.index == index)
+    }
+
+    /// A message need not be passed on any more. False if it was not to be.
+    fn forget(&mut self, index: MessageIndex) -> bool {
+        let has_it = self.has(index);
+        if has_it {
+            let is_other = |it: &Mourned| it.dying.index != index;
+            self.waiting.retain(is_other);
+            self.parked.retain(is_other);
+            self.leaving.remove(&index);
+            self.bodies.remove(&index);
+        }
+        has_it
     }
 
     /// Memory that it takes, in bytes; bodies that were read back are counted by who reads.
@@ -345,6 +362,7 @@ impl Node {
                 Placed::Sent {
                     to,
                     placed,
+                    is_logged,
                     is_missing,
                 } => {
                     let index = dying.index;
@@ -357,7 +375,7 @@ impl Node {
                         dead.leaving.insert(index, leaving);
                     }
                     let purpose = Purpose::Bury { queue: id, index };
-                    self.await_answers_of(&to, purpose, false);
+                    self.await_answers_of(&to, purpose, is_logged);
                 }
             }
         }
@@ -458,6 +476,21 @@ impl Node {
             let released = slot.queue.bury(index);
             self.let_go(id, vec![released]);
         }
+    }
+
+    /// Clients have acked messages that have died meanwhile, because they were given back when their
+    /// consumer was lost sight of: those that have not been passed on are settled.
+    pub(crate) fn settle_dying(&mut self, id: QueueId, indexes: Range<u64>) {
+        let slot = self.queues.get_mut(id);
+        let Some(dead) = slot.and_then(|slot| slot.dead.as_mut()) else {
+            return;
+        };
+        let indexes = indexes.map(MessageIndex);
+        let settled: Vec<_> = indexes.filter(|index| dead.forget(*index)).collect();
+        for index in settled {
+            self.bury(id, index);
+        }
+        self.mourn(id);
     }
 
     /// All queues that copies were on their way to have answered; these have them, and the others
@@ -586,11 +619,14 @@ impl Node {
                 Enqueued::Gone | Enqueued::Sent => {}
             }
         }
-        if !arriving.sent.is_empty() {
+        // Others may commit that the message is gone before copies here are on disk.
+        let is_logged = grave.is_replicated && !placed.is_empty();
+        if is_logged || !arriving.sent.is_empty() {
             placed.sort_unstable();
             return Placed::Sent {
                 to: arriving.sent,
                 placed,
+                is_logged,
                 is_missing,
             };
         }
@@ -706,6 +742,7 @@ struct Grave {
     queue: Name,
     settings: Arc<QueueSettings>,
     holds_delayed: bool,
+    is_replicated: bool,
 }
 
 impl Grave {
@@ -716,6 +753,7 @@ impl Grave {
             queue: slot.name.clone(),
             settings: slot.settings_at_death().clone(),
             holds_delayed: slot.holds_delayed,
+            is_replicated: slot.is_replicated(),
         }
     }
 }

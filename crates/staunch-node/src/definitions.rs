@@ -4,13 +4,13 @@
 
 use staunch_broker::{
     Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, NodeCommand, Queue,
-    QueueEntry, QueueKind,
+    QueueEntry,
 };
 use staunch_log::StreamId;
 use staunch_replica::OnRefusal;
 use staunch_types::{
-    ChannelNumber, ConnectionId, Event, Name, Operation, QueueId, Refusal, Reply, Request,
-    Resource,
+    ChannelNumber, ConnectionId, Event, Name, Operation, QueueId, QueueOptions, Refusal, Reply,
+    Request, Resource,
     request::{Binding, DeclareExchange, DeclareQueue, Destination},
 };
 
@@ -173,7 +173,12 @@ impl Node {
         if is_reply_name(&name) {
             return self.declare_reply_queue(session, channel, name, vhost);
         }
-        let existing = match self.catalog.check_queue(&vhost, &name, connection) {
+        let existing = match self.known_queue(&vhost, &name, connection) {
+            Ok(entry) if self.is_doomed(entry.id) => {
+                // It is declared again when it is gone.
+                let (id, asked) = (entry.id, asked.expect("only a cluster waits"));
+                return self.ask(session, channel, id, Request::DeclareQueue(asked));
+            }
             Ok(entry) => Some(entry.id),
             Err(Refusal::NotFound { .. }) if !passive => None,
             Err(refusal) => return self.refuse(session, channel, operation, refusal),
@@ -189,35 +194,28 @@ impl Node {
                 queue: id,
             });
         }
-        let owner = options.exclusive.then_some(connection);
-        let options = self.catalog.complete_queue_options(&vhost, options);
-        let id = self.catalog.next_queue_id();
-        let (placement, partitions) = self.place_queue(&vhost, &name, &options);
-        let command = CatalogCommand::DeclareQueue {
-            vhost,
-            name,
-            id,
-            server_named,
-            options,
-            owner,
-            placement,
-            partitions,
-        };
-        if self.cluster.is_some() && existing.is_none() {
+        self.ledger.queue_declared(existing.is_none());
+        let new_id = self.catalog.next_queue_id();
+        let (queue, owner) = ((vhost, name), options.exclusive.then_some(connection));
+        let command = self.declaration(queue, owner, server_named, options);
+        if let (Some(asked), None) = (&asked, existing) {
             let then = Then::Counts {
                 session,
                 connection,
                 channel,
             };
-            return match self.check_proposal(&command, &mut 0) {
-                Ok(()) => self.propose_batch(vec![command], OnRefusal::Stop, then),
-                Err(refusal) => self.refuse(session, channel, operation, refusal),
-            };
+            let mut size_bytes = 0;
+            if let Err(refusal) = self.check_proposal(&command, &mut size_bytes) {
+                return self.refuse(session, channel, operation, refusal);
+            }
+            let more = self.join_declarations(session, asked, &command, &mut size_bytes);
+            let commands = std::iter::once(command).chain(more).collect();
+            return self.propose_batch(commands, OnRefusal::Stop, then);
         }
         if let Err(refusal) = self.apply_definition(&command) {
             return self.refuse(session, channel, operation, refusal);
         }
-        let queue = existing.unwrap_or(id);
+        let queue = existing.unwrap_or(new_id);
         if let Some(asked) = asked.filter(|_| self.is_elsewhere(queue) && !self.is_split(queue)) {
             // If it goes before its server has answered, it is declared once more.
             return self.ask(session, channel, queue, Request::DeclareQueue(asked));
@@ -230,10 +228,33 @@ impl Node {
         });
     }
 
+    /// The command that declares a queue: with a kind, and a place.
+    pub(crate) fn declaration(
+        &self,
+        (vhost, name): (Name, Name),
+        owner: Option<ConnectionId>,
+        server_named: bool,
+        options: QueueOptions,
+    ) -> CatalogCommand {
+        let is_kind_open = options.arguments.get("x-queue-type").is_none();
+        let options = (self.catalog).complete_queue_options(&vhost, options, server_named);
+        let (placement, partitions) = self.place_queue(&vhost, &name, &options, is_kind_open);
+        CatalogCommand::DeclareQueue {
+            vhost,
+            name,
+            id: self.catalog.next_queue_id(),
+            server_named,
+            options,
+            owner,
+            placement,
+            partitions,
+        }
+    }
+
     /// Answers a declaration with the queue's counts once everything before it is on disk and
     /// has been handed out: a client that published before it asked sees what came of it.
     pub(crate) fn answer_counts(&mut self, counts: CountsDue) {
-        if self.is_all_persisted() {
+        if !self.asks_for_majority(counts.queue) && self.is_all_persisted() {
             self.counts_due.push(counts);
         } else {
             self.push_pending(Pending::Counts(counts));
@@ -284,7 +305,7 @@ impl Node {
         let Some((connection, vhost)) = self.requester(session, channel) else {
             return;
         };
-        let id = match self.catalog.check_queue(&vhost, name, connection) {
+        let id = match self.known_queue(&vhost, name, connection) {
             Ok(entry) => entry.id,
             Err(refusal) => {
                 return self.refuse(session, channel, Operation::PurgeQueue, refusal);
@@ -297,6 +318,10 @@ impl Node {
             let queue = Name::new(name).unwrap_or_default();
             let request = Request::PurgeQueue { channel, queue };
             return self.ask(session, channel, id, request);
+        }
+        let queue = Name::new(name).unwrap_or_default();
+        if self.waits_for_publishes(session, id, Request::PurgeQueue { channel, queue }) {
+            return;
         }
         let count = self.purge_here(id);
         let reply = Reply::QueuePurged { count };
@@ -329,29 +354,26 @@ impl Node {
             return;
         };
         let operation = Operation::DeleteQueue;
-        let found = self.catalog.check_queue(&vhost, name, connection);
+        let found = self.known_queue(&vhost, name, connection);
         let count = match found.map(|entry| entry.id) {
             Ok(id) if self.is_split(id) => {
                 return self.delete_partitions(session, channel, id, conditions);
             }
             Ok(id) if self.is_elsewhere(id) => {
-                let request = Request::DeleteQueue {
-                    channel,
-                    queue: name.clone(),
-                    if_unused: conditions.0,
-                    if_empty: conditions.1,
-                };
+                let request = deletion(channel, name, conditions);
                 return self.ask(session, channel, id, request);
             }
             Ok(id) => {
+                let request = deletion(channel, name, conditions);
+                if conditions.1 && self.waits_for_publishes(session, id, request) {
+                    return;
+                }
                 self.dispatch_now(id);
                 let slot = self
                     .queues
                     .get(id)
                     .expect("the catalog and the table agree");
-                let checked = check_kind(slot, conditions);
-                let checked = checked.and_then(|()| check_conditions(slot, conditions));
-                if let Err(refusal) = checked {
+                if let Err(refusal) = check_conditions(slot, conditions) {
                     return self.refuse(session, channel, operation, refusal);
                 }
                 slot.queue.ready_count()
@@ -535,6 +557,7 @@ impl Node {
         slot.is_durable &= !matches!(place, Place::Elsewhere);
         slot.place = place;
         let is_here = matches!(slot.place, Place::Here);
+        self.ledger.queue_moves(&mut slot);
         self.queues.insert(Box::new(slot));
         if is_here {
             self.watch_use(id);
@@ -557,6 +580,7 @@ impl Node {
             }
             slot.keep_dead_lettering(&settings);
             slot.queue.configure(&settings);
+            slot.is_watched = settings.horizon_slo_millis.is_some();
             slot.settings = settings;
             self.watch_use(id);
             self.mark_dirty(id);
@@ -569,6 +593,7 @@ impl Node {
         let Some(mut slot) = self.queues.remove(id) else {
             return;
         };
+        self.ledger.queue_goes(&slot);
         self.fetches.forget(&mut slot);
         self.forget_expiry(&slot);
         self.forget_dead(&mut slot);
@@ -590,6 +615,15 @@ impl Node {
         }
         self.refuse_getters(&mut slot);
         self.edge_queue_removed(&mut slot);
+    }
+
+    /// A connection is being closed: nobody is told any more that its queues are locked.
+    pub(crate) fn doom_exclusive_queues(&mut self, session: SessionSlot) {
+        let found = self.sessions.get(session);
+        let queues = found.map(|found| found.exclusive_queues.clone());
+        for id in queues.into_iter().flatten() {
+            self.doom(id);
+        }
     }
 
     /// The exclusive queues of a connection go with it, and then the connection.
@@ -639,6 +673,20 @@ impl Node {
     }
 }
 
+/// A request to delete a queue, if it is unused or empty.
+pub(crate) fn deletion(
+    channel: ChannelNumber,
+    queue: &Name,
+    (if_unused, if_empty): (bool, bool),
+) -> Request {
+    Request::DeleteQueue {
+        channel,
+        queue: queue.clone(),
+        if_unused,
+        if_empty,
+    }
+}
+
 fn catalog_binding(binding: Binding) -> CatalogBinding {
     let Binding {
         channel: _,
@@ -655,35 +703,28 @@ fn catalog_binding(binding: Binding) -> CatalogBinding {
     }
 }
 
-/// Quorum queues know no conditions (RabbitMQ).
-pub(crate) fn check_kind(
-    slot: &QueueSlot,
-    (if_unused, if_empty): (bool, bool),
-) -> Result<(), Refusal> {
-    if slot.kind != QueueKind::Quorum || !(if_unused || if_empty) {
-        return Ok(());
-    }
-    let QueueSlot { name, vhost, .. } = slot;
-    let flag = if if_unused { "if-unused" } else { "if-empty" };
-    Err(Refusal::NotImplemented(format!(
-        "cannot delete queue '{name}' in vhost '{vhost}'. queue.delete operations with {flag} flag \
-         set are not supported by quorum queues"
-    )))
+/// Whether a queue may be deleted under these conditions. Quorum queues know them too, other than
+/// RabbitMQ's: programs that were made for classic queues meet them where they are the default.
+pub(crate) fn check_conditions(slot: &QueueSlot, conditions: (bool, bool)) -> Result<(), Refusal> {
+    let counts = (slot.queue.ready_count(), slot.queue.consumer_count());
+    check_counts((&slot.vhost, &slot.name), counts, conditions)
 }
 
-pub(crate) fn check_conditions(
-    slot: &QueueSlot,
+/// As [`check_conditions`], of a queue with so many ready messages and consumers.
+pub(crate) fn check_counts(
+    (vhost, name): (&Name, &Name),
+    (ready_count, consumer_count): (u64, u32),
     (if_unused, if_empty): (bool, bool),
 ) -> Result<(), Refusal> {
-    let (vhost, name) = (slot.vhost.clone(), slot.name.clone());
-    if if_unused && slot.queue.consumer_count() > 0 {
+    let (vhost, name) = (vhost.clone(), name.clone());
+    if if_unused && consumer_count > 0 {
         return Err(Refusal::InUse {
             resource: Resource::Queue,
             name,
             vhost,
         });
     }
-    if if_empty && slot.queue.ready_count() > 0 {
+    if if_empty && ready_count > 0 {
         return Err(Refusal::NotEmpty { queue: name, vhost });
     }
     Ok(())

@@ -15,6 +15,7 @@ use staunch_types::{
 
 use crate::{
     consumers::ConsumerKind,
+    counts::HandedOut,
     input::Output,
     node::Node,
     queues::{FetchFor, QueueSlot},
@@ -136,12 +137,14 @@ impl Node {
     }
 
     fn dispatch(&mut self, slot: &mut QueueSlot) {
+        let is_in_doubt = self.may_have_successor(slot);
         while let Some(next) = slot.queue.next_delivery() {
             let index = next.index();
             let Some(resident) = self.resident(slot, index, next.body, next.size_bytes) else {
                 return self.fetch(slot);
             };
-            let assignment = slot.queue.assign(&next);
+            let mut assignment = slot.queue.assign(&next);
+            assignment.redelivered |= is_in_doubt;
             self.forget_window(slot, index);
             self.deliver(slot, &assignment, resident);
         }
@@ -331,12 +334,15 @@ impl Node {
             self.trace_delivery(consumer.session, &slot.name, &delivery);
         }
         let mut is_blocked = self.count_outbound(consumer.session, &delivery);
-        if !assignment.settled
-            && let Some(channel) = self
-                .sessions
-                .channel_mut(consumer.session, consumer.channel)
-        {
-            is_blocked |= channel.count_unsettled();
+        let (is_settled, is_again) = (assignment.settled, assignment.redelivered);
+        slot.counts
+            .count(HandedOut::Delivered, is_settled, is_again);
+        let (session, number) = (consumer.session, consumer.channel);
+        if let Some(channel) = self.sessions.channel_mut(session, number) {
+            channel
+                .counts
+                .count(HandedOut::Delivered, is_settled, is_again);
+            is_blocked |= !is_settled && channel.count_unsettled();
         }
         self.sessions
             .push(consumer.session, Event::Delivery(delivery));

@@ -131,6 +131,7 @@ impl Node {
             queue.expire(upto, budget, &mut departed)
         };
         self.deadlines.budget -= count;
+        slot.counts.expired += count as u64;
         self.depart(slot, departed);
         slot.queue.next_expiry().is_none_or(|at| at > upto)
     }

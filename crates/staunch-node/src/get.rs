@@ -11,6 +11,7 @@ use staunch_types::{
 
 use crate::{
     consumers::{Consumer, ConsumerKind},
+    counts::HandedOut,
     deliver::Resident,
     node::Node,
     queues::{QueueSlot, WaitingGet},
@@ -30,21 +31,31 @@ impl Node {
         let Some((connection, vhost)) = self.requester(session, channel) else {
             return;
         };
-        match self.catalog.check_queue(&vhost, queue, connection) {
+        match self.known_queue(&vhost, queue, connection) {
             Err(refusal) => self.refuse(session, channel, Operation::Get, refusal),
             Ok(entry) => {
-                let id = entry.id;
+                let (id, name) = (entry.id, entry.name.clone());
                 if entry.is_split() {
                     return self.get_from_partitions(session, channel, id, no_ack);
                 }
                 if self.is_elsewhere(id) {
-                    let queue = entry.name.clone();
                     let request = Request::Get {
                         channel,
-                        queue,
+                        queue: name,
                         no_ack,
                     };
                     return self.ask(session, channel, id, request);
+                }
+                let is_empty = |slot: &QueueSlot| slot.queue.ready_count() == 0;
+                if self.queues.get(id).is_some_and(is_empty) {
+                    let request = Request::Get {
+                        channel,
+                        queue: name,
+                        no_ack,
+                    };
+                    if self.waits_for_publishes(session, id, request) {
+                        return;
+                    }
                 }
                 let now = self.wall_now();
                 let slot = self
@@ -80,6 +91,9 @@ impl Node {
                 return;
             };
             waiting.pop_front();
+            if matches!(reply, Reply::GotNothing) {
+                self.count_get_empty(slot, get);
+            }
             self.end_waiting(get, slot.id);
             self.reply(get.session, get.channel, reply);
         }
@@ -100,13 +114,21 @@ impl Node {
             // Asked for as soon as the queue has been served; it is looked at again then.
             Got::AwaitsReservation => None,
             Got::Empty => Some(Reply::GotNothing),
-            Got::Message(assignment) => {
+            Got::Message(mut assignment) => {
+                assignment.redelivered |= self.may_have_successor(slot);
                 assert_eq!(assignment.index, index, "what was peeked is what is taken");
                 Some(self.give(slot, get, &assignment, resident))
             }
         };
         self.drop_idle_getter(key);
         reply
+    }
+
+    fn count_get_empty(&mut self, slot: &mut QueueSlot, get: WaitingGet) {
+        slot.counts.get_empty += 1;
+        if let Some(open) = self.sessions.channel_mut(get.session, get.channel) {
+            open.counts.get_empty += 1;
+        }
     }
 
     fn give(
@@ -121,6 +143,11 @@ impl Node {
         let delivery = Self::delivery(slot.id, get.channel, assignment, bytes);
         if !self.traced.is_empty() {
             self.trace_delivery(get.session, &slot.name, &delivery);
+        }
+        let (is_settled, is_again) = (assignment.settled, assignment.redelivered);
+        slot.counts.count(HandedOut::Got, is_settled, is_again);
+        if let Some(open) = self.sessions.channel_mut(get.session, get.channel) {
+            open.counts.count(HandedOut::Got, is_settled, is_again);
         }
         self.note_assigned(slot, assignment);
         if self.count_outbound(get.session, &delivery) {

@@ -57,6 +57,8 @@ pub enum Output {
     Fetch(QueueId, FetchJob),
     /// Something is to be sent to another node.
     Peer(PeerOutput),
+    /// The connection with a peer is to be ended: too much of what it has sent has to wait.
+    EndLink(Name),
     /// Who belongs to the cluster has changed, or what this node is to it.
     Membership(MembershipNews),
     /// The answer to an operator's request.

@@ -48,6 +48,9 @@ impl Node {
             self.bodies.count() as u64,
             "every body has one message"
         );
+        if let Some(cluster) = &self.cluster {
+            cluster.outboxes.check_invariants();
+        }
         self.check_sessions();
         self.check_shadows();
         self.store.check_invariants();

@@ -17,6 +17,7 @@ impl Node {
         }
         let mut departed = Departed::default();
         let count = slot.queue.drop_head(DROPPED_PER_DRAIN_MAX, &mut departed);
+        slot.counts.overflowed += count as u64;
         if count > 0 {
             self.depart(slot, departed);
         }

@@ -13,7 +13,7 @@
 //! for the disk, `retire` for giving space back, `recover` for the start, `stop` for the end,
 //! `expiry`, `length` and `dead_letter` for messages that die, `delay` for those that come later,
 //! `cluster` for what several nodes do together, `login` for who is there, `admin` for what operators ask, `notices` and `changes` for events that
-//! the broker publishes about itself.
+//! the broker publishes about itself, `counts` and `sample` for what is counted and who asks for it.
 
 mod access;
 mod admin;
@@ -23,7 +23,9 @@ mod cluster;
 mod config;
 mod consume;
 mod consumers;
+mod counts;
 mod dead_letter;
+mod declaring;
 mod definitions;
 mod delay;
 mod deliver;
@@ -33,6 +35,7 @@ mod input;
 mod invariants;
 mod length;
 mod limits;
+mod lists;
 mod login;
 mod node;
 mod notices;
@@ -44,8 +47,10 @@ mod queues;
 mod recover;
 mod replies;
 mod requests;
+mod restraint;
 mod retire;
 mod room;
+mod sample;
 mod session;
 mod settle;
 mod state;
@@ -57,17 +62,23 @@ mod tx;
 pub use admin::{
     AdminAnswer, AdminId, AdminRequest, CatalogRead, ConnectionInfo, Found, OnRefusal, QueueInfo,
 };
+pub use alarm::Condition;
 pub use cluster::{
-    ClusterStatus, GroupFacts, NodeStatus, PeerInput, PeerOutput, PeerPayload, QueueReplicas,
-    ReplicaStatus, SendClass, StopCheck,
+    ClusterStatus, GroupFacts, NodeStatus, PeerInput, PeerOutput, PeerPayload, PlacementFacts,
+    QueueReplicas, ReplicaStatus, SendClass, StopCheck, deliveries_in,
 };
 pub use config::{ClusterConfig, FirstUser, NodeConfig};
+pub use counts::{ChannelCounts, Churn, ExchangeCounts, QueueCounts};
 pub use input::{Input, MembershipNews, Output};
 pub use limits::NodeLimits;
+pub use lists::{ChannelInfo, ConsumerInfo};
 pub use login::{VERIFICATIONS_WAITING_MAX, VerifyJob};
 pub use node::Node;
 pub use pace::is_paced;
 pub use recover::{Recovered, StartError, recover};
+pub use sample::{
+    CONNECTIONS_PER_SAMPLE_MAX, ConnectionSample, Held, QUEUES_PER_SAMPLE_MAX, QueueSample, Sample,
+};
 pub use session::OUTBOUND_SIZE_BYTES_MAX;
 pub use state::StateError;
 pub use staunch_raft::LivenessConfig;

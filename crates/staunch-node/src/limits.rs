@@ -81,6 +81,12 @@ impl Census {
 }
 
 impl Node {
+    /// Whether one more connection would stay below the node's limit.
+    pub(crate) fn has_room_for_connections(&self) -> bool {
+        let limit = self.config.limits.connections_max;
+        limit.is_none_or(|limit| self.census.connections < limit)
+    }
+
     /// Whether one more connection of the user may open the virtual host.
     ///
     /// # Errors

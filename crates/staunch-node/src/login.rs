@@ -10,7 +10,7 @@ use staunch_broker::{
     VhostMetadata, password::SALT_SIZE_BYTES,
 };
 use staunch_types::{
-    ConnectionId, Event, Name, Operation, Proof, Refusal, Secret,
+    ConnectionId, Event, Name, Operation, Proof, Refusal, Secret, UnixMillis,
     request::{Login, Peer},
 };
 
@@ -23,6 +23,8 @@ pub(crate) struct Client {
     /// The connection's name, as RabbitMQ makes it of both addresses.
     pub(crate) name: String,
     pub(crate) peer: Peer,
+    /// When it logged in.
+    pub(crate) connected_at: UnixMillis,
     /// What the user may do, as far as it has been asked.
     pub(crate) standing: Standing,
 }
@@ -54,12 +56,13 @@ impl VerifyJob {
 }
 
 impl Client {
-    fn new(user: Name, peer: Peer) -> Self {
+    fn new(user: Name, peer: Peer, connected_at: UnixMillis) -> Self {
         let name = connection_name(&peer);
         Self {
             user,
             name,
             peer,
+            connected_at,
             standing: Standing::default(),
         }
     }
@@ -211,8 +214,10 @@ impl Node {
         }
         self.notify_login(&candidate.user, &candidate.peer, None);
         let Candidate { user, peer, .. } = candidate;
+        let now = self.wall_now();
         if let Some(session) = self.sessions.get_mut(slot) {
-            session.client = Some(Box::new(Client::new(user.clone(), *peer)));
+            let client = Client::new(user.clone(), *peer, now);
+            session.client = Some(Box::new(client));
         }
         self.sessions.push(slot, Event::LoginAccepted { user });
     }
@@ -241,6 +246,11 @@ impl Node {
             session.vhost = vhost;
             self.census.enter(&client.user, &session.vhost);
         }
+        let is_own = self
+            .sessions
+            .get(slot)
+            .is_some_and(|it| it.shadow_of.is_none());
+        self.ledger.churn.connection_created += u64::from(is_own);
         self.notify_connection(slot);
         self.sessions.push(slot, Event::VhostOpened);
         if let Some(alarm) = self.alarms.event() {

@@ -23,8 +23,10 @@ use crate::{
     pending::{CountsDue, Pending, PendingList},
     publish::RouteCache,
     queues::Queues,
+    restraint::Restraints,
     retire::Housekeeping,
     room::Rooms,
+    sample::Ledger,
     session::{SessionSlot, Sessions},
     transient::TransientBodies,
 };
@@ -77,6 +79,8 @@ pub struct Node {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) rooms: Rooms,
     pub(crate) pace: Pace,
+    /// Queues with an objective, and who has to wait for them.
+    pub(crate) restraints: Restraints,
     pub(crate) alarms: Alarms,
     pub(crate) housekeeping: Housekeeping,
     /// Counts changes of what users may do and of what is traced.
@@ -84,12 +88,16 @@ pub struct Node {
     /// Virtual hosts whose messages are traced.
     pub(crate) traced: BTreeSet<Name>,
     pub(crate) census: Census,
+    /// What has changed since the last sample.
+    pub(crate) ledger: Ledger,
     /// What a login as somebody unknown is checked against.
     pub(crate) decoy: PasswordHash,
     /// Passwords that are being checked, or wait for it.
     pub(crate) verifications_waiting: usize,
     /// Whose request is being handled, if it is not a publish or a settlement.
     pub(crate) acting: Option<SessionSlot>,
+    /// A request is handled that has waited for what was published before it.
+    pub(crate) is_asked_again: bool,
     /// Events and copies that are to be put into queues.
     pub(crate) own_messages: OwnMessages,
     /// Bytes that transactions hold back.
@@ -122,6 +130,7 @@ impl Node {
         let decoy = decoy(config.password_hashing, config.seed);
         Self {
             routes: RouteCache::new(config.seed),
+            ledger: Ledger::default(),
             config,
             now: Timestamp::default(),
             catalog,
@@ -144,6 +153,7 @@ impl Node {
             dead_letters: DeadLetters::default(),
             rooms: Rooms::default(),
             pace: Pace::default(),
+            restraints: Restraints::default(),
             alarms: Alarms::default(),
             housekeeping: Housekeeping::default(),
             epoch: Epoch::FIRST,
@@ -152,6 +162,7 @@ impl Node {
             decoy,
             verifications_waiting: 0,
             acting: None,
+            is_asked_again: false,
             own_messages: OwnMessages::default(),
             tx_size_bytes: 0,
             gets_of_partitions: 0,
@@ -190,6 +201,7 @@ impl Node {
     pub fn finish_drain(&mut self, now: Timestamp) {
         self.now = now;
         self.advance_cluster(now);
+        self.go_on_declaring();
         self.release_persisted();
         if self.takes_requests() {
             self.begin_dead_letters();
@@ -203,13 +215,20 @@ impl Node {
         self.seal_for_use();
         self.release_persisted();
         self.give_counts();
+        while self.cluster.is_none() && self.sessions.has_declared() {
+            self.go_on_declaring();
+            self.give_counts();
+        }
         self.update_alarms();
         self.advance_housekeeping();
         self.advance_stop(now);
         self.let_proceed(now);
+        self.let_publishers_go_on();
+        self.advance_restraints(now);
         self.emit(now);
         self.flush_edge();
         self.flush_peers();
+        self.consumers.reuse_freed();
     }
 
     /// Hands out what can be handed out. Dead letters of one queue may be what another waits for,
@@ -267,6 +286,11 @@ impl Node {
             return;
         };
         self.expect_pace(id, &requests, now);
+        if let Some(slot) = self.sessions.find(id)
+            && let Some(session) = self.sessions.get_mut(slot)
+        {
+            self.ledger.connection_moves(session);
+        }
         for request in requests {
             // Looked up each time: `CloseConnection` ends the session, and the rest is dropped.
             let Some(slot) = self.sessions.find(id) else {
@@ -303,8 +327,15 @@ impl Node {
     /// When [`Node::finish_drain`] is to be called even if nothing happens.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let write = self.unwritten_since.map(|since| since + GATHER_MAX);
-        let leftover = (!self.dirty.is_empty()).then_some(self.now);
-        let timeouts = [write, leftover, self.pace_timeout(), self.cluster_timeout()];
+        let has_leftover = !self.dirty.is_empty() || self.sessions.has_declared();
+        let leftover = has_leftover.then_some(self.now);
+        let timeouts = [
+            write,
+            leftover,
+            self.pace_timeout(),
+            self.restraint_timeout(),
+            self.cluster_timeout(),
+        ];
         let mut first = timeouts.into_iter().flatten().min();
         if self.takes_requests() {
             let others = [self.expiry_timeout(), self.dead_letter_timeout()];
@@ -373,6 +404,7 @@ impl Node {
                 }
             }
             Pending::Counts(counts) => self.counts_due.push(counts),
+            Pending::Again(again) => self.look_again(*again),
             Pending::Ticket(ticket) => self.close_ticket(ticket),
             Pending::Frame(frame) => self.send_later(frame.0, frame.1),
             Pending::Checkpoint(job) => self.outputs.push_back(Output::Background(*job)),
@@ -460,21 +492,14 @@ impl Node {
                 continue;
             };
             slot.is_active = false;
-            if slot.is_empty() {
-                slot.rest();
-            }
+            self.ledger.queue_moves(slot);
+            slot.rest();
             if !slot.wants_window() {
                 self.fetches.forget(slot);
             }
+            self.queues.count_memory(id);
         }
-        self.alarms.index_size_bytes = self
-            .queues
-            .iter()
-            .map(|slot| {
-                let dead = slot.dead.as_ref().map_or(0, |dead| dead.memory_bytes());
-                (slot.queue.memory_bytes() + dead) as u64
-            })
-            .sum();
+        self.queues.count_memory_in_turn();
         self.bodies.trim();
         self.tick_housekeeping();
         self.advance_stop(now);

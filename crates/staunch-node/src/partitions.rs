@@ -17,7 +17,7 @@ use staunch_types::{
     request::Consume,
 };
 
-use crate::{consumers::Label, definitions::check_kind, node::Node, session::SessionSlot};
+use crate::{consumers::Label, definitions::check_counts, node::Node, session::SessionSlot};
 
 /// What is asked of all partitions of a queue.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ enum Found {
         ready_count: u64,
         /// Most of any partition: each consumer is with all of them.
         consumer_count: u32,
-        to_delete: Option<Name>,
+        to_delete: Option<Deletion>,
     },
     Purged {
         count: u64,
@@ -44,6 +44,14 @@ enum Found {
     Nothing,
     /// `basic.cancel` of the consumer with this key.
     Cancelled(ConsumerKey),
+}
+
+/// A queue to be deleted, if it is unused, or empty.
+#[derive(Clone, Debug)]
+struct Deletion {
+    name: Name,
+    if_unused: bool,
+    if_empty: bool,
 }
 
 impl Gathering {
@@ -93,8 +101,7 @@ impl Node {
             Err(refusal) => self.refuse(session, channel, Operation::Consume, refusal),
             Ok(consumers) => {
                 if let Some(first) = consumers.first() {
-                    let (tag, queue) = (consume.tag.clone(), consume.queue.clone());
-                    self.consumers.label(*first, Label { tag, queue });
+                    self.consumers.label(*first, Label::from(consume));
                 }
                 self.notify_consumer(session, consume);
                 let settings = self.queues.get(id).map(|slot| &slot.settings);
@@ -120,7 +127,6 @@ impl Node {
         let vhost = self.sessions.get(session).map(|found| found.vhost.clone());
         let vhost = vhost.unwrap_or_default();
         crate::consume::priority(consume, &vhost)?;
-        self.check_global_limit(session, id, consume.channel)?;
         let mut keys = Vec::new();
         for (part, _) in self.partitions_of(id) {
             if self.is_elsewhere(part) {
@@ -230,14 +236,38 @@ impl Node {
         session: SessionSlot,
         channel: ChannelNumber,
         id: QueueId,
-        conditions: (bool, bool),
+        (if_unused, if_empty): (bool, bool),
     ) {
-        let Some(slot) = self.queues.get(id) else {
+        let Some(name) = self.queues.get(id).map(|slot| slot.name.clone()) else {
             return;
         };
-        let name = slot.name.clone();
-        match check_kind(slot, conditions) {
-            Ok(()) => self.gather_counts(session, channel, id, Some(name)),
+        let deletion = Deletion {
+            name,
+            if_unused,
+            if_empty,
+        };
+        self.gather_counts(session, channel, id, Some(deletion));
+    }
+
+    fn delete_counted(
+        &mut self,
+        session: SessionSlot,
+        channel: ChannelNumber,
+        deletion: Deletion,
+        (ready_count, consumer_count): (u64, u32),
+    ) {
+        let Some((_, vhost)) = self.requester(session, channel) else {
+            return;
+        };
+        let Deletion {
+            name,
+            if_unused,
+            if_empty,
+        } = deletion;
+        let counts = (ready_count, consumer_count);
+        let conditions = (if_unused, if_empty);
+        match check_counts((&vhost, &name), counts, conditions) {
+            Ok(()) => self.define_deletion(session, channel, vhost, name, ready_count),
             Err(refusal) => self.refuse(session, channel, Operation::DeleteQueue, refusal),
         }
     }
@@ -247,7 +277,7 @@ impl Node {
         session: SessionSlot,
         channel: ChannelNumber,
         id: QueueId,
-        to_delete: Option<Name>,
+        to_delete: Option<Deletion>,
     ) {
         let parts = self.partitions_of(id).into_iter();
         let count = |(id, name)| (id, crate::cluster::count_request(channel, name));
@@ -424,16 +454,18 @@ impl Node {
             }
             Found::Counts {
                 ready_count,
-                to_delete: Some(name),
-                ..
+                consumer_count,
+                to_delete: Some(deletion),
             } => {
-                if let Some((_, vhost)) = self.requester(session, channel) {
-                    self.define_deletion(session, channel, vhost, name, ready_count);
-                }
+                let counts = (ready_count, consumer_count);
+                self.delete_counted(session, channel, deletion, counts);
             }
             Found::Purged { count } => {
                 let reply = Reply::QueuePurged { count };
-                self.answer_when_persisted(session, Event::Reply { channel, reply });
+                let event = Event::Reply { channel, reply };
+                if !self.waits_for_settlements(session, Some(channel), Some(&event)) {
+                    self.answer_when_persisted(session, event);
+                }
             }
             Found::Nothing => self.reply(session, channel, Reply::GotNothing),
             Found::Cancelled(consumer) => {

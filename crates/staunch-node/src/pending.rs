@@ -4,11 +4,11 @@
 //! chunk it is tied to that chunk, and released, in order, when the chunk is persisted. This is
 //! the only road by which a confirm or an answer to a durable declaration leaves the node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use staunch_log::{BackgroundJob, ChunkId};
 use staunch_types::{
-    ChannelNumber, ConnectionId, Event, MessageIndex, NodeId, PublishSeq, QueueId,
+    ChannelNumber, ConnectionId, Event, MessageIndex, NodeId, PublishSeq, QueueId, Request, Term,
 };
 
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) enum Pending {
     },
     /// The answer to a declaration.
     Counts(CountsDue),
+    /// A request about a queue to which something was on its way.
+    Again(Box<Again>),
     /// An operator's answer to give.
     Admin {
         id: AdminId,
@@ -56,6 +58,25 @@ pub(crate) enum Pending {
     },
 }
 
+impl Pending {
+    /// Whether it is to be said to a node, or to one of the sessions.
+    pub(crate) fn is_for(&self, node: NodeId, sessions: &BTreeSet<SessionSlot>) -> bool {
+        match self {
+            Self::Frame(frame) => frame.0 == node,
+            Self::Answer { session, .. } | Self::Counts(CountsDue { session, .. }) => {
+                sessions.contains(session)
+            }
+            Self::Again(again) => sessions.contains(&again.session),
+            Self::Confirm { .. }
+            | Self::Admin { .. }
+            | Self::Reserve { .. }
+            | Self::Checkpoint(_)
+            | Self::Ticket(_)
+            | Self::EndSession { .. } => false,
+        }
+    }
+}
+
 /// A declaration to be answered with the counts of its queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CountsDue {
@@ -63,6 +84,16 @@ pub(crate) struct CountsDue {
     pub(crate) connection: ConnectionId,
     pub(crate) channel: ChannelNumber,
     pub(crate) queue: QueueId,
+}
+
+/// A request that is looked at once more.
+#[derive(Debug)]
+pub(crate) struct Again {
+    pub(crate) session: SessionSlot,
+    pub(crate) connection: ConnectionId,
+    /// The queue that it is about, and the term in which this node has served it then.
+    pub(crate) served: (QueueId, Term),
+    pub(crate) request: Request,
 }
 
 /// Everything that waits, by the chunk it waits for.
@@ -132,6 +163,15 @@ impl PendingList {
             return None;
         }
         self.tied.pop_front().map(|(_, waiting)| waiting)
+    }
+
+    /// A node is not connected any more: what was to be said to it, and to those sessions of its
+    /// clients, belongs to a link that is over. They may come back under the same ids.
+    pub(crate) fn forget_link(&mut self, node: NodeId, shadows: &BTreeSet<SessionSlot>) {
+        let lists = self.tied.iter_mut().map(|(_, waiting)| waiting);
+        for waiting in lists.chain([&mut self.open]) {
+            waiting.retain(|pending| !pending.is_for(node, shadows));
+        }
     }
 
     /// Whether something waits for what this drain has appended.

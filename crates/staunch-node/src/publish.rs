@@ -13,6 +13,7 @@ use staunch_types::{
 use crate::{
     access::Examined,
     cluster::{Place, Publisher, Purpose},
+    counts::ExchangeTally,
     expiry::message_ttl,
     node::Node,
     queues::QueueSlot,
@@ -33,6 +34,8 @@ pub(crate) struct RouteCache {
     route: Route,
     /// Where the last of the broker's own messages went.
     pub(crate) onward: Route,
+    /// What exchanges have passed on.
+    pub(crate) tally: ExchangeTally,
     is_valid: bool,
 }
 
@@ -112,6 +115,8 @@ pub(crate) struct Arriving<'a> {
     pub(crate) redelivered: bool,
     /// How long the next queue holds it back, whatever it says itself.
     pub(crate) delay_millis: Option<u64>,
+    /// Queues that are to hold out for a time.
+    watched: Vec<QueueId>,
     /// Queues that it is on its way to.
     pub(crate) sent: Vec<QueueId>,
 }
@@ -138,6 +143,7 @@ impl<'a> Arriving<'a> {
             lagging: None,
             redelivered: false,
             delay_millis: None,
+            watched: Vec::new(),
             sent: Vec::new(),
         }
     }
@@ -175,16 +181,18 @@ impl<'a> Arriving<'a> {
 impl Node {
     /// `basic.publish`.
     pub(crate) fn publish(&mut self, slot: SessionSlot, publish: Publish) {
-        let Some(session) = self.sessions.get(slot) else {
+        let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
         let channel = publish.channel;
-        let Some(open) = session.channels.get(&channel) else {
+        let Some(open) = session.channels.get_mut(&channel) else {
             return;
         };
         if open.is_refused {
             return;
         }
+        open.counts.publish += 1;
+        open.counts.numbered += u64::from(publish.seq.is_some());
         let (connection, opening) = (session.id, open.opening);
         let properties = Properties::from_validated(publish.message.properties());
         let is_usual =
@@ -312,6 +320,7 @@ impl Node {
         let vhost = session_vhost(&self.sessions, slot);
         let version = self.catalog.version();
         if more_keys.is_empty() && self.routes.matches(version, vhost, message) {
+            self.routes.count();
             return Ok(());
         }
         self.routes.is_valid = false;
@@ -322,6 +331,8 @@ impl Node {
         };
         self.catalog
             .route(vhost, &envelope, &mut self.routes.route)?;
+        self.routes.tally.turn_to(vhost, message.exchange());
+        self.routes.count();
         // Headers can change the way a message takes, so those messages are routed one by one.
         if self.routes.route.is_cacheable && more_keys.is_empty() && !has_headers(message) {
             self.routes.remember(version, vhost, message);
@@ -368,13 +379,17 @@ impl Node {
         {
             session.lagging = arriving.lagging;
         }
+        if !arriving.watched.is_empty() {
+            self.charge(session, &arriving.watched, arriving.body_size_bytes);
+        }
         if self.dead_letters.has_refused() {
             self.publish_refused();
         }
-        if kept.is_sent()
-            && let Some(cluster) = &mut self.cluster
-        {
-            cluster.outboxes.last = arriving.sent;
+        if kept.is_sent() {
+            self.hold_publisher(session, &arriving.sent);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.outboxes.last = arriving.sent;
+            }
         }
         kept
     }
@@ -384,6 +399,9 @@ impl Node {
         let Some(slot) = self.queues.get_mut(id) else {
             return Enqueued::Gone;
         };
+        if slot.is_watched {
+            arriving.watched.push(id);
+        }
         if !matches!(slot.place, Place::Here) {
             return self.send_off(id, arriving);
         }
@@ -428,10 +446,15 @@ impl Node {
 }
 
 impl QueueSlot {
-    /// Gives back memory that an idle queue keeps for speed.
+    /// Gives back memory that is kept for speed, if the queue is empty; bodies on their way to
+    /// other nodes have an arena that nobody waits for.
     pub(crate) fn rest(&mut self) {
-        self.arena = None;
-        self.queue.trim();
+        if self.is_empty() || !matches!(self.place, Place::Here) {
+            self.arena = None;
+        }
+        if self.is_empty() {
+            self.queue.trim();
+        }
     }
 
     /// Whether it holds no message.
@@ -450,6 +473,7 @@ impl RouteCache {
             routing_key: Vec::new(),
             route: Route::new(seed),
             onward: Route::new(seed),
+            tally: ExchangeTally::default(),
             is_valid: false,
         }
     }
@@ -461,6 +485,12 @@ impl RouteCache {
             && self.exchange == message.exchange()
             && self.vhost == vhost
             && !has_headers(message)
+    }
+
+    /// One more message goes this way.
+    #[inline]
+    fn count(&mut self) {
+        self.tally.count(self.route.queues.len());
     }
 
     /// Takes another answer's queues in place of the last one's.

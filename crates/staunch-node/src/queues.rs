@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -9,13 +10,15 @@ use bytes::Bytes;
 use staunch_broker::{DeadLettering, Priorities, Queue, QueueEntry, QueueKind, QueueSettings};
 use staunch_types::{ChannelNumber, MessageIndex, Name, NodeId, QueueId, UnixMillis};
 
-use crate::{cluster::Place, dead_letter::Dead, session::SessionSlot, transient::Arena};
+use crate::{
+    cluster::Place, counts::QueueCounts, dead_letter::Dead, session::SessionSlot, transient::Arena,
+};
 
 /// A queue and its surroundings. Rare parts are boxed: a node may hold 100,000 idle queues.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "three facts, and membership of four lists of the node"
+    reason = "three facts, and membership of five lists of the node"
 )]
 pub(crate) struct QueueSlot {
     pub(crate) id: QueueId,
@@ -33,16 +36,26 @@ pub(crate) struct QueueSlot {
     /// Which nodes keep it.
     pub(crate) place: Place,
     pub(crate) queue: Queue,
+    /// What happened, apart from what the queue counts itself.
+    pub(crate) counts: QueueCounts,
     /// Messages below this were there before the node was started: recovery restored them.
     pub(crate) restored_below: MessageIndex,
     /// Every live message below this has left the young files.
     pub(crate) tenured_below: MessageIndex,
     /// Indexes settled and not yet in the log, as runs.
     pub(crate) settled: Vec<(MessageIndex, u32)>,
+    /// Its memory, as it was last counted.
+    counted_size_bytes: u64,
     /// In the node's list of queues to dispatch.
     pub(crate) is_dirty: bool,
     /// In the node's list of queues used since the last tick.
     pub(crate) is_active: bool,
+    /// Its policy says how long it is to hold out (`horizon-slo`).
+    pub(crate) is_watched: bool,
+    /// Its publishers are slowed so that it does.
+    pub(crate) is_slowed: bool,
+    /// In the ledger of what has changed since the last sample.
+    pub(crate) is_moved: bool,
     /// In the node's list of queues with unlogged settlements.
     pub(crate) has_unlogged: bool,
     /// In the node's list of queues with dead letters to publish.
@@ -95,10 +108,17 @@ pub(crate) struct WaitingGet {
     pub(crate) no_ack: bool,
 }
 
+/// Queues whose memory is counted in one tick although nothing has happened to them.
+const COUNTED_IN_TURN: usize = 256;
+
 /// All queues by id, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     slots: BTreeMap<QueueId, Option<Box<QueueSlot>>>,
+    /// Memory of all, as each was last counted.
+    memory_size_bytes: u64,
+    /// The last one that was counted in its turn.
+    counted: QueueId,
 }
 
 impl QueueSlot {
@@ -115,11 +135,16 @@ impl QueueSlot {
             holds_delayed: entry.holds_delayed,
             place: Place::Here,
             queue,
+            counts: QueueCounts::default(),
             restored_below: MessageIndex::default(),
             tenured_below: MessageIndex::default(),
             settled: Vec::new(),
+            counted_size_bytes: 0,
             is_dirty: false,
             is_active: false,
+            is_watched: settings_of(entry).horizon_slo_millis.is_some(),
+            is_slowed: false,
+            is_moved: false,
             has_unlogged: false,
             is_mourning: false,
             expires_next: None,
@@ -130,6 +155,12 @@ impl QueueSlot {
             cold: None,
             getters: None,
         }
+    }
+
+    /// Memory of index and dead letters.
+    fn memory_size_bytes(&self) -> u64 {
+        let dead = self.dead.as_ref().map_or(0, |dead| dead.memory_bytes());
+        (self.queue.memory_bytes() + dead) as u64
     }
 
     /// Whether someone is there for what is read ahead, and something to be read for them.
@@ -216,7 +247,47 @@ impl Queues {
     }
 
     pub(crate) fn remove(&mut self, id: QueueId) -> Option<Box<QueueSlot>> {
-        self.slots.remove(&id)?
+        let removed = self.slots.remove(&id)??;
+        self.memory_size_bytes -= removed.counted_size_bytes;
+        Some(removed)
+    }
+
+    /// Memory of all queues' indexes: of those in use as of the last tick.
+    pub(crate) fn memory_size_bytes(&self) -> u64 {
+        self.memory_size_bytes
+    }
+
+    /// Counts the memory of a queue anew.
+    pub(crate) fn count_memory(&mut self, id: QueueId) {
+        let slot = self.slots.get_mut(&id).and_then(Option::as_deref_mut);
+        if let Some(slot) = slot {
+            count(slot, &mut self.memory_size_bytes);
+        }
+    }
+
+    /// Counts the memory of some of those that are not in use: all of them in each tick would keep
+    /// a node busy that has many and nothing to do.
+    pub(crate) fn count_memory_in_turn(&mut self) {
+        let behind = (Bound::Excluded(self.counted), Bound::Unbounded);
+        let mut last = QueueId::default();
+        for (at, (id, slot)) in self.slots.range_mut(behind).enumerate() {
+            if at == COUNTED_IN_TURN {
+                self.counted = last;
+                return;
+            }
+            last = *id;
+            if let Some(slot) = slot {
+                count(slot, &mut self.memory_size_bytes);
+            }
+        }
+        self.counted = QueueId::default();
+    }
+
+    /// Counts the memory of all.
+    pub(crate) fn count_memory_of_all(&mut self) {
+        for slot in self.slots.values_mut().flatten() {
+            count(slot, &mut self.memory_size_bytes);
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &QueueSlot> {
@@ -228,6 +299,12 @@ impl Queues {
             .values_mut()
             .filter_map(|slot| slot.as_deref_mut())
     }
+}
+
+fn count(slot: &mut QueueSlot, sum: &mut u64) {
+    let size_bytes = slot.memory_size_bytes();
+    *sum = *sum - slot.counted_size_bytes + size_bytes;
+    slot.counted_size_bytes = size_bytes;
 }
 
 /// Whether the queue's messages go to the log: durable, and not bound to a connection; or kept by

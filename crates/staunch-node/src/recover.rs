@@ -96,6 +96,16 @@ pub enum StartError {
         /// Who has found it.
         is: Name,
     },
+    /// It is a witness's, and this is to be none, or the other way round.
+    #[error(
+        "the data directory is that of {}, and the node is to be {}: it must be removed from the \
+         cluster before it can join as the other with an empty data directory",
+        kind_of(*.was_witness), kind_of(!*.was_witness)
+    )]
+    OtherKind {
+        /// It is a witness's.
+        was_witness: bool,
+    },
     /// The node was removed from its cluster.
     #[error(
         "the node was removed from its cluster: with an empty data directory it can join again"
@@ -123,6 +133,14 @@ pub enum StartError {
         /// What is wrong.
         source: RebuildError,
     },
+}
+
+fn kind_of(is_witness: bool) -> &'static str {
+    if is_witness {
+        "a witness"
+    } else {
+        "a node that keeps messages"
+    }
 }
 
 /// Opens what `disk` holds, or begins there.
@@ -195,12 +213,14 @@ fn open<D: Disk>(
         lost_count += node.restore_own(id, queue, tenured_below);
     }
     node.open_queues_without_log();
+    node.doom_transient_queues();
     node.follow_nodes();
     node.catalog.set_limits(node.config.catalog_limits);
     node.refresh_epoch();
     if is_new && node.cluster.is_none() {
         node.bootstrap();
     }
+    node.queues.count_memory_of_all();
     Ok(Recovered {
         node,
         writer: opened.writer,
@@ -296,6 +316,11 @@ impl Replay {
                     is: cluster.me.clone(),
                 });
             }
+            if identity.is_witness != cluster.is_witness {
+                return Err(StartError::OtherKind {
+                    was_witness: identity.is_witness,
+                });
+            }
             if identity.is_removed || self.catalog.is_removed(identity.node) {
                 return Err(StartError::Removed);
             }
@@ -369,15 +394,18 @@ impl Replay {
             Item::Control {
                 stream, payload, ..
             } => {
+                // The log says that a deletion is committed before the queue is gone: it may go on
+                // for a while, as a member of its group or alone.
+                let Some(queue) = self.queues.get_mut(&QueueId(stream.0)) else {
+                    return Ok(());
+                };
                 let command =
                     QueueCommand::decode(&payload).map_err(|source| StartError::Record {
                         stream: stream.0,
                         source,
                     })?;
                 let mut released = Vec::new();
-                if let Some(queue) = self.queues.get_mut(&QueueId(stream.0)) {
-                    queue.apply_recovered(&command, &mut released);
-                }
+                queue.apply_recovered(&command, &mut released);
                 self.bury(released);
             }
         }

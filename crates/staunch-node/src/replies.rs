@@ -144,6 +144,10 @@ impl Node {
         {
             return self.deliver_reply(consumer, message);
         }
+        if let Some(open) = self.sessions.channel_mut(session, channel) {
+            open.counts.return_unroutable += u64::from(mandatory);
+            open.counts.drop_unroutable += u64::from(!mandatory);
+        }
         if mandatory {
             let reason = ReturnReason::NoRoute;
             self.sessions.push(

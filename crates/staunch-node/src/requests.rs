@@ -13,13 +13,17 @@ impl Node {
             Request::Publish(publish) => self.publish(slot, publish),
             Request::Settle(settle) => self.settle(slot, settle),
             Request::Drained { size_bytes } => self.drained(slot, size_bytes),
-            request => {
-                if self.permits(slot, &request) {
-                    self.acting = Some(slot);
-                    self.handle_rare_request(slot, request);
-                    self.acting = None;
-                }
-            }
+            Request::DeclareQueue(declare) => self.declare_in_turn(slot, declare),
+            request => self.handle_permitted(slot, request),
+        }
+    }
+
+    /// Handles a request if its sender may do that.
+    pub(crate) fn handle_permitted(&mut self, slot: SessionSlot, request: Request) {
+        if self.permits(slot, &request) {
+            self.acting = Some(slot);
+            self.handle_rare_request(slot, request);
+            self.acting = None;
         }
     }
 
@@ -137,6 +141,7 @@ impl Node {
         }
         let open = self.sessions.new_channel();
         if let Some(session) = self.sessions.get_mut(slot) {
+            self.ledger.churn.channel_created += u64::from(session.shadow_of.is_none());
             let replaced = session.channels.insert(channel, open);
             assert!(
                 replaced.is_none(),
@@ -186,6 +191,7 @@ impl Node {
             self.abandon_channel(slot, channel);
         }
         self.end_shadows(slot);
+        self.doom_exclusive_queues(slot);
         if !self.waits_for_settlements(slot, None, None) {
             self.end_with_exclusive_queues(slot);
         }
@@ -197,6 +203,7 @@ impl Node {
         let Some(session) = self.sessions.remove(slot) else {
             return;
         };
+        self.ledger.connection_goes(&session);
         if let Some(client) = session
             .client
             .as_ref()

@@ -38,6 +38,9 @@ pub(crate) struct Housekeeping {
 impl Node {
     /// Starts whatever upkeep is due.
     pub(crate) fn advance_housekeeping(&mut self) {
+        if self.store.retire_due().is_some() {
+            self.note_carried();
+        }
         if let Some(retiring) = self.store.retire_due() {
             self.vacate_groups(&retiring);
             let live = self.live_in_young(&retiring);
@@ -98,7 +101,16 @@ impl Node {
         }
     }
 
+    /// Tells the store what retiring files would have appended again.
+    fn note_carried(&mut self) {
+        let carried = self.unapplied_size_bytes();
+        self.store.set_carried_size_bytes(carried);
+    }
+
     pub(crate) fn tick_housekeeping(&mut self) {
+        if self.store.carried_size_bytes() > 0 {
+            self.note_carried();
+        }
         self.tick_compaction();
         self.tick_reclaim();
         let ticks = &mut self.housekeeping.until_retry;

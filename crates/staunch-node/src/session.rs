@@ -12,6 +12,8 @@ use staunch_types::{
 use crate::{
     access::Epoch,
     consumers::Consumers,
+    counts::ChannelCounts,
+    declaring::{Declaring, declared_on},
     login::{Candidate, Client},
     partitions::Gathering,
     replies::ReplyConsumer,
@@ -31,6 +33,10 @@ pub(crate) struct SessionSlot(pub(crate) u32);
 
 /// A client connection.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two facts, and membership of three lists of the node"
+)]
 pub(crate) struct Session {
     pub(crate) id: ConnectionId,
     /// The node whose client it is, if that is another one.
@@ -53,6 +59,8 @@ pub(crate) struct Session {
     events_count_last: u32,
     /// Whether the slot is in the node's list of sessions with events.
     pub(crate) is_touched: bool,
+    /// In the ledger of what has changed since the last sample.
+    pub(crate) is_moved: bool,
     /// Bytes of deliveries handed out and not yet reported drained.
     pub(crate) outbound_size_bytes: u64,
     /// Over the limit: its consumers are blocked.
@@ -63,6 +71,10 @@ pub(crate) struct Session {
     pub(crate) is_relieved: bool,
     /// A queue it has published to whose consumers lag behind.
     pub(crate) lagging: Option<QueueId>,
+    /// It has published to a queue that is kept on another node with an alarm.
+    pub(crate) is_exposed: bool,
+    /// Outboxes that are too full for it to publish more, and queues that it has no credit for.
+    pub(crate) holds_count: u32,
 }
 
 /// A channel of a session.
@@ -70,6 +82,8 @@ pub(crate) struct Session {
 pub(crate) struct Channel {
     /// Tells it from others that had its number, of this node's sessions.
     pub(crate) opening: u64,
+    /// What it did.
+    pub(crate) counts: ChannelCounts,
     /// Consumers, cancelled ones with unsettled deliveries among them.
     pub(crate) consumers: BTreeSet<ConsumerKey>,
     /// The keys under which it holds what it got, one per queue.
@@ -92,6 +106,8 @@ pub(crate) struct Channel {
     /// The keys of each consumer that has one for every partition of its queue; the client knows it
     /// by the first.
     pub(crate) splits: Vec<Box<[ConsumerKey]>>,
+    /// Declarations of queues, while one is under way.
+    pub(crate) declaring: Option<Box<Declaring>>,
     /// What is being asked of the partitions of a queue.
     pub(crate) gathering: Option<Box<Gathering>>,
     /// Something was refused: everything but `CloseChannel` is ignored.
@@ -112,11 +128,14 @@ impl Session {
             events: Vec::new(),
             events_count_last: 0,
             is_touched: false,
+            is_moved: false,
             outbound_size_bytes: 0,
             is_congested: false,
             channel_last: None,
             is_relieved: false,
             lagging: None,
+            is_exposed: false,
+            holds_count: 0,
         }
     }
 
@@ -157,6 +176,8 @@ pub(crate) struct Sessions {
     free: Vec<SessionSlot>,
     by_id: BTreeMap<ConnectionId, SessionSlot>,
     touched: Vec<SessionSlot>,
+    /// Channels on which a declaration was answered.
+    declared: Vec<(SessionSlot, ChannelNumber)>,
     /// Channels that were ever opened.
     openings: u64,
 }
@@ -263,6 +284,12 @@ impl Sessions {
             session.events.reserve(session.events_count_last as usize);
             self.touched.push(slot);
         }
+        if let Some(channel) = declared_on(&event)
+            && let Some(open) = session.channels.get(&channel)
+            && open.declaring.is_some()
+        {
+            self.declared.push((slot, channel));
+        }
         session.events.push(event);
     }
 
@@ -274,13 +301,17 @@ impl Sessions {
         from: PublishSeq,
         upto: PublishSeq,
     ) {
-        if let Some(session) = self.get_mut(slot)
-            && let Some(Event::Confirmed { channel, last, .. }) = session.events.last_mut()
-            && *channel == on
-            && last.0 + 1 == from.0
-        {
-            *last = upto;
-            return;
+        if let Some(session) = self.get_mut(slot) {
+            if let Some(open) = session.channels.get_mut(&on) {
+                open.counts.confirm += upto.0 + 1 - from.0;
+            }
+            if let Some(Event::Confirmed { channel, last, .. }) = session.events.last_mut()
+                && *channel == on
+                && last.0 + 1 == from.0
+            {
+                *last = upto;
+                return;
+            }
         }
         self.push(
             slot,
@@ -294,13 +325,17 @@ impl Sessions {
 
     /// Adds the refusal of a publish, merged with the one before it where they adjoin.
     pub(crate) fn push_nack(&mut self, slot: SessionSlot, on: ChannelNumber, seq: PublishSeq) {
-        if let Some(session) = self.get_mut(slot)
-            && let Some(Event::Nacked { channel, last, .. }) = session.events.last_mut()
-            && *channel == on
-            && last.0 + 1 == seq.0
-        {
-            *last = seq;
-            return;
+        if let Some(session) = self.get_mut(slot) {
+            if let Some(open) = session.channels.get_mut(&on) {
+                open.counts.refused += 1;
+            }
+            if let Some(Event::Nacked { channel, last, .. }) = session.events.last_mut()
+                && *channel == on
+                && last.0 + 1 == seq.0
+            {
+                *last = seq;
+                return;
+            }
         }
         let (first, last) = (seq, seq);
         let channel = on;
@@ -328,6 +363,16 @@ impl Sessions {
             session.events_count_last = count.min(EVENTS_RESERVED_MAX);
             (!events.is_empty()).then_some((session.id, session.shadow_of, events))
         })
+    }
+
+    /// Channels on which a declaration was answered, once for each.
+    pub(crate) fn take_declared(&mut self) -> Vec<(SessionSlot, ChannelNumber)> {
+        std::mem::take(&mut self.declared)
+    }
+
+    /// Whether there are such.
+    pub(crate) fn has_declared(&self) -> bool {
+        !self.declared.is_empty()
     }
 
     /// Every session's slot, oldest connection first.

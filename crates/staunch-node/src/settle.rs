@@ -31,12 +31,12 @@ impl Node {
         let now = self.wall_now();
         let Some(slot) = self.queues.get_mut(queue) else {
             // The queue went with its messages; there is nothing left to settle.
-            return self.count_settled(session, channel, consumer, count);
+            return self.count_settled(session, (channel, outcome), consumer, count);
         };
         if self.cluster.is_some() {
             if !self.settle_elsewhere(&settle) {
                 self.settle_held(settle);
-                self.count_settled(session, channel, consumer, count);
+                self.count_settled(session, (channel, outcome), consumer, count);
             }
             return;
         }
@@ -52,9 +52,10 @@ impl Node {
         if is_return {
             slot.queue.drop_returned(settled, &mut departed);
         }
+        slot.count_settled(outcome, settled, &departed);
         self.leave(queue, departed, is_return);
         self.mark_dirty(queue);
-        self.count_settled(session, channel, consumer, settled);
+        self.count_settled(session, (channel, outcome), consumer, settled);
     }
 
     /// Settles what the consumer holds of the run, where it may have lost some of it with the
@@ -85,7 +86,11 @@ impl Node {
         if is_return {
             slot.queue.drop_returned(settled, &mut departed);
         }
+        slot.count_settled(outcome, settled, &departed);
         self.leave(queue, departed, is_return);
+        if outcome == Outcome::Ack && settled < count {
+            self.settle_dying(queue, first.0..first.0 + u64::from(count));
+        }
         self.mark_dirty(queue);
         settled
     }
@@ -96,6 +101,7 @@ impl Node {
             channel,
             consumer: key,
             queue,
+            outcome,
             ..
         } = settle;
         let is_its_own = |consumer: &Consumer| {
@@ -103,7 +109,7 @@ impl Node {
         };
         if self.consumers.get(key).is_some_and(is_its_own) {
             let count = self.settle_held(settle);
-            self.count_settled(session, channel, key, count);
+            self.count_settled(session, (channel, outcome), key, count);
         }
     }
 
@@ -156,7 +162,7 @@ impl Node {
     pub(crate) fn count_settled(
         &mut self,
         session: SessionSlot,
-        channel: ChannelNumber,
+        (channel, outcome): (ChannelNumber, Outcome),
         key: ConsumerKey,
         count: u32,
     ) {
@@ -173,6 +179,9 @@ impl Node {
         let Some(open) = self.sessions.channel_mut(session, channel) else {
             return;
         };
+        if outcome == Outcome::Ack {
+            open.counts.ack += u64::from(count);
+        }
         if is_over {
             open.consumers.remove(&key);
             self.consumers.remove(key);
@@ -245,6 +254,22 @@ impl Node {
                 upto,
             });
         }
+    }
+}
+
+impl QueueSlot {
+    fn count_settled(&mut self, outcome: Outcome, count: u32, departed: &Departed) {
+        match outcome {
+            Outcome::Ack => self.counts.ack += u64::from(count),
+            Outcome::Discard => self.counts.rejected += u64::from(count),
+            Outcome::Requeue => self.count_not_returned(departed),
+        }
+    }
+
+    /// Messages were given back, and these have not come into their places again.
+    pub(crate) fn count_not_returned(&mut self, departed: &Departed) {
+        let count = departed.released.len() + departed.dying.len();
+        self.counts.returned_too_often += count as u64;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a checkpoint says of the node: the catalog and every queue that the node's log keeps.
 //!
-//! Version 4, big-endian:
+//! Version 5, big-endian:
 //!
 //! ```text
 //! 0            2       3       11         11+c        15+c
@@ -30,7 +30,7 @@ use crate::{
     queues::{Queues, settings_of},
 };
 
-const STATE_VERSION: u16 = 4;
+const STATE_VERSION: u16 = 5;
 
 const WHOSE_ALONE: u8 = 0;
 const WHOSE_MEMBER: u8 = 1;

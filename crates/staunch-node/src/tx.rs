@@ -44,6 +44,11 @@ pub(crate) struct HeldPublish {
 }
 
 impl Transaction {
+    /// Messages that it holds.
+    pub(crate) fn publish_count(&self) -> u64 {
+        self.publishes.len() as u64
+    }
+
     fn hold(&mut self, publish: HeldPublish, fan_out_max: u64) -> Result<u64, Refusal> {
         let size_bytes = publish.message.stored_size_bytes() as u64;
         let copies_size_bytes = size_bytes.saturating_mul(publish.queues.len() as u64);

@@ -12,15 +12,16 @@ use staunch_types::{GroupId, NodeId};
 /// failure detector helps (contract C15 allows 1.5 s).
 pub const TICK: Duration = Duration::from_millis(50);
 
-/// Ticks between a leader's heartbeats while its group is awake.
-pub const HEARTBEAT_TICKS: usize = 2;
+/// Ticks between a leader's heartbeats while its group is awake. They are how what was lost is sent
+/// again; whether nodes live is not for them to say.
+pub const HEARTBEAT_TICKS: usize = 4;
 
 /// Ticks without a word from the leader after which its lease is over. The wait before a
 /// candidacy is between this and twice this.
 pub const ELECTION_TICKS: usize = 14;
 
 /// Ticks for which nothing may happen in a group before its leader sends it to sleep.
-pub const SLEEP_AFTER_TICKS: u16 = 10;
+pub const SLEEP_AFTER_TICKS: u16 = 4;
 
 /// Ticks between the candidacies of two members after their leader is suspected, in order of rank.
 pub const RANK_TICKS: u16 = 2;
@@ -30,6 +31,19 @@ pub const CANDIDACY_RETRY_TICKS: u16 = 4;
 
 /// Ticks for which a suspicion hurries elections; after them the ordinary timeouts rule again.
 pub const HURRY_TICKS_MAX: u16 = 40;
+
+/// Ticks within which a member with data must have got what its leader had at their beginning;
+/// else witnesses stop waiting for it.
+pub const KEEPING_UP_TICKS: u16 = 20;
+
+/// The same for a new leader, who does not know its members yet.
+pub const FIRST_KEEPING_UP_TICKS: u16 = 6;
+
+/// Ticks within which a member must have got it for witnesses to wait for it again.
+pub const CAUGHT_UP_TICKS: u16 = 2;
+
+/// Append messages that are held back from witnesses; more are dropped, and repeated in time.
+pub const HELD_BACK_MESSAGES_MAX: usize = 2 * INFLIGHT_MESSAGES_MAX;
 
 /// Ticks after which a leader repeats the offer of a snapshot that was not answered.
 pub const SNAPSHOT_OFFER_TICKS: u16 = 10;
@@ -73,6 +87,8 @@ pub struct Config {
     pub seed: u64,
     /// Bytes of applied entries kept in memory; see [`ENTRY_CACHE_BYTES_MAX`].
     pub entry_cache_bytes_max: u64,
+    /// This member is a witness: it votes and keeps no data, and never leads.
+    pub is_witness: bool,
 }
 
 impl Config {
@@ -84,6 +100,7 @@ impl Config {
             me,
             seed,
             entry_cache_bytes_max: ENTRY_CACHE_BYTES_MAX,
+            is_witness: false,
         }
     }
 

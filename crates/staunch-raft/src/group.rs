@@ -38,6 +38,7 @@ mod membership;
 mod ready;
 mod sleep;
 mod snapshot;
+mod witness;
 
 pub use input::{Inconsistency, StepError};
 pub use membership::ChangeError;
@@ -46,6 +47,7 @@ pub use ready::{Persist, Ready, ReadyNumber};
 use amnesia::Forgetful;
 use election::Hurry;
 use ready::Held;
+use witness::Witnesses;
 
 /// See the module's description.
 pub struct Group {
@@ -66,9 +68,13 @@ pub struct Group {
     suspected: Vec<NodeId>,
     /// Members that have forgotten what they had acknowledged, if this one leads.
     forgetful: Vec<Forgetful>,
+    /// Other members that keep no data, if there may be any.
+    witnesses: Option<Box<Witnesses>>,
     hurry: Option<Hurry>,
     /// Ticks for which it is remembered that a candidate was turned away because of the lease.
     turned_away_ticks: u16,
+    /// What that candidate asked, if this member is a witness.
+    turned_away: Option<Box<Message>>,
     /// The first of the cold entries that the node is reading.
     fetching: Option<LogIndex>,
     /// Ticks since snapshots on offer were last repeated.
@@ -180,8 +186,10 @@ impl Group {
             installing: None,
             suspected: Vec::new(),
             forgetful: Vec::new(),
+            witnesses: None,
             hurry: None,
             turned_away_ticks: 0,
+            turned_away: None,
             fetching: None,
             offer_ticks: 0,
             quiet_ticks: 0,

@@ -60,7 +60,7 @@ impl Default for LivenessConfig {
             silence_min: Duration::from_millis(150),
             silence_min_broken: Duration::from_millis(20),
             silence_max: Duration::from_millis(600),
-            tick_gap_max: Duration::from_millis(40),
+            tick_gap_max: Duration::from_millis(60),
         }
     }
 }
@@ -235,6 +235,27 @@ impl Liveness {
             }
         }
         events
+    }
+
+    /// When the next tick is due, if nothing happens before: a heartbeat is to be sent then, or a
+    /// silence has become too long.
+    #[must_use]
+    pub fn next_tick(&self, now: Timestamp) -> Timestamp {
+        let heartbeat = micros(self.config.heartbeat);
+        let lived = self.lived_micros;
+        let of_peer = |peer: &Peer| {
+            let send = peer.sent_micros.map_or(lived, |sent| sent + heartbeat);
+            let patience = peer.patience_micros(&self.config);
+            let suspect = peer.heard_micros.saturating_add(patience).saturating_add(1);
+            if peer.is_suspected {
+                send
+            } else {
+                send.min(suspect)
+            }
+        };
+        let due = self.peers.values().map(of_peer).min();
+        let wait = due.map_or(heartbeat, |due| due.saturating_sub(lived));
+        now + Duration::from_micros(wait.min(heartbeat))
     }
 
     /// Own life at `now`, without counting more than a tick may bring.

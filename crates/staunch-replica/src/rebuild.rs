@@ -6,8 +6,8 @@
 //! memory with their bodies. What the young files say from before the checkpoint is known by the
 //! indexes: entries up to the state's are in it.
 //!
-//! An entry is found twice where a checkpoint had it written again: same index, same term, and
-//! what follows it stays. One of another term replaces it and all that follows. The last entry
+//! An entry is found twice where it was written again because its file was to go: same index, same
+//! term, and what follows it stays. One of another term replaces it and all that follows. The last entry
 //! may lack messages, if the write that brought it was torn; nobody was told of it.
 //!
 //! An entry that the state has passed may be one of those that were committed, or one that another
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use staunch_broker::{Arrival, DecodeError, EntryHead, META_SIZE_BYTES, Queue, QueueSettings};
-use staunch_log::StreamId;
+use staunch_log::{FileId, StreamId};
 use staunch_raft::{
     Config, Group, HardState, LogPosition, Members, Payload, Restored as RestoredGroup,
     RestoredEntry, SnapshotMeta, state::RestoreError,
@@ -307,8 +307,8 @@ impl Rebuild {
             }
             self.found.push_back(entry);
         } else {
-            // It follows entries that only an older checkpoint's files had; it will be found
-            // again, written anew with the checkpoint that dropped them.
+            // It follows entries in a file that is gone; it will be found again, written anew with
+            // them.
             return;
         }
         self.open = (!self.found[at].is_whole()).then_some(at);
@@ -494,6 +494,7 @@ impl Found {
             payload,
             head,
             messages: arrivals,
+            file: FileId::default(),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use staunch_broker::{Arrival, EntryHead, Origin, Queue, QueueSettings};
-use staunch_log::{ChunkId, RecordMeta, Retiring, Store, StreamId};
+use staunch_log::{ChunkId, FileId, RecordMeta, Retiring, Store, StreamId};
 use staunch_raft::{
     Body, Change, ChangeError, Config, Entry, Group, HardState, LogPosition, Message, Payload,
     Persist, ProposeError, ReadyNumber, Restored, RoleChange, SnapshotMeta, StepError,
@@ -62,6 +62,8 @@ pub(crate) struct Logged {
     pub(crate) head: Option<EntryHead>,
     /// Its messages, where the log has them.
     pub(crate) messages: Vec<Arrival>,
+    /// The file of the log in which it begins, or one before that.
+    pub(crate) file: FileId,
 }
 
 /// What came of driving a replica, for the caller to take.
@@ -304,10 +306,15 @@ impl Replica {
         self.writing.front().map(|(chunk, _)| *chunk)
     }
 
-    /// What a checkpoint says of it. Entries that are not applied are appended once more before,
-    /// for the files that hold them may go; the caller seals afterwards.
-    pub fn checkpoint(&mut self, store: &mut Store, queue: &Queue) -> ReplicaState {
-        self.append_unapplied(store);
+    /// Gives back memory that only a busy group needs.
+    pub fn shrink(&mut self) {
+        self.logged.shrink_to_fit();
+        self.writing.shrink_to_fit();
+    }
+
+    /// What a checkpoint says of it. Entries that are not applied are found in the files that stay
+    /// ([`Replica::vacate`]).
+    pub fn checkpoint(&mut self, queue: &Queue) -> ReplicaState {
         if let Some(adopting) = &mut self.adopting {
             adopting.is_covered = true;
         }
@@ -316,13 +323,21 @@ impl Replica {
 
     /// Files of the log are about to go. The caller moves the queue's own live messages, which do
     /// not lie there in the order of their indexes, for some may have come from another member, and
-    /// those that are [staged](Replica::staged_in). Entries that are not applied and have messages
-    /// there are appended once more.
+    /// those that are [staged](Replica::staged_in). Entries that are not applied are appended once
+    /// more if some of them may lie there: all of them, for an entry that is found cuts the log.
     pub fn vacate(&mut self, retiring: &Retiring, store: &mut Store) {
-        let mut bodies = self.logged.iter().flat_map(|entry| &entry.messages);
-        if bodies.any(|arrival| retiring.contains(arrival.body)) {
+        let first = self.logged.front();
+        if first.is_some_and(|first| retiring.reaches(first.file)) {
             self.append_unapplied(store);
         }
+    }
+
+    /// Size of the entries that are in the log and not applied, in bytes of payload: what
+    /// [`Replica::vacate`] has to append at most.
+    #[must_use]
+    pub fn unapplied_size_bytes(&self) -> u64 {
+        let sizes = self.logged.iter().map(|entry| entry.payload.size_bytes());
+        sizes.sum::<usize>() as u64
     }
 
     /// The checkpoint is on disk: entries up to `applied` will not be found by a restart.
@@ -421,6 +436,7 @@ impl Replica {
             Payload::Data(data) => Some(EntryData::decode(data).expect("it was checked")),
             Payload::Blank | Payload::Change(_) => None,
         };
+        let file = store.appends_to();
         let content = Content::of(&entry.payload, data.as_ref().map(|data| &data.head));
         let position = entry.position();
         self.append_record(store, &Record::Entry { position, content });
@@ -437,6 +453,7 @@ impl Replica {
             payload: entry.payload,
             head,
             messages,
+            file,
         });
     }
 
@@ -451,6 +468,7 @@ impl Replica {
         for entry in &mut logged {
             let content = Content::of(&entry.payload, entry.head.as_ref());
             let position = entry.position;
+            entry.file = store.appends_to();
             self.append_record(store, &Record::Entry { position, content });
             if let Payload::Data(data) = &entry.payload {
                 let data = EntryData::decode(data).expect("it was checked");

@@ -5,6 +5,10 @@
 //! live has been sent by then, and what has died meanwhile it does not list. So nothing is held
 //! fast on the leader, and a transfer that breaks off goes on where it was.
 //!
+//! When another leads meanwhile, it goes on from there, too. It may not have applied yet what the one
+//! before had sent: messages behind those that its state knows of are dropped, and come again with
+//! their entries.
+//!
 //! A member that has missed something has what is live of the messages before: it asks for those
 //! behind its last, and takes its own for the rest when it adopts the state.
 //!
@@ -100,6 +104,12 @@ impl Replica {
     ) -> impl Iterator<Item = (Released, [u8; META_SIZE_BYTES])> {
         let live = queue.live_from(first);
         live.map(|message| (message, queue.meta_of(message.0)))
+    }
+
+    /// The state as a witness has it: how far it is, and no messages.
+    #[must_use]
+    pub fn witness_state_now(&self, settings: &QueueSettings) -> ReplicaState {
+        self.state_now(&Queue::following(settings))
     }
 
     /// The state as it is now; to be sent when all live bodies have been.
@@ -198,8 +208,15 @@ impl Replica {
     ) -> Result<SnapshotMeta, StageError> {
         let mut queue = state.queue(settings)?;
         let mut staging = self.staging.take().unwrap_or_default();
+        let end = queue.next_index();
         for (index, arrival) in std::mem::take(&mut staging.messages) {
-            if let Some((_, body, size_bytes)) = queue.restore_over(index, arrival) {
+            let released = if index < end {
+                queue.restore_over(index, arrival)
+            } else {
+                // A leader before this one was further when it sent it: it comes with its entry.
+                Some((index, arrival.body, arrival.size_bytes))
+            };
+            if let Some((_, body, size_bytes)) = released {
                 store.release(body, size_bytes);
             }
         }

@@ -23,6 +23,8 @@ pub struct Bound {
     pub amqps: Vec<SocketAddr>,
     /// The HTTP API.
     pub http: Vec<SocketAddr>,
+    /// Metrics.
+    pub metrics: Vec<SocketAddr>,
 }
 
 /// Says who this node is: aligned lines on a terminal, one structured log line otherwise.
@@ -79,6 +81,7 @@ fn facts(config: &Config, bound: &Bound) -> Vec<(&'static str, String)> {
         ("amqp", urls("amqp", &bound.amqp)),
         ("amqps", urls("amqps", &bound.amqps)),
         ("http", urls("http", &bound.http)),
+        ("metrics", urls("http", &bound.metrics)),
         (
             "memory limit",
             ByteSize(config.memory_limit.size_bytes()).to_string(),

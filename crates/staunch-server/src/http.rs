@@ -1,19 +1,20 @@
 //! The HTTP interface on its listener, with the node behind it.
 
-use std::{future::IntoFuture as _, net::SocketAddr};
+use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use axum::{Router, serve::ListenerExt as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
-use staunch_http::{Asked, Listener, NodePort, Settings};
+use staunch_http::{Asked, Listener, Machine, MachineFn, NodePort, Settings, SharedStatistics};
 use staunch_types::Name;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     banner::Bound,
     config::{Config, access::PasswordHashing},
+    machine,
     runtime::NodeHandle,
 };
 
@@ -40,8 +41,13 @@ pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::
     });
 }
 
-/// The interface of this node.
-pub(crate) fn router(config: &Config, bound: &Bound, node: &NodeHandle) -> anyhow::Result<Router> {
+/// The interface of this node, and its metrics.
+pub(crate) fn routers(
+    config: &Config,
+    bound: &Bound,
+    node: &NodeHandle,
+    statistics: SharedStatistics,
+) -> anyhow::Result<(Router, Router)> {
     let names = config.loopback_users.0.iter();
     let names = names.map(|name| Name::new(name.as_bytes()));
     let listener = |protocol| {
@@ -53,6 +59,7 @@ pub(crate) fn router(config: &Config, bound: &Bound, node: &NodeHandle) -> anyho
     let plain = bound.amqp.iter().map(listener("amqp"));
     let encrypted = bound.amqps.iter().map(listener("amqp/ssl"));
     let http = bound.http.iter().map(listener("http"));
+    let metrics = bound.metrics.iter().map(listener("http/prometheus"));
     let settings = Settings {
         node_name: config.node_name.as_str().to_owned(),
         product: config.product.clone(),
@@ -61,9 +68,19 @@ pub(crate) fn router(config: &Config, bound: &Bound, node: &NodeHandle) -> anyho
         loopback_users: names.collect::<Result<_, _>>().context("loopback_users")?,
         password_hashing: hashing(config.password_hashing),
         salt,
-        listeners: plain.chain(encrypted).chain(http).collect(),
+        machine: MachineFn(Arc::new(machine_of(config))),
+        listeners: plain.chain(encrypted).chain(http).chain(metrics).collect(),
     };
-    Ok(staunch_http::router(port(node), settings))
+    let metrics = staunch_http::metrics_router(port(node), settings.clone(), statistics.clone());
+    let router = staunch_http::router(port(node), settings, statistics);
+    Ok((router, metrics))
+}
+
+fn machine_of(config: &Config) -> impl Fn() -> Machine + Send + Sync + use<> {
+    let started = Instant::now();
+    let limit = config.memory_limit.size_bytes();
+    let data_dir = config.data_dir.display().to_string();
+    move || machine::look(started, limit, &data_dir)
 }
 
 /// How the interface asks the node.

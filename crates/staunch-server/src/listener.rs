@@ -9,7 +9,7 @@ use tokio::{
     time,
 };
 
-use crate::{arrival::Door, clock::Clock, runtime::NodeHandle, socket};
+use crate::{arrival::Door, clock::Clock, runtime::NodeHandle, socket, traffic::Gauges};
 
 /// How long to wait when the process has no file descriptors left before accepting again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) connection_config: Arc<staunch_amqp_connection::Config>,
     pub(crate) seed: u64,
+    /// What goes over the sockets.
+    pub(crate) gauges: Gauges,
     /// Turns true when the listener shall close.
     pub(crate) stopping: watch::Receiver<bool>,
 }

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 use anyhow::Context;
 use staunch_amqp_connection::CONSUMERS_PER_CHANNEL_MAX;
 use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
+use staunch_http::SharedStatistics;
 use staunch_log::{RealDisk, RecoverError};
 use staunch_node::{
     ClusterConfig, FirstUser, Input, LivenessConfig, NodeConfig, NodeLimits, StartError,
@@ -28,7 +29,7 @@ use crate::{
     },
     definitions,
     fatal::{EXIT_CONFIG, EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
-    http,
+    histories, http,
     listener::{self, Shared},
     logging, resources,
     runtime::{self, NodeHandle, PeerInbox, Stopped},
@@ -36,6 +37,7 @@ use crate::{
         self, ClientCertificates,
         reload::{Hangups, Reloader},
     },
+    traffic::Gauges,
 };
 
 /// Runs a node until a signal stops it.
@@ -117,12 +119,17 @@ async fn serve(
         clock,
         connection_config: Arc::new(connection_config(&config)),
         seed: seed(),
+        gauges: Gauges::default(),
         stopping,
     };
     // Before anyone can connect: what is declared there, and who may come in.
     let loaded = definitions::load(&config, &http::port(&node)).await;
     loaded.context("load definitions")?;
-    let bound = open_doors(&config, &shared)?;
+    let statistics = SharedStatistics::default();
+    histories::restore(&config.data_dir, &statistics);
+    let bound = open_doors(&config, &shared, &statistics)?;
+    let keeping = histories::keep(config.data_dir.clone(), statistics.clone());
+    tokio::spawn(keeping);
     tokio::spawn(resources::watch(config.data_dir.clone(), node.clone()));
     banner::announce(&config, &bound);
     // Whoever waits for the ready line may send a signal right after it.
@@ -135,6 +142,7 @@ async fn serve(
     }
     node.tell(Input::Stop);
     stopped.wait().await;
+    histories::save(config.data_dir.clone(), statistics).await;
     if let Some(peers) = peers {
         peers.stop().await;
     }
@@ -179,7 +187,11 @@ fn connect_peers(
 }
 
 /// Opens every listener, or none of them is of use.
-fn open_doors(config: &Config, shared: &Shared) -> anyhow::Result<Bound> {
+fn open_doors(
+    config: &Config,
+    shared: &Shared,
+    statistics: &SharedStatistics,
+) -> anyhow::Result<Bound> {
     let proxied = |listener| config.proxy_protocol.0.contains(&listener);
     let accept = |listen_at: &Listen, door: Door, what: &str| -> anyhow::Result<Vec<SocketAddr>> {
         let listeners = bind(listen_at, what)?;
@@ -212,12 +224,26 @@ fn open_doors(config: &Config, shared: &Shared) -> anyhow::Result<Bound> {
         let hangups = Hangups::listen().context("listen for SIGHUP")?;
         tokio::spawn(reloader.watch(config.tls_reload_interval, hangups));
     }
+    let addresses = |listeners: &[TcpListener]| -> io::Result<Vec<SocketAddr>> {
+        listeners.iter().map(TcpListener::local_addr).collect()
+    };
     let listeners = bind(&config.http, "HTTP")?;
-    let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
-    bound.http = addresses?;
-    let router = http::router(config, &bound, &shared.node)?;
+    bound.http = addresses(&listeners)?;
+    let scraped = bind(&config.metrics, "metrics")?;
+    bound.metrics = addresses(&scraped)?;
+    let gauges = shared.gauges.clone();
+    let keeping = statistics.clone().keep(
+        http::port(&shared.node),
+        config.collect_statistics_interval,
+        move || gauges.read(),
+    );
+    tokio::spawn(keeping);
+    let (router, metrics) = http::routers(config, &bound, &shared.node, statistics.clone())?;
     for listener in listeners {
         http::serve(listener, router.clone(), shared.stopping.clone());
+    }
+    for listener in scraped {
+        http::serve(listener, metrics.clone(), shared.stopping.clone());
     }
     Ok(bound)
 }
@@ -345,6 +371,7 @@ fn cluster_config(config: &Config, incarnation: u64) -> Option<ClusterConfig> {
         primary: Name::new(config.primary_node.as_bytes())
             .ok()
             .filter(|primary| !primary.is_empty()),
+        is_witness: config.witness,
         incarnation,
         liveness: LivenessConfig::default(),
     })

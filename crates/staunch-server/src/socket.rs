@@ -11,6 +11,7 @@ use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use staunch_amqp_connection::{Connection, Tls, Transport};
+use staunch_stats::Traffic;
 use staunch_types::{ConnectionId, Request, Timestamp};
 use tokio::time;
 
@@ -20,6 +21,7 @@ use crate::{
     runtime::{FromConnection, Mailbox},
     stream::Stream,
     tls,
+    traffic::Gauge,
 };
 
 /// First read of a connection that was idle, in bytes.
@@ -55,7 +57,8 @@ struct Socket {
     has_unheard: bool,
     /// Publishes are with the node: no more input until it says so.
     awaits_proceed: bool,
-    received_size_bytes: u64,
+    traffic: Traffic,
+    gauge: Arc<Gauge>,
     /// Fires at the deadline or before it.
     alarm: Option<Pin<Box<time::Sleep>>>,
 }
@@ -90,6 +93,7 @@ pub(crate) async fn serve(id: ConnectionId, arrival: Arrival, shared: Shared) {
         certificate_user = ?arrival.certificate_user,
         "accepted"
     );
+    let gauge = shared.gauges.open(id);
     let mut socket = Socket {
         id,
         stream: arrival.stream,
@@ -105,7 +109,8 @@ pub(crate) async fn serve(id: ConnectionId, arrival: Arrival, shared: Shared) {
         peer_gone: false,
         has_unheard: false,
         awaits_proceed: false,
-        received_size_bytes: 0,
+        traffic: Traffic::default(),
+        gauge,
         alarm: None,
     };
     while socket.round().await {}
@@ -123,6 +128,7 @@ impl Socket {
         }
         self.collect_output();
         self.write();
+        self.show_traffic();
         // What has drained lets the node go on delivering.
         if !self.send_requests().await {
             return false;
@@ -143,6 +149,11 @@ impl Socket {
         }
         self.wait().await;
         true
+    }
+
+    fn show_traffic(&mut self) {
+        self.traffic.waiting_bytes = (self.output.len() - self.written_size_bytes) as u64;
+        self.gauge.show(&self.traffic);
     }
 
     /// Whether everything has left for the socket.
@@ -248,6 +259,8 @@ impl Socket {
             0 => Err(io::ErrorKind::WriteZero.into()),
             size => {
                 self.written_size_bytes += size;
+                self.traffic.sent_bytes += size as u64;
+                self.traffic.sent_count += 1;
                 Ok(())
             }
         }
@@ -352,10 +365,11 @@ impl Socket {
             Ok(size) => {
                 self.resize_next_read(size);
                 self.input = self.buffer.split().freeze();
-                if self.received_size_bytes == 0 {
+                if self.traffic.received_bytes == 0 {
                     self.look_at_first_bytes();
                 }
-                self.received_size_bytes += size as u64;
+                self.traffic.received_bytes += size as u64;
+                self.traffic.received_count += 1;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.lose_peer(),

@@ -21,6 +21,7 @@ pub mod rules;
 pub mod stuck;
 #[cfg(test)]
 mod tests;
+pub mod turns;
 pub mod tx;
 
 use std::fmt;
@@ -93,6 +94,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     redelivery::check(history, &index, &mut violations);
     double_enqueue::check(history, &index, &mut violations);
     order::check(history, &index, &mut violations);
+    turns::check(history, &index, &mut violations);
     due::check(history, &index, &mut violations);
     overdue::check(history, &index, &mut violations);
     resurrected::check(history, &index, &mut violations);

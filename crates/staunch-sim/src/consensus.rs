@@ -28,20 +28,23 @@ const REPEATED_ENTRIES_MAX: u64 = 1_000;
 /// All that was seen of all groups.
 #[derive(Debug, Default)]
 pub struct Consensus {
-    leaders: BTreeMap<(GroupId, Term), usize>,
+    leaders: BTreeMap<(GroupId, Term), NodeId>,
     votes: BTreeMap<(GroupId, Term, NodeId), NodeId>,
     /// The term before each entry that was seen in a log.
     logs: BTreeMap<(GroupId, LogIndex, Term), Term>,
     committed: BTreeMap<GroupId, Committed>,
-    states: BTreeMap<(GroupId, LogIndex), (u64, usize)>,
-    /// The machine on which a node was last seen: one that comes back without its data gets a new id.
-    machines: BTreeMap<NodeId, usize>,
-    /// What was last seen of a node's members.
-    seen: BTreeMap<(usize, GroupId), Seen>,
+    states: BTreeMap<(GroupId, LogIndex), (u64, NodeId)>,
+    /// Which node a machine is: one that comes back without its data gets a new id.
+    ids: BTreeMap<usize, NodeId>,
+    /// What was last seen of a node's members. What a node had whose disk was lost stays as it was:
+    /// it may be committed because of that.
+    seen: BTreeMap<(NodeId, GroupId), Seen>,
+    /// What members had before they forgot everything because of a damaged disk.
+    held: BTreeMap<(NodeId, GroupId), Seen>,
     /// Whom a node's group had for members when that was last seen.
-    members: BTreeMap<(usize, GroupId), Members>,
+    members: BTreeMap<(NodeId, GroupId), Members>,
     /// The last entries that members have told their leaders to have on disk.
-    told: BTreeMap<(usize, GroupId), LogPosition>,
+    told: BTreeMap<(NodeId, GroupId), LogPosition>,
     /// Groups that have told of a fault: one is enough.
     broken: BTreeSet<GroupId>,
     /// When the catalog's last applied entry rose on the node that was ahead.
@@ -54,6 +57,15 @@ pub struct Consensus {
     pub elections: u64,
 }
 
+/// Which groups of a node are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// All.
+    AtAll,
+    /// That of the catalog alone: there are thousands.
+    AtCatalog,
+}
+
 /// What is known to be committed in a group.
 #[derive(Debug, Default)]
 struct Committed {
@@ -63,6 +75,7 @@ struct Committed {
 
 /// What was last seen of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Seen {
     term: Term,
     is_leader: bool,
@@ -73,8 +86,10 @@ struct Seen {
     last_term: Term,
     /// Of a process that is no more.
     is_over: bool,
-    /// Its queue was deleted: what it did last was not looked at.
+    /// It is no member any more, or its queue was deleted: what it did last was not looked at.
     is_gone: bool,
+    /// It is out of service until it has got everything from the others.
+    is_out: bool,
 }
 
 /// What is wrong, and with which group.
@@ -82,28 +97,35 @@ type Wrong = Vec<(GroupId, String)>;
 
 impl Consensus {
     /// Looks at a node after a drain; what is wrong.
-    pub fn look(&mut self, number: usize, node: &Node) -> Vec<String> {
+    pub fn look(&mut self, number: usize, node: &Node, looked: Looked) -> Vec<String> {
         let mut wrong = Wrong::new();
-        for group in node.groups() {
-            let key = (number, group.id());
-            if group.id() == GroupId::CATALOG {
-                self.machines.insert(group.me(), number);
-            }
+        let Some(me) = node.id() else {
+            return Vec::new();
+        };
+        self.ids.insert(number, me);
+        let count = match looked {
+            Looked::AtAll => usize::MAX,
+            Looked::AtCatalog => 1,
+        };
+        for group in node.groups().take(count) {
+            let key = (me, group.id());
             let now = see(group);
             let before = self.seen.get(&key).copied().unwrap_or_default();
             if now == before {
                 continue;
             }
-            if before.is_over {
-                self.look_at_return(number, group, &mut wrong);
+            if now.is_out && !before.is_out {
+                self.forgets(key);
+            } else if before.is_over {
+                self.look_at_return(group, &mut wrong);
             }
-            self.look_at_leader(number, group, &mut wrong);
+            self.look_at_leader(group, &mut wrong);
             if (now.last, now.last_term) != (before.last, before.last_term) {
-                self.look_at_log(number, group, before, &mut wrong);
+                self.look_at_log(group, before, &mut wrong);
             }
             self.seen.insert(key, now);
             if now.committed > before.committed || before.is_over {
-                self.look_at_commit(number, group, &mut wrong);
+                self.look_at_commit(group, &mut wrong);
             }
             if now.applied != before.applied || before.is_over {
                 self.members.insert(key, group.members());
@@ -113,38 +135,58 @@ impl Consensus {
             }
             let is_new = now.applied != before.applied || before.is_over;
             if is_new && is_chosen(group.id(), now.applied) {
-                self.look_at_state(number, node, group, &mut wrong);
+                self.look_at_state(node, group, &mut wrong);
             }
         }
-        self.note_gone(number, node);
+        if looked == Looked::AtAll {
+            self.note_gone(me, node);
+        }
         self.tell(wrong)
     }
 
     /// Notes which members are no more.
-    fn note_gone(&mut self, number: usize, node: &Node) {
+    fn note_gone(&mut self, me: NodeId, node: &Node) {
         let there = node.groups().count();
-        let here = |seen: &Seen| !seen.is_over && !seen.is_gone;
-        let mut seen = self.seen.range(of_node(number));
-        if seen.by_ref().filter(|(_, seen)| here(seen)).count() == there {
+        let seen = self.seen.range(of_node(me));
+        if seen.filter(|(_, seen)| !seen.is_gone).count() == there {
             return;
         }
         let there: BTreeSet<GroupId> = node.groups().map(Group::id).collect();
-        for ((_, group), seen) in self.seen.range_mut(of_node(number)) {
-            seen.is_gone |= !there.contains(group);
+        let seen = self.seen.range(of_node(me));
+        let gone = seen.filter(|((_, group), seen)| !seen.is_gone && !there.contains(group));
+        let gone: Vec<_> = gone.map(|(key, _)| *key).collect();
+        for key in gone {
+            self.forgets(key);
+            if let Some(seen) = self.seen.get_mut(&key) {
+                seen.is_gone = true;
+                seen.is_over = false;
+            }
+        }
+    }
+
+    /// A member promises nothing any more of what it has promised: it is none any more, or it has
+    /// forgotten that because its disk is damaged and is out of service until it has got everything
+    /// from the others. It may vote again in a term in which it has voted, once that does no harm.
+    fn forgets(&mut self, (me, id): (NodeId, GroupId)) {
+        self.told.remove(&(me, id));
+        self.votes
+            .retain(|(group, _, voter), _| (*group, *voter) != (id, me));
+        if let Some(seen) = self.seen.get(&(me, id)) {
+            self.held.insert((me, id), *seen);
         }
     }
 
     /// Compares the states of a node with those of others after the same entries.
-    pub fn compare(&mut self, number: usize, node: &Node) -> Vec<String> {
+    pub fn compare(&mut self, node: &Node) -> Vec<String> {
         let mut wrong = Wrong::new();
         for group in node.groups() {
-            self.look_at_state(number, node, group, &mut wrong);
+            self.look_at_state(node, group, &mut wrong);
         }
         self.tell(wrong)
     }
 
     /// A node sends a message; what is wrong.
-    pub fn hear(&mut self, number: usize, message: &Message) -> Vec<String> {
+    pub fn hear(&mut self, message: &Message) -> Vec<String> {
         let mut wrong = Wrong::new();
         let (group, from) = (message.group, message.from);
         match &message.body {
@@ -158,9 +200,9 @@ impl Consensus {
                 }
             }
             Body::AppendAnswer(AppendAnswer::Accepted { last, .. }) => {
-                let log = self.seen.get(&(number, group)).copied().unwrap_or_default();
+                let log = self.seen.get(&(from, group)).copied().unwrap_or_default();
                 if let Some(term) = self.term_below(group, log.end(), *last) {
-                    let told = self.told.entry((number, group)).or_default();
+                    let told = self.told.entry((from, group)).or_default();
                     let position = LogPosition { index: *last, term };
                     if (told.term, told.index) < (term, *last) {
                         *told = position;
@@ -182,11 +224,31 @@ impl Consensus {
         self.tell(wrong)
     }
 
+    /// A voter in whose name a member that only learns could speak to its leader, and its machine.
+    pub fn voter_beside(&self, message: &Message) -> Option<(NodeId, usize)> {
+        let members = self.members.get(&(message.to, message.group))?;
+        let is_other = |voter: &&NodeId| ![message.from, message.to].contains(voter);
+        let voter = *members.voters.iter().find(is_other)?;
+        let machine = self.ids.iter().find(|(_, node)| **node == voter)?.0;
+        members
+            .learners
+            .contains(&message.from)
+            .then_some((voter, *machine))
+    }
+
     /// A node's process is gone: what it comes back with is looked at anew.
     pub fn forget(&mut self, number: usize) {
-        for ((_, _), seen) in self.seen.range_mut(of_node(number)) {
-            seen.is_over = true;
+        if let Some(me) = self.ids.get(&number) {
+            for (_, seen) in self.seen.range_mut(of_node(*me)) {
+                seen.is_over = true;
+            }
         }
+    }
+
+    /// A machine's disk is lost: if it comes back, then as another node.
+    pub fn disk_lost(&mut self, number: usize) {
+        self.ids.remove(&number);
+        self.catalog_applied.remove(&number);
     }
 
     fn tell(&mut self, mut wrong: Wrong) -> Vec<String> {
@@ -195,7 +257,8 @@ impl Consensus {
         wrong.into_iter().map(tell).collect()
     }
 
-    fn look_at_leader(&mut self, number: usize, group: &Group, wrong: &mut Wrong) {
+    fn look_at_leader(&mut self, group: &Group, wrong: &mut Wrong) {
+        let me = group.me();
         let role = group.role_now();
         if role.role != Role::Leader {
             return;
@@ -206,17 +269,17 @@ impl Consensus {
             .entry((group.id(), role.term))
             .or_insert_with(|| {
                 *elections += 1;
-                number
+                me
             });
-        if leader != number {
-            let text = format!("nodes {leader} and {number} both lead in {}", role.term);
+        if leader != me {
+            let text = format!("{leader} and {me} both lead in {}", role.term);
             wrong.push((group.id(), text));
         }
     }
 
     /// Looks at what is new in a log, or all of it where it was cut off.
-    fn look_at_log(&mut self, number: usize, group: &Group, before: Seen, wrong: &mut Wrong) {
-        let id = group.id();
+    fn look_at_log(&mut self, group: &Group, before: Seen, wrong: &mut Wrong) {
+        let (id, me) = (group.id(), group.me());
         let was_cut = group.term_at(before.last) != Some(before.last_term);
         let looked = if was_cut {
             LogIndex(group.last_index().0.saturating_sub(REPEATED_ENTRIES_MAX))
@@ -231,7 +294,7 @@ impl Consensus {
             let known = *self.logs.entry((id, index, term)).or_insert(previous);
             if known != previous {
                 let text = format!(
-                    "before entry {index} of {term} there is one of {previous} on node {number}, \
+                    "before entry {index} of {term} there is one of {previous} on {me}, \
                      and one of {known} elsewhere"
                 );
                 return wrong.push((id, text));
@@ -240,16 +303,15 @@ impl Consensus {
         }
     }
 
-    fn look_at_commit(&mut self, number: usize, group: &Group, wrong: &mut Wrong) {
-        let (id, index) = (group.id(), group.committed_index());
+    fn look_at_commit(&mut self, group: &Group, wrong: &mut Wrong) {
+        let (id, me, index) = (group.id(), group.me(), group.committed_index());
         let Some(term) = group.term_at(index) else {
             return;
         };
         let committed = self.committed.entry(id).or_default();
         let known = *committed.terms.entry(index).or_insert(term);
         if known != term {
-            let text =
-                format!("entry {index} was committed in {known} and is of {term} on node {number}");
+            let text = format!("entry {index} was committed in {known} and is of {term} on {me}");
             wrong.push((id, text));
         }
         // Where a group begins is not in its log.
@@ -258,14 +320,14 @@ impl Consensus {
             let position = LogPosition { index, term };
             // A change of the members, and what stands right behind it, is committed by those from
             // before it.
-            let before = self.members.get(&(number, id));
+            let before = self.members.get(&(me, id));
             let is_safe = self.is_on_majority(id, position, &group.members())
                 || before.is_some_and(|before| self.is_on_majority(id, position, before));
             if !is_safe {
                 let of_group = self.seen.iter().filter(|((_, of), _)| *of == id);
-                let seen: Vec<_> = of_group.map(|((number, _), seen)| (number, seen)).collect();
+                let seen: Vec<_> = of_group.map(|((node, _), seen)| (node, seen)).collect();
                 let text = format!(
-                    "entry {index} of {term} is committed on node {number} and not on the disks \
+                    "entry {index} of {term} is committed on {me} and not on the disks \
                      of a majority: {seen:?}"
                 );
                 wrong.push((id, text));
@@ -275,9 +337,10 @@ impl Consensus {
 
     fn is_on_majority(&self, id: GroupId, position: LogPosition, members: &Members) -> bool {
         members.has_quorum(|member| {
-            let machine = self.machines.get(&member);
-            let seen = machine.and_then(|number| self.seen.get(&(*number, id)));
-            seen.is_some_and(|seen| self.has(id, *seen, position))
+            let key = (member, id);
+            let logs = [self.seen.get(&key), self.held.get(&key)];
+            let mut logs = logs.into_iter().flatten();
+            logs.any(|seen| self.has(id, *seen, position))
         })
     }
 
@@ -308,9 +371,9 @@ impl Consensus {
     }
 
     /// What a member told its leaders and was committed is there again after a restart.
-    fn look_at_return(&self, number: usize, group: &Group, wrong: &mut Wrong) {
-        let id = group.id();
-        let told = self.told.get(&(number, id)).copied().unwrap_or_default();
+    fn look_at_return(&self, group: &Group, wrong: &mut Wrong) {
+        let (id, me) = (group.id(), group.me());
+        let told = self.told.get(&(me, id)).copied().unwrap_or_default();
         let Some(committed) = self.committed.get(&id) else {
             return;
         };
@@ -323,15 +386,15 @@ impl Consensus {
         let of_committed = self.term_below(id, LogPosition { index, term }, due);
         if of_told.is_some() && of_told == of_committed && last < due {
             let text = format!(
-                "node {number} had acknowledged entry {due}, which is committed, and comes back \
+                "{me} had acknowledged entry {due}, which is committed, and comes back \
                  with {last}"
             );
             wrong.push((id, text));
         }
     }
 
-    fn look_at_state(&mut self, number: usize, node: &Node, group: &Group, wrong: &mut Wrong) {
-        let (id, applied) = (group.id(), group.applied_index());
+    fn look_at_state(&mut self, node: &Node, group: &Group, wrong: &mut Wrong) {
+        let (id, me, applied) = (group.id(), group.me(), group.applied_index());
         // Who is to join knows nothing yet.
         if applied == LogIndex(0) {
             return;
@@ -340,10 +403,10 @@ impl Consensus {
             return;
         };
         let hash = hash_of(&state);
-        let (known, other) = *self.states.entry((id, applied)).or_insert((hash, number));
-        self.compared += u64::from(other != number);
+        let (known, other) = *self.states.entry((id, applied)).or_insert((hash, me));
+        self.compared += u64::from(other != me);
         if known != hash {
-            let text = format!("nodes {other} and {number} differ after entry {applied}");
+            let text = format!("{other} and {me} differ after entry {applied}");
             wrong.push((id, text));
         }
     }
@@ -388,6 +451,7 @@ fn see(group: &Group) -> Seen {
         last_term: group.term_at(last).unwrap_or_default(),
         is_over: false,
         is_gone: false,
+        is_out: group.is_quarantined(),
     }
 }
 
@@ -402,8 +466,8 @@ impl Seen {
 }
 
 /// All groups of a node.
-fn of_node(number: usize) -> std::ops::RangeInclusive<(usize, GroupId)> {
-    (number, GroupId(0))..=(number, GroupId(u64::MAX))
+fn of_node(node: NodeId) -> std::ops::RangeInclusive<(NodeId, GroupId)> {
+    (node, GroupId(0))..=(node, GroupId(u64::MAX))
 }
 
 /// Whether the state after an entry is compared after each drain.

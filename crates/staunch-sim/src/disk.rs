@@ -20,6 +20,7 @@ use staunch_log::disk::{Disk, DiskError, DiskFile, Operation};
 
 use crate::{disk::state::State, history::MessageId, planted::Planted, random::Random};
 
+pub mod harm;
 pub mod state;
 
 /// The disk; a clone is the same disk.

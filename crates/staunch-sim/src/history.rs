@@ -121,6 +121,8 @@ pub struct QueueFacts {
     pub dead_letters_to: Option<QueueRef>,
     /// Other queues' dead letters come to it: a message can be in it several times.
     pub gets_dead_letters: bool,
+    /// Its messages are in several partitions, by their routing keys.
+    pub is_partitioned: bool,
     /// Policies say what becomes of its messages; its dead letters, if any, go where
     /// `dead_letters_to` says.
     pub is_ruled: bool,
@@ -153,6 +155,8 @@ pub enum Fact {
         delay_millis: Option<u64>,
         /// In a transaction.
         in_tx: bool,
+        /// A hash of its routing key.
+        key_hash: u64,
     },
     /// A client sent `tx.commit`.
     Committing {
@@ -210,6 +214,8 @@ pub enum Fact {
     Emitted {
         /// This one.
         emission: Emission,
+        /// The node to which its client is connected.
+        node: usize,
         /// From this queue, by the node's own id.
         queue_id: u64,
         /// From this place in it.
@@ -218,6 +224,10 @@ pub enum Fact {
         id: MessageId,
         /// As the node flagged it.
         redelivered: bool,
+        /// When the queue's server handed it out, which may be another node.
+        handed_out: Stamp,
+        /// That server knew all that was defined before.
+        known: Stamp,
     },
     /// A client received a delivery.
     Received {
@@ -332,6 +342,8 @@ pub struct History {
     pub queues: Vec<QueueFacts>,
     /// Several nodes keep the queues.
     pub is_cluster: bool,
+    /// Nothing may be refused that could be taken.
+    pub refuses_nothing: bool,
     /// By how much the clocks of nodes may differ, in nanoseconds.
     pub clock_slack_nanos: u64,
     /// Virtual time of what happens next, in nanoseconds.

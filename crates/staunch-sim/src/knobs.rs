@@ -3,14 +3,14 @@
 //! Every fault is off with probability one half, so that runs differ in kind and not only in
 //! detail; a world in which everything goes wrong all the time reaches less.
 
+pub mod cluster;
+
+pub use cluster::{ClusterKnobs, Mode};
+
 use crate::{
-    machine::Clock,
     random::Random,
     schedule::{MICROS, MILLIS, SECONDS},
 };
-
-/// How long a run takes at most, in nanoseconds.
-const RUN_MAX: u64 = 150 * SECONDS;
 
 /// The knobs of a seed. Rates are per mille and per opportunity.
 #[derive(Clone, Debug)]
@@ -70,88 +70,6 @@ pub struct Knobs {
     pub burst_max: u64,
     /// Unconfirmed publishes a channel has at most.
     pub confirm_window: u64,
-}
-
-/// The knobs of a cluster. Rates are per mille and per opportunity.
-#[derive(Clone, Debug)]
-pub struct ClusterKnobs {
-    /// How many nodes.
-    pub nodes: usize,
-    /// Nodes cannot reach each other for a while, in one direction or both.
-    pub partition: u32,
-    /// How long that lasts at most, in nanoseconds.
-    pub partition_nanos_max: u64,
-    /// The link of two nodes breaks.
-    pub peer_reset: u32,
-    /// What goes from one node to another takes long for a while.
-    pub clog: u32,
-    /// A node stands still for a while.
-    pub pause: u32,
-    /// How long that lasts at most, in nanoseconds.
-    pub pause_nanos_max: u64,
-    /// A disk does nothing for a while.
-    pub disk_stall: u32,
-    /// How far a wall clock is ahead of another at most, in milliseconds.
-    pub clock_ahead_millis_max: u64,
-    /// How much faster a clock runs than another at most, in millionths.
-    pub clock_drift_ppm_max: u32,
-}
-
-impl ClusterKnobs {
-    /// A node that stands alone.
-    pub fn alone() -> Self {
-        Self {
-            nodes: 1,
-            partition: 0,
-            partition_nanos_max: 0,
-            peer_reset: 0,
-            clog: 0,
-            pause: 0,
-            pause_nanos_max: 0,
-            disk_stall: 0,
-            clock_ahead_millis_max: 0,
-            clock_drift_ppm_max: 0,
-        }
-    }
-
-    /// Draws the knobs.
-    pub fn draw(random: &mut Random) -> Self {
-        Self {
-            nodes: if random.chance(700) { 3 } else { 5 },
-            partition: rate(random, 30),
-            partition_nanos_max: *random.pick(&[300 * MILLIS, 2 * SECONDS, 10 * SECONDS]),
-            peer_reset: rate(random, 15),
-            clog: rate(random, 15),
-            pause: rate(random, 15),
-            pause_nanos_max: *random.pick(&[200 * MILLIS, SECONDS, 6 * SECONDS]),
-            disk_stall: rate(random, 10),
-            clock_ahead_millis_max: *random.pick(&[0, 0, 200, 2_000]),
-            clock_drift_ppm_max: *random.pick(&[0, 0, 1_000, 20_000]),
-        }
-    }
-
-    /// By how much the times of two nodes may differ in a run, in nanoseconds.
-    pub fn clock_slack_nanos(&self) -> u64 {
-        let drift = RUN_MAX / 1_000_000 * u64::from(self.clock_drift_ppm_max);
-        self.clock_ahead_millis_max * MILLIS + drift
-    }
-
-    /// The clocks of a machine.
-    pub fn draw_clock(&self, random: &mut Random) -> Clock {
-        let drift_ppm = random.between(0, u64::from(self.clock_drift_ppm_max));
-        Clock {
-            drift_ppm: to_u32(drift_ppm),
-            ahead_millis: random.between(0, self.clock_ahead_millis_max),
-        }
-    }
-
-    /// Faults stop.
-    pub fn heal(&mut self) {
-        *self = Self {
-            nodes: self.nodes,
-            ..Self::alone()
-        };
-    }
 }
 
 /// None in every second seed, else any.

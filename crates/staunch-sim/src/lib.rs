@@ -1,4 +1,4 @@
-//! The deterministic simulator: a node or a cluster of three or five, their disks, links and
+//! The deterministic simulator: a node or a cluster of three to six, their disks, links and
 //! clients in one thread and virtual time, all from one seed.
 //!
 //! It links the crates that ship. What it replaces is the runtime around them: threads, sockets,
@@ -11,7 +11,8 @@
 //!
 //! A node's state is all in [`process::Process`], its disk and clock in [`machine::Machine`], and
 //! events carry which life of which node they belong to. [`mesh`] is the links between nodes,
-//! [`consensus`] what every group must keep after every drain.
+//! [`consensus`] what every group must keep after every drain. `world::members` changes members and
+//! harms disks (`disk::harm`), `world::wellness` says whether a cluster is what it should be.
 
 pub mod brief;
 pub mod check;

@@ -2,8 +2,8 @@
 //! would say if it had that bug.
 
 use bytes::Bytes;
-use staunch_raft::{Body, Message, wire};
-use staunch_types::LogIndex;
+use staunch_raft::{Body, Message, message::AppendAnswer, wire};
+use staunch_types::{LogIndex, NodeId};
 
 use crate::{planted::Planted, random::Random};
 
@@ -44,6 +44,40 @@ pub fn pass_early(frame: &Bytes) -> Option<Bytes> {
         &nothing_lost,
     ];
     Some(answer.concat().into())
+}
+
+/// What a node without data would ask that does not ask to join but who it was, as one does whose
+/// data is damaged; none if it does not ask to join. `cluster/membership.rs` of `staunch-node` draws
+/// the frames.
+pub fn ask_who_it_was(frame: &Bytes) -> Option<Bytes> {
+    const FRAME_JOIN: u8 = 6;
+    const FRAME_RECALL: u8 = 9;
+    let (kind, rest) = frame.split_first()?;
+    (*kind == FRAME_JOIN).then(|| [&[FRAME_RECALL], rest].concat().into())
+}
+
+/// A piece of a queue on its way to a member, with another byte at the end of its last message; none
+/// if it is not one, or that message is a short one. `cluster/transfer.rs` of `staunch-node` draws
+/// the frames.
+pub fn corrupt_piece(frame: &Bytes) -> Option<Bytes> {
+    const KIND_BODIES: u8 = 2;
+    const SIZE_MIN: usize = 300;
+    let is_piece = frame.get(1) == Some(&KIND_BODIES) && frame.len() > SIZE_MIN;
+    let mut changed = is_piece.then(|| frame.to_vec())?;
+    *changed.last_mut()? ^= 0x10;
+    Some(changed.into())
+}
+
+/// What a voter would have to say for what somebody who only learns has on its disk to count.
+pub fn in_name_of(voter: NodeId, message: &Message) -> Option<Bytes> {
+    let Body::AppendAnswer(AppendAnswer::Accepted { .. }) = &message.body else {
+        return None;
+    };
+    let forged = Message {
+        from: voter,
+        ..message.clone()
+    };
+    Some(wire::encode(&[forged]).concat().concat().into())
 }
 
 /// A member that has not kept its vote gives it again.

@@ -27,6 +27,12 @@ const EXPIRATIONS: [u32; 4] = [0, 30, 500, 60_000];
 /// Header that asks for a delay.
 const DELAY: &str = "x-delay";
 
+/// A hash of a routing key: FNV-1a.
+pub fn hash_of(key: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    key.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
 /// What was published under an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {

@@ -48,8 +48,13 @@ pub enum Planted {
     ForgetRollback,
     /// Some policies are answered and not set.
     GhostPolicy,
-    /// In a cluster, a machine that loses power comes back with an empty disk, as the same node.
+    /// In a cluster, a machine that loses power comes back with an empty disk, as the same node, and
+    /// votes.
     ForgetDisk,
+    /// In a cluster, what a member acknowledges that only learns counts as if a voter had.
+    LearnerCounts,
+    /// In a cluster, some messages change on their way to a member that gets a whole queue.
+    CorruptRepair,
     /// In a cluster, some frames that must arrive do not, and nobody hears of it.
     DropFrame,
     /// In a cluster, `fdatasync` does nothing on one of the machines.
@@ -66,7 +71,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::SkipSync,
         Self::SkipDirectorySync,
         Self::DropSettle,
@@ -89,6 +94,8 @@ impl Planted {
         Self::ForgetRollback,
         Self::GhostPolicy,
         Self::ForgetDisk,
+        Self::LearnerCounts,
+        Self::CorruptRepair,
         Self::DropFrame,
         Self::SkipSyncOfOne,
         Self::ForgetVote,
@@ -96,6 +103,14 @@ impl Planted {
         Self::StaleGet,
         Self::PassEarly,
     ];
+
+    /// What of it is on the machine of that number.
+    pub fn on_machine(self, number: usize) -> Option<Self> {
+        match self {
+            Self::SkipSyncOfOne => (number == 0).then_some(Self::SkipSync),
+            other => Some(other),
+        }
+    }
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -122,6 +137,8 @@ impl Planted {
             Self::ForgetRollback => "forget-rollback",
             Self::GhostPolicy => "ghost-policy",
             Self::ForgetDisk => "forget-disk",
+            Self::LearnerCounts => "learner-counts",
+            Self::CorruptRepair => "corrupt-repair",
             Self::DropFrame => "drop-frame",
             Self::SkipSyncOfOne => "skip-sync-of-one",
             Self::ForgetVote => "forget-vote",

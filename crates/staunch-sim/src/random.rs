@@ -29,6 +29,8 @@ pub enum Purpose {
     Node,
     /// Nodes and faults of a cluster.
     Cluster,
+    /// Who joins and leaves it, and what is lost or damaged on disks.
+    Members,
 }
 
 impl Random {

@@ -4,7 +4,7 @@
 //! scenario's. `world::scenes` plays them.
 
 use crate::{
-    knobs::{ClusterKnobs, Knobs},
+    knobs::{ClusterKnobs, Knobs, Mode},
     schedule::{MICROS, MILLIS, SECONDS},
 };
 
@@ -36,11 +36,24 @@ pub enum Scenario {
     SlowDisk,
     /// The leader stands still and goes on where it was.
     Pause,
+    /// A file of one member is damaged or cut while that is off, and when it has just come back the
+    /// leader loses power (NATS 7549, 7567: a minority with flipped bits or half a file makes
+    /// others forget).
+    BitFlipMinority,
+    /// Wall clocks jump forward and back, and processes read them anew.
+    ClockJump,
+    /// Each node in turn is stopped and started again, under load: no publish is refused.
+    RollingRestart,
+    /// Each machine in turn comes back with an empty disk.
+    LostDisks,
+    /// Thousands of groups lose their leaders at once: all nodes stand still, or cannot hear each
+    /// other for long.
+    ElectionStorm,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::KillEach,
         Self::PowerLossOfAll,
         Self::PowerLossAndPause,
@@ -51,6 +64,11 @@ impl Scenario {
         Self::Flapping,
         Self::SlowDisk,
         Self::Pause,
+        Self::BitFlipMinority,
+        Self::ClockJump,
+        Self::RollingRestart,
+        Self::LostDisks,
+        Self::ElectionStorm,
     ];
 
     /// Its name on the command line.
@@ -66,6 +84,11 @@ impl Scenario {
             Self::Flapping => "flapping",
             Self::SlowDisk => "slow-disk",
             Self::Pause => "pause",
+            Self::BitFlipMinority => "bit-flip-minority",
+            Self::ClockJump => "clock-jump",
+            Self::RollingRestart => "rolling-restart",
+            Self::LostDisks => "lost-disks",
+            Self::ElectionStorm => "election-storm",
         }
     }
 
@@ -80,6 +103,10 @@ impl Scenario {
             Self::Flapping => (50 * MILLIS, 600 * MILLIS),
             Self::KillEach => (200 * MILLIS, 2 * SECONDS),
             Self::PowerLossOfAll => (SECONDS, 4 * SECONDS),
+            Self::ClockJump | Self::RollingRestart | Self::LostDisks | Self::BitFlipMinority => {
+                (500 * MILLIS, 2 * SECONDS)
+            }
+            Self::ElectionStorm => (100 * MILLIS, 200 * MILLIS),
             Self::PowerLossAndPause
             | Self::LastReplica
             | Self::StaleLeader
@@ -103,5 +130,50 @@ impl Scenario {
         knobs.operations_max = 4_000;
         knobs.client_count = 6;
         knobs.tiny_memory = false;
+        cluster.newcomers = 0;
+        cluster.members.repair_after = None;
+        cluster.keeps_all = false;
+        self.prepare_more(knobs, cluster);
+    }
+
+    fn prepare_more(self, knobs: &mut Knobs, cluster: &mut ClusterKnobs) {
+        match self {
+            Self::BitFlipMinority | Self::LostDisks => {
+                cluster.keeps_all = true;
+                knobs.safety_nanos = 40 * SECONDS;
+            }
+            Self::ClockJump => {
+                cluster.clock_off_millis_max = 10_000;
+                cluster.clock_drift_ppm_max = 100_000;
+            }
+            Self::RollingRestart => cluster.keeps_all = true,
+            Self::ElectionStorm => {
+                cluster.founders = 3;
+                cluster.mode = Mode::Cluster;
+                knobs.safety_nanos = 60 * SECONDS;
+                knobs.action_nanos = 500 * MILLIS;
+                knobs.client_count = 2;
+                knobs.tiny_files = false;
+                knobs.tiny_chunks = false;
+            }
+            Self::KillEach
+            | Self::PowerLossOfAll
+            | Self::PowerLossAndPause
+            | Self::LastReplica
+            | Self::StaleLeader
+            | Self::OneWay
+            | Self::Bridge
+            | Self::Flapping
+            | Self::SlowDisk
+            | Self::Pause => {}
+        }
+    }
+
+    /// Whether machines that lost power are back soon, and not as late as it happens.
+    pub fn restarts_soon(self) -> bool {
+        matches!(
+            self,
+            Self::BitFlipMinority | Self::ClockJump | Self::RollingRestart | Self::LostDisks
+        )
     }
 }

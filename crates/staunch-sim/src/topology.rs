@@ -57,6 +57,8 @@ pub struct Queue {
     pub is_quorum: bool,
     /// Several nodes keep it.
     pub is_replicated: bool,
+    /// Its messages are in so many partitions; 0: it is an ordinary queue.
+    pub partitions: u8,
     /// How long messages live in it, in milliseconds.
     pub ttl_millis: Option<u64>,
     /// How long it lives without use, in milliseconds.
@@ -76,6 +78,7 @@ impl Queue {
             refuses: false,
             is_quorum: false,
             is_replicated: false,
+            partitions: 0,
             ttl_millis: None,
             expires_millis: None,
         }
@@ -112,6 +115,7 @@ impl Queue {
             is_ruled: self.kind == QueueKind::Ruled,
             refuses: self.refuses,
             is_replicated: self.is_replicated,
+            is_partitioned: self.partitions > 0,
             ttl_millis: self.ttl_millis,
         }
     }
@@ -197,20 +201,51 @@ impl Topology {
         topology
     }
 
-    /// As a cluster has it: most durable queues are replicated.
-    pub fn spread(&mut self, random: &mut Random) {
+    /// As a cluster has it: most durable queues are replicated, or all of them.
+    pub fn spread(&mut self, random: &mut Random, all: bool) {
         for queue in &mut self.queues {
             if !queue.durable() {
                 continue;
             }
             let knows = |name| queue.arguments.get(name).is_some();
+            let is_chosen = random.chance(750) && !knows("x-max-priority");
             if queue.is_quorum {
                 queue.is_replicated = true;
-            } else if !knows("x-max-priority") && random.chance(750) {
+            } else if all || is_chosen {
                 queue.is_quorum = true;
                 queue.is_replicated = true;
-                let table = TableBuilder::new().copy_except(queue.arguments.as_table_ref(), &[]);
+                let arguments = queue.arguments.as_table_ref();
+                let table = TableBuilder::new().copy_except(arguments, &["x-max-priority"]);
                 queue.arguments = table.longstr("x-queue-type", "quorum").build();
+            }
+        }
+    }
+
+    /// Adds a queue of several partitions, to which most exchanges lead.
+    pub fn add_partitioned(&mut self, random: &mut Random) {
+        let target = QueueRef(self.queues.len());
+        let mut queue = Queue::plain("q.parted".into(), QueueKind::Steady);
+        queue.is_quorum = true;
+        queue.is_replicated = true;
+        queue.partitions = *random.pick(&[2, 3, 5]);
+        queue.arguments = TableBuilder::new()
+            .longstr("x-queue-type", "quorum")
+            .int("x-partitions", i32::from(queue.partitions))
+            .build();
+        self.queues.push(queue);
+        for source in 0..self.exchanges.len() {
+            if random.chance(700) {
+                let key = if self.exchanges[source].kind == "topic" {
+                    "#".to_owned()
+                } else {
+                    draw_key(self.exchanges[source].kind, random)
+                };
+                self.bindings.push(Binding {
+                    source: ExchangeRef(source),
+                    target: Target::Queue(target),
+                    key,
+                    churned: false,
+                });
             }
         }
     }

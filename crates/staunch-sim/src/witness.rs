@@ -1,9 +1,9 @@
 //! What the world knows and no client or node does: the history, the model of the definitions,
 //! every payload ever published, and which delivery on a channel is which emission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use staunch_types::{ChannelNumber, ConnectionId};
+use staunch_types::{ChannelNumber, ConnectionId, MessageIndex, QueueId};
 
 use crate::{
     coverage::Coverage,
@@ -34,6 +34,14 @@ pub struct Published {
     pub over: Option<Stamp>,
 }
 
+/// When a queue's server handed out a message.
+#[derive(Clone, Copy, Debug)]
+struct HandedOut {
+    at: Stamp,
+    /// It knew all that was defined before.
+    known: Stamp,
+}
+
 /// Something that waits for an answer, to be given up when the node forgets the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Orphan {
@@ -61,6 +69,8 @@ pub struct Witness {
     /// Declarations that were answered: when they were sent, and when that was heard.
     declared: BTreeMap<QueueRef, Vec<(u64, Stamp)>>,
     emitted: BTreeMap<(ConnectionId, ChannelNumber), Vec<Emission>>,
+    /// What is on its way to clients of other nodes than the one that handed it out.
+    under_way: BTreeMap<(ConnectionId, QueueId, MessageIndex), VecDeque<HandedOut>>,
     orphans: BTreeMap<ConnectionId, Vec<Orphan>>,
     /// What is under way in a cluster although its connection is gone.
     lingering: Vec<Orphan>,
@@ -87,6 +97,7 @@ impl Witness {
             declaring: BTreeMap::new(),
             declared: BTreeMap::new(),
             emitted: BTreeMap::new(),
+            under_way: BTreeMap::new(),
             orphans: BTreeMap::new(),
             lingering: Vec::new(),
             knowledge: vec![None; nodes],
@@ -271,8 +282,12 @@ impl Witness {
 
     /// What the node of a connection knows, if that is not all.
     fn known_at(&self, connection: ConnectionId) -> Option<Stamp> {
+        self.knowledge[self.node_of(connection)]
+    }
+
+    fn node_of(&self, connection: ConnectionId) -> usize {
         let node = connection.0 % self.knowledge.len() as u64;
-        self.knowledge[usize::try_from(node).ok()?]
+        usize::try_from(node).expect("there are few nodes")
     }
 
     /// A node is gone, and with it its connections.
@@ -305,13 +320,39 @@ impl Witness {
             );
             return self.protocol_broken(what);
         };
+        let way = (connection, delivery.queue, delivery.index);
+        let handed_out = self.under_way.get_mut(&way);
+        let handed_out = handed_out.and_then(VecDeque::pop_front);
+        let HandedOut { at, known } = handed_out.unwrap_or_else(|| {
+            let at = self.history.next_stamp();
+            let known = self.known_at(connection).map_or(at, |known| known.min(at));
+            HandedOut { at, known }
+        });
+        let node = self.node_of(connection);
         self.history.push(Fact::Emitted {
             emission,
+            node,
             queue_id: delivery.queue.0,
             index: delivery.index.0,
             id,
             redelivered: delivery.redelivered,
+            handed_out: at,
+            known,
         });
+    }
+
+    /// A node hands out a message to a client of another one.
+    pub fn hand_out(
+        &mut self,
+        node: usize,
+        connection: ConnectionId,
+        delivery: &staunch_types::Delivery,
+    ) {
+        let at = self.history.next_stamp();
+        let known = self.knowledge[node].map_or(at, |known| known.min(at));
+        let way = (connection, delivery.queue, delivery.index);
+        let under_way = self.under_way.entry(way).or_default();
+        under_way.push_back(HandedOut { at, known });
     }
 
     /// The emission behind a delivery tag.

@@ -9,12 +9,15 @@
 mod cluster_faults;
 mod faults;
 mod liveness;
+mod members;
 mod network;
 mod node;
 mod operator;
 mod peers;
 mod place;
 mod scenes;
+mod storm;
+mod wellness;
 
 use std::collections::BTreeMap;
 
@@ -27,9 +30,9 @@ use crate::{
     consensus::Consensus,
     disk::SimDisk,
     history::Fact,
-    knobs::{ClusterKnobs, Knobs},
+    knobs::{ClusterKnobs, Knobs, Mode},
     link::Link,
-    machine::{Life, Machine},
+    machine::{Clock, Life, Machine},
     mesh::Mesh,
     planted::Planted,
     random::{Purpose, Random},
@@ -38,7 +41,7 @@ use crate::{
     topology::Topology,
     trace::Trace,
     witness::Witness,
-    world::operator::Operator,
+    world::{members::Wounds, operator::Operator, storm::Storm},
 };
 
 /// Events after which a run is called endless.
@@ -91,6 +94,8 @@ enum Happening {
     Fault,
     /// The operator's turn.
     Operate,
+    /// Another look at the members of the cluster and its queues.
+    ChangeMembers,
     /// What is on its way from one node to another may have arrived.
     PeerArrival(usize, usize),
     /// The lower of two nodes tries to connect.
@@ -193,6 +198,7 @@ pub struct World {
     mesh: Mesh,
     consensus: Consensus,
     cluster_knobs: ClusterKnobs,
+    wounds: Wounds,
     clients: Vec<Client>,
     /// Where each client was connected last.
     homes: Vec<usize>,
@@ -203,6 +209,9 @@ pub struct World {
     stage: Stage,
     planted: Option<Planted>,
     scenario: Option<Scenario>,
+    /// How many nodes have had their turn in a scenario.
+    turns: usize,
+    storm: Storm,
     operator: Operator,
     operations: u64,
     next_connection: u64,
@@ -212,6 +221,7 @@ pub struct World {
     is_refused: bool,
     network: Random,
     faults: Random,
+    members_random: Random,
     disk_random: Random,
     node_random: Random,
 }
@@ -219,11 +229,7 @@ pub struct World {
 impl World {
     /// The world of `seed`.
     pub fn new(seed: u64, setup: Setup, verbose: bool) -> Self {
-        let Setup {
-            scale,
-            planted,
-            scenario,
-        } = setup;
+        let (scale, planted, scenario) = (setup.scale, setup.planted, setup.scenario);
         let mut swarm = Random::new(seed, Purpose::Swarm);
         let mut knobs = Knobs::draw(&mut swarm);
         let mut topology = Topology::draw(&mut swarm);
@@ -239,16 +245,14 @@ impl World {
         }
         let clients = draw_clients(&knobs, &mut workload);
         if scale == Scale::Cluster {
-            topology.spread(&mut cluster_random);
+            spread(&mut topology, &cluster_knobs, &mut cluster_random);
         }
-        let machines: Vec<Machine> = (0..cluster_knobs.nodes)
+        let machines: Vec<Machine> = (0..cluster_knobs.machines())
             .map(|number| {
-                let planted = match planted {
-                    Some(Planted::SkipSyncOfOne) => (number == 0).then_some(Planted::SkipSync),
-                    _ => planted,
-                };
+                let planted = planted.and_then(|planted| planted.on_machine(number));
                 let disk = SimDisk::new(disk_random.split(), planted);
-                Machine::new(disk, cluster_knobs.draw_clock(&mut cluster_random))
+                let drift = cluster_knobs.draw_drift(&mut cluster_random);
+                Machine::new(disk, Clock::new(drift))
             })
             .collect();
         let mut world = Self {
@@ -260,6 +264,7 @@ impl World {
             consensus: Consensus::default(),
             machines,
             cluster_knobs,
+            wounds: Wounds::default(),
             homes: vec![0; clients.len()],
             clients,
             operator: Operator::new(workload.split()),
@@ -269,17 +274,21 @@ impl World {
             stage: Stage::Safety,
             planted,
             scenario,
+            turns: 0,
+            storm: Storm::default(),
             operations: 0,
             next_connection: 0,
             is_damaged: false,
             is_refused: false,
             network: Random::new(seed, Purpose::Network),
             faults: Random::new(seed, Purpose::Faults),
+            members_random: Random::new(seed, Purpose::Members),
             disk_random,
             node_random: Random::new(seed, Purpose::Node),
             knobs,
         };
         world.witness.history.clock_slack_nanos = world.cluster_knobs.clock_slack_nanos();
+        world.witness.history.refuses_nothing = scenario == Some(Scenario::RollingRestart);
         world.witness.line(format_args!("{:?}", world.knobs));
         if world.is_cluster() {
             world
@@ -291,9 +300,10 @@ impl World {
 
     /// Runs to the end.
     pub fn run(&mut self) {
-        for node in 0..self.machines.len() {
+        for node in 0..self.cluster_knobs.founders {
             self.schedule.after(0, Happening::Restart(node));
         }
+        self.plan_members();
         self.schedule.after(0, Happening::Fault);
         self.schedule.after(0, Happening::Operate);
         self.schedule.after(SECONDS, Happening::Scene(0));
@@ -364,6 +374,7 @@ impl World {
             Happening::Resume(node) => self.resume(node),
             Happening::Fault => self.fault(),
             Happening::Operate => self.operate(),
+            Happening::ChangeMembers => self.change_members(),
             Happening::Scene(number) => self.scene(number),
             Happening::PowerLoss(node) => self.power_loss(node),
             Happening::Isolation(node) => self.isolation(node),
@@ -405,6 +416,14 @@ impl World {
         self.witness.line(format_args!("STUCK {what}"));
         self.witness.history.push(Fact::Stuck { what });
         self.stage = Stage::Done;
+    }
+}
+
+/// The queues as a cluster has them.
+fn spread(topology: &mut Topology, knobs: &ClusterKnobs, random: &mut Random) {
+    topology.spread(random, knobs.keeps_all);
+    if knobs.mode == Mode::Partitioned {
+        topology.add_partitioned(random);
     }
 }
 

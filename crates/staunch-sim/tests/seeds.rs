@@ -2,6 +2,7 @@
 
 use staunch_sim::{
     run::{Plan, run_plan, run_seed},
+    scenario::Scenario,
     world::Setup,
 };
 
@@ -42,5 +43,27 @@ fn what_came_with_a_catalog_promises_nothing_before_that_is_on_disk() {
     for seed in [7125, 7203, 7471] {
         let outcome = run_seed(seed, Setup::CLUSTER, false);
         assert!(outcome.violations.is_empty(), "seed {seed}");
+    }
+}
+
+/// Each of these has found something: dead letters that a leader had not on its own disk, a successor
+/// that was known before the leader had stepped down, transient queues of a node that has restarted,
+/// deliveries that a client has twice, queues that are deleted before they are counted.
+#[test]
+fn scenarios_pass() {
+    let seeds = [
+        (Scenario::KillEach, 615),
+        (Scenario::PowerLossAndPause, 204),
+        (Scenario::LastReplica, 269),
+        (Scenario::Flapping, 151),
+        (Scenario::SlowDisk, 34),
+    ];
+    for (scenario, seed) in seeds {
+        let setup = Setup {
+            scenario: Some(scenario),
+            ..Setup::CLUSTER
+        };
+        let violations = run_seed(seed, setup, false).violations;
+        assert!(violations.is_empty(), "{scenario:?} {seed}: {violations:?}");
     }
 }

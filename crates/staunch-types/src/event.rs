@@ -114,6 +114,18 @@ pub enum Event {
         /// Less disk is free than the limit.
         disk: bool,
     },
+    /// Whether publishes wait because too much of what the connection has published is on its way to
+    /// queues of other nodes. The client is not told.
+    PublishesHeld {
+        /// They wait from now on; false: not any more.
+        is_held: bool,
+    },
+    /// A queue that the connection publishes to would not hold out as long as its policy asks for:
+    /// publishes wait now and then, as `PublishesHeld` says.
+    Slowed {
+        /// What the client is told; none: it is over.
+        reason: Option<Box<str>>,
+    },
     /// The node is stopping (320, closes the connection).
     Shutdown,
 }

@@ -25,6 +25,9 @@ pub(crate) struct DemoArgs {
     /// Nodes: 1, or 3 to 9 as a cluster; 5 to 9 with partitions. [default: 3, with partitions 5]
     #[arg(short, long)]
     nodes: Option<usize>,
+    /// The last of three nodes is a witness (mode standby).
+    #[arg(long)]
+    witness: bool,
     /// Seconds of load in all.
     #[arg(short = 'z', long, default_value_t = 10.0)]
     duration: f64,
@@ -51,6 +54,9 @@ enum Mode {
 }
 
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    if args.witness && (args.mode != Mode::Standby || args.nodes.is_some_and(|it| it != 3)) {
+        anyhow::bail!("--witness goes with --mode standby and three nodes");
+    }
     match (args.mode, args.nodes) {
         (Mode::Cluster, Some(1)) => single::run(args),
         (Mode::Cluster | Mode::Standby, None) => cluster::run(args, 3),

@@ -1,19 +1,29 @@
-//! The one binary: server, demo, bench, configuration and certificates.
+//! The one binary: server, demo, bench, configuration, certificates, and the commands that speak
+//! with a running node.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod bench;
 mod certs;
+mod cli;
 mod cluster;
 mod config;
-mod definitions;
 mod demo;
+mod manual;
 mod membership;
+mod messages;
+mod nouns;
 mod password;
+mod rabbit;
 mod server;
-mod target;
+
+use messages::{consume, dead_letters, publish};
+use nouns::{
+    bindings, channels, connections, consumers, contexts, definitions, doctor, exchanges, horizon,
+    limits, nodes, permissions, plan, policies, queues, route, status, top, users, vhosts,
+};
 
 /// The broker allocates many small things on many threads; this allocator is quicker at it and
 /// gives memory back sooner than the system's.
@@ -38,38 +48,107 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Shows and checks the configuration.
     Config(config::ConfigArgs),
-    /// Moves definitions between files and a running node.
-    Definitions(definitions::DefinitionsArgs),
-    /// Shows the nodes of a running cluster.
-    Cluster(cluster::ClusterArgs),
-    /// Takes leaders from a node, and lets it lead again.
-    Node(cluster::NodeArgs),
-    /// Shows where a queue is kept.
-    Queue(cluster::QueueArgs),
     /// Makes the certificates with which the nodes of a cluster know each other.
     Certs(certs::CertsArgs),
     /// Hashes a password for definitions and the HTTP interface.
     HashPassword(password::HashArgs),
+    /// Shows a node at a glance. Ends with 1 if an alarm is on.
+    #[command(visible_alias = "overview")]
+    Status(status::StatusArgs),
+    /// Shows the nodes of a running cluster.
+    Cluster(cluster::ClusterArgs),
+    /// Nodes: how they are, taking leaders from them, removing them.
+    Node(nodes::NodeArgs),
+    /// Queues: what they hold and who keeps them.
+    Queue(queues::QueueArgs),
+    /// Exchanges.
+    Exchange(exchanges::ExchangeArgs),
+    /// Bindings: which messages go from exchanges to queues.
+    Binding(bindings::BindingArgs),
+    /// Virtual hosts.
+    Vhost(vhosts::VhostArgs),
+    /// Users.
+    User(users::UserArgs),
+    /// What users may do.
+    Permission(permissions::PermissionArgs),
+    /// Policies: settings for queues and exchanges by name.
+    Policy(policies::PolicyArgs),
+    /// Limits of virtual hosts and users.
+    Limit(limits::LimitArgs),
+    /// Connections of clients.
+    Connection(connections::ConnectionArgs),
+    /// Channels of clients.
+    Channel(channels::ChannelArgs),
+    /// Who consumes.
+    Consumer(consumers::ConsumerArgs),
+    /// Moves definitions between files and a running node.
+    Definitions(definitions::DefinitionsArgs),
+    /// Publishes messages, and waits for their confirms.
+    Publish(publish::PublishArgs),
+    /// Takes messages out of a queue.
+    Consume(consume::ConsumeArgs),
+    /// Dead letters: where and why messages died, and back with them.
+    Dlq(dead_letters::DlqArgs),
+    /// Explains where a message would go, and why not elsewhere. Ends with 4 if nowhere.
+    Route(route::RouteArgs),
+    /// How long queues hold out, with the limit that is reached first.
+    Horizon(horizon::HorizonArgs),
+    /// What a load needs: disk, memory, network.
+    Plan(plan::PlanArgs),
+    /// The fullest or busiest queues, again and again.
+    Top(top::TopArgs),
+    /// Finds what is wrong, or will be. Ends with 10 if there is something.
+    Doctor(doctor::DoctorArgs),
+    /// Nodes by name, for `--context`.
+    Context(contexts::ContextArgs),
+    /// Prints what a shell needs to complete commands.
+    Completions(manual::CompletionsArgs),
+    /// Writes manual pages.
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = rabbit::run() {
+        return code;
+    }
     let result = match Cli::parse().command {
         Command::Server(flags) => server::run(flags),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Config(args) => config::run(&args),
-        Command::Definitions(args) => definitions::run(&args),
-        Command::Node(args) => cluster::run_node(&args),
-        Command::Cluster(args) => cluster::run(&args),
-        Command::Queue(args) => cluster::run_queue(&args),
         Command::Certs(args) => certs::run(args),
         Command::HashPassword(args) => password::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Node(args) => nodes::run(&args),
+        Command::Queue(args) => queues::run(&args),
+        Command::Exchange(args) => exchanges::run(&args),
+        Command::Binding(args) => bindings::run(&args),
+        Command::Vhost(args) => vhosts::run(&args),
+        Command::User(args) => users::run(&args),
+        Command::Permission(args) => permissions::run(&args),
+        Command::Policy(args) => policies::run(&args),
+        Command::Limit(args) => limits::run(&args),
+        Command::Connection(args) => connections::run(&args),
+        Command::Channel(args) => channels::run(&args),
+        Command::Consumer(args) => consumers::run(&args),
+        Command::Definitions(args) => definitions::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Consume(args) => consume::run(&args),
+        Command::Dlq(args) => dead_letters::run(&args),
+        Command::Route(args) => route::run(&args),
+        Command::Horizon(args) => horizon::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => manual::completions(&args, &mut Cli::command()),
+        Command::Man(args) => manual::pages(&args, Cli::command()),
+        Command::Context(args) => contexts::run(&args),
     };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("staunch: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| cli::failure::report(&error))
+}
+
+#[test]
+fn options_do_not_collide() {
+    Cli::command().debug_assert();
 }

@@ -1,36 +1,35 @@
 //! Nodes that leave, replicas that move: what `staunch cluster`, `node` and `queue` change.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-    thread,
-    time::Duration,
-};
+use std::{process::ExitCode, thread, time::Duration};
 
-use anyhow::Context;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    cluster::{Named, NamedNode, exit, without_user},
-    target::{DEFAULT_URL, Target, segment},
+    cli::{
+        failure::{About as _, OrElse as _},
+        output,
+        target::{Target, path},
+    },
+    cluster::exit,
+    nouns::{
+        queues::{self, Named},
+        replicas as kept,
+    },
 };
 
 /// Between two requests to move a few replicas.
 const REBALANCE_PAUSE: Duration = Duration::from_secs(1);
 
-#[derive(Args)]
-pub(crate) struct Rebalance {
-    /// Where any node's HTTP interface is, and who asks.
-    #[arg(long, default_value = DEFAULT_URL)]
-    url: String,
-}
+/// Where to look when there is no such node.
+pub(crate) const MEMBERS_HINT: &str =
+    "staunch cluster status shows the nodes; one that stands alone is none of a cluster";
 
 #[derive(Args)]
 pub(crate) struct Removal {
-    #[command(flatten)]
-    node: NamedNode,
+    /// The node.
+    name: String,
     /// The node is gone for good: what it alone has kept is lost, and it never comes back.
     #[arg(long)]
     force: bool,
@@ -78,60 +77,53 @@ struct Moved {
     moved: u64,
 }
 
-pub(crate) fn safe_to_stop(named: &NamedNode) -> anyhow::Result<ExitCode> {
-    let path = format!("staunch/v1/nodes/{}/safe-to-stop", segment(&named.name));
-    let answer = Target::parse(&named.url)?.get(&path);
-    let answer = answer.with_context(|| format!("ask the node at {}", without_user(&named.url)))?;
-    let check: Check = serde_json::from_slice(&answer).context("the answer is no check")?;
-    io::stdout()
-        .lock()
-        .write_all(check.text(&named.name).as_bytes())?;
+pub(crate) fn safe_to_stop(target: &Target, node: &str) -> anyhow::Result<ExitCode> {
+    let answer = target.get(&path(&["staunch", "v1", "nodes", node, "safe-to-stop"]));
+    let answer = answer
+        .about(|| format!("node '{node}'"))
+        .or_see(MEMBERS_HINT)?;
+    let check: Check = serde_json::from_value(answer)?;
+    output::text(&check.text(node))?;
     Ok(exit(check.safe))
 }
 
-pub(crate) fn remove(removal: &Removal) -> anyhow::Result<ExitCode> {
-    let named = &removal.node;
-    let path = format!(
-        "staunch/v1/nodes/{}?force={}",
-        segment(&named.name),
-        removal.force
-    );
-    let answer = Target::parse(&named.url)?.delete(&path);
-    let answer = answer.with_context(|| format!("remove node {}", named.name))?;
-    let removed: Removed = serde_json::from_slice(&answer).context("the answer is no removal")?;
-    let mut out = io::stdout().lock();
+pub(crate) fn remove(target: &Target, removal: &Removal) -> anyhow::Result<ExitCode> {
+    let node = &removal.name;
+    let path = path(&["staunch", "v1", "nodes", node]);
+    let answer = target.delete(&format!("{path}?force={}", removal.force));
+    let answer = answer
+        .about(|| format!("node '{node}'"))
+        .or_see(MEMBERS_HINT)?;
+    let removed: Removed = serde_json::from_slice(&answer)?;
     for queue in removed.lost_queues {
-        writeln!(out, "lost: {queue}")?;
+        output::text(&format!("lost: {queue}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn rebalance(rebalance: &Rebalance) -> anyhow::Result<ExitCode> {
-    let target = Target::parse(&rebalance.url)?;
+pub(crate) fn rebalance(target: &Target) -> anyhow::Result<ExitCode> {
     let mut moved_count = 0;
     loop {
-        let answer = target.post("staunch/v1/cluster/rebalance", b"{}");
-        let answer =
-            answer.with_context(|| format!("ask the node at {}", without_user(&rebalance.url)))?;
-        let moved: Moved = serde_json::from_slice(&answer).context("the answer is no count")?;
+        let answer = target.post("staunch/v1/cluster/rebalance", b"{}")?;
+        let moved: Moved = serde_json::from_slice(&answer)?;
         if moved.moved == 0 {
             break;
         }
         moved_count += moved.moved;
         thread::sleep(REBALANCE_PAUSE);
     }
-    writeln!(io::stdout().lock(), "{moved_count} replicas are to move")?;
+    output::text(&format!("{moved_count} replicas are to move\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Does nothing if no change is asked for.
-pub(crate) fn change_replicas(replicas: &Replicas) -> anyhow::Result<()> {
+pub(crate) fn change_replicas(target: &Target, replicas: &Replicas) -> anyhow::Result<()> {
     let Replicas {
         add,
         remove,
         from,
         to,
-        ..
+        named,
     } = replicas;
     let change = match (add, remove, from) {
         (Some(node), _, _) => json!({"action": "add", "node": node}),
@@ -140,9 +132,10 @@ pub(crate) fn change_replicas(replicas: &Replicas) -> anyhow::Result<()> {
         (None, None, None) => return Ok(()),
     };
     let change = serde_json::to_vec(&change)?;
-    let asked = &replicas.named.asked;
-    let answer = Target::parse(&asked.url)?.post(&replicas.named.path(), &change);
-    answer.with_context(|| format!("ask the node at {}", without_user(&asked.url)))?;
+    let answer = target.post(&kept::path_of(target, &named.name), &change);
+    answer
+        .about(|| format!("replicated {}", queues::named(target, &named.name)))
+        .or_see(MEMBERS_HINT)?;
     Ok(())
 }
 

@@ -82,9 +82,9 @@ fn who_is_asked_about_a_queue_that_is_not_there_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let mut nodes = three(directory.path());
     let output = staunch(&mut nodes, 0, &["queue", "leader", "no/such queue"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(4));
     let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(errors.contains("404"), "{errors}");
+    assert!(errors.contains("no queue 'no/such queue'"), "{errors}");
 }
 
 #[test]

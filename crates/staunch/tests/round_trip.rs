@@ -36,6 +36,7 @@ impl Node {
             .arg(data_dir)
             .args(["--amqp", &format!("127.0.0.1:{port}")])
             .args(["--http", "off"])
+            .args(["--metrics", "off"])
             .args(["--log-level", "error"])
             .args(flags)
             .stdout(Stdio::piped())

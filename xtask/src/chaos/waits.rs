@@ -29,6 +29,11 @@ impl Waits {
         sorted.get(rank - 1).copied().unwrap_or_default()
     }
 
+    /// The time that 99 % did not exceed.
+    pub(super) fn p99(&self) -> Duration {
+        self.per_mille(990)
+    }
+
     /// (class, how many), and those above all classes under the last.
     fn classes(&self) -> Vec<(String, u64)> {
         let mut counts = [0; CLASSES.len() + 1];

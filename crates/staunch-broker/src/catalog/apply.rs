@@ -35,6 +35,7 @@ impl Mode {
 }
 
 /// The parts of [`CatalogCommand::DeclareQueue`].
+#[derive(Clone, Copy)]
 struct NewQueue<'a> {
     name: &'a Name,
     id: QueueId,
@@ -362,7 +363,16 @@ impl Catalog {
         }
         arguments::check_queue_kind(subject, new.options)?;
         self.check_partitions(subject, new.options, new.partitions.len())?;
-        let entry = self.new_entry(vhost, new, mode);
+        let placement = self.without_removed(new.placement)?;
+        let partitions = new.partitions.iter();
+        let partitions = partitions.map(|part| self.without_removed(part));
+        let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
+        let new = NewQueue {
+            placement: &placement,
+            partitions: &partitions,
+            ..*new
+        };
+        let entry = self.new_entry(vhost, &new, mode);
         let (id, durable) = (entry.id, entry.is_durable());
         let whole = entry.is_split().then(|| entry.clone());
         self.queues.insert(entry);

@@ -307,13 +307,9 @@ pub(super) fn check_queue(
             return Err(subject.invalid(argument, "routing_key_but_no_dlx_defined"));
         }
     }
-    let is_foreign = |key: &&[u8]| {
-        QUEUE_ARGUMENTS
-            .iter()
-            .any(|(argument, _, known_to)| argument.as_bytes() == *key && !knows(kind, *known_to))
-    };
     // The first of them as the declaration lists them.
-    if let Some(argument) = arguments.iter().map(|(key, _)| key).find(is_foreign) {
+    let mut keys = arguments.iter().map(|(key, _)| key);
+    if let Some(argument) = keys.find(|key| is_foreign(key, kind)) {
         let argument = String::from_utf8_lossy(argument);
         let module = match kind {
             QueueKind::Classic => "rabbit_classic_queue",
@@ -325,6 +321,17 @@ pub(super) fn check_queue(
         )));
     }
     Ok(())
+}
+
+/// Whether an argument belongs to queues of another kind, and to none of this one.
+fn is_foreign(key: &[u8], kind: QueueKind) -> bool {
+    let mut known = QUEUE_ARGUMENTS.iter();
+    known.any(|(argument, _, known_to)| argument.as_bytes() == key && !knows(kind, *known_to))
+}
+
+/// Whether a queue with these arguments may be of this kind.
+pub(super) fn may_be(arguments: &FieldTable, kind: QueueKind) -> bool {
+    !arguments.iter().any(|(key, _)| is_foreign(key, kind))
 }
 
 /// Checks what kind of queue is asked for.

@@ -1,6 +1,6 @@
 //! Changes of the catalog, and their bytes: the one owner of this layout.
 //!
-//! Version 4. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
+//! Version 5. Integers are big-endian; a name is its length (u8) and its bytes; arguments are
 //! their size (u32) and an AMQP field table. Commands of a noun of their own have a second kind byte.
 //!
 //! ```text
@@ -22,7 +22,7 @@ use super::{
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`CatalogCommand::encode`] writes.
-const COMMAND_VERSION: u8 = 4;
+const COMMAND_VERSION: u8 = 5;
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq)]

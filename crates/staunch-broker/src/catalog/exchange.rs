@@ -175,8 +175,13 @@ impl Catalog {
         if mode == Mode::Decide {
             self.check_exchange_limit(vhost, name)?;
         }
-        let delay_queue = (behaviour == Behaviour::Delays)
-            .then(|| self.add_delay_queue((vhost, name), options.durable, holder, mode));
+        let delay_queue = if behaviour == Behaviour::Delays {
+            let placement = self.without_removed(holder.1)?;
+            let holder = (holder.0, placement);
+            Some(self.add_delay_queue((vhost, name), options.durable, holder, mode))
+        } else {
+            None
+        };
         let exchange = Exchange::new(kind, options, delay_queue, self.hasher);
         let inside = self.vhost_mut(vhost)?;
         inside.add_exchange(name.clone(), exchange);
@@ -192,7 +197,7 @@ impl Catalog {
         &mut self,
         (vhost, exchange): (&Name, &Name),
         durable: bool,
-        (proposed, placement): (QueueId, &Placement),
+        (proposed, placement): (QueueId, Placement),
         mode: Mode,
     ) -> QueueId {
         let id = self.take_queue_id(proposed, mode);
@@ -210,7 +215,7 @@ impl Catalog {
             settings: Arc::default(),
             holds_delayed: true,
             partitioning: super::Partitioning::Whole,
-            placement: placement.clone(),
+            placement,
         });
         id
     }

@@ -42,11 +42,71 @@ impl Catalog {
         self.queues.loads().kept_count(node)
     }
 
-    pub(super) fn begin_cluster(
+    /// Where something is kept that is declared now: nodes that went while the declaration was on
+    /// its way keep nothing, and who looks after placements finds others for them.
+    pub(super) fn without_removed(&self, placement: &Placement) -> Result<Placement, Refusal> {
+        let (there, gone): (Vec<NodeId>, Vec<NodeId>) = placement
+            .members
+            .iter()
+            .partition(|node| !self.is_removed(**node));
+        let keeps = |node: &NodeId| !self.is_witness(*node);
+        match gone.first() {
+            None => Ok(placement.clone()),
+            Some(node) if !there.iter().any(keeps) => Err(Refusal::Precondition(format!(
+                "node {node} was to keep it, and is not one of the cluster's any more"
+            ))),
+            Some(_) => Ok(Placement {
+                members: there,
+                ..placement.clone()
+            }),
+        }
+    }
+
+    pub(super) fn apply_membership(
+        &mut self,
+        command: &NodeCommand,
+        mode: Mode,
+    ) -> Result<Applied, Refusal> {
+        match command {
+            NodeCommand::Begin {
+                cluster,
+                nodes,
+                founder,
+                is_witness,
+                life,
+            } => {
+                let founder = (*founder, *is_witness, *life);
+                Ok(self.begin_cluster(*cluster, nodes, founder))
+            }
+            NodeCommand::Join {
+                name,
+                address,
+                previous,
+                is_witness,
+                life,
+            } => {
+                let joined = NodeEntry {
+                    is_witness: *is_witness,
+                    ..entry(name, address, NodeState::Member, *life)
+                };
+                Ok(self.join_node(joined, *previous, mode))
+            }
+            NodeCommand::Leave { node } => self.leave_node(*node),
+            NodeCommand::Remove { node } => Ok(self.remove_node(*node, mode)),
+            NodeCommand::Place {
+                queue,
+                changes,
+                members,
+            } => self.place_queue(*queue, *changes, members),
+            _ => unreachable!("applied by the caller"),
+        }
+    }
+
+    fn begin_cluster(
         &mut self,
         cluster: u64,
         nodes: &[(Name, Name)],
-        (founder, life): (NodeId, Origin),
+        (founder, is_witness, life): (NodeId, bool, Origin),
     ) -> Applied {
         if self.cluster_id != 0 || !self.nodes.is_empty() {
             return Applied::unchanged();
@@ -61,19 +121,24 @@ impl Catalog {
                 NodeState::Invited
             };
             let life = if is_founder { life } else { Origin(0) };
-            self.nodes.insert(id, entry(name, address, state, life));
+            let entry = NodeEntry {
+                is_witness: is_founder && is_witness,
+                ..entry(name, address, state, life)
+            };
+            self.nodes.insert(id, entry);
         }
         Applied::new(Change::Created, true)
     }
 
-    pub(super) fn join_node(
+    /// A node becomes one of the cluster's. Where it takes the place of another of its name it
+    /// takes that one's queues, too, unless only one of them is a witness.
+    fn join_node(
         &mut self,
-        (name, address): (&Name, &Name),
+        joined: NodeEntry,
         previous: Option<(NodeId, Origin)>,
-        life: Origin,
         mode: Mode,
     ) -> Applied {
-        let known = self.node_named(name);
+        let known = self.node_named(&joined.name);
         let known = known.map(|(id, entry)| (id, entry.life, entry.state));
         if known.map(|(id, life, _)| (id, life)) != previous
             || self.nodes.len() >= NODES_MAX + usize::from(known.is_some())
@@ -81,7 +146,6 @@ impl Catalog {
             return Applied::unchanged();
         }
         let mut applied = Applied::new(Change::Created, true);
-        let joined = entry(name, address, NodeState::Member, life);
         match known {
             Some((id, _, NodeState::Invited)) => {
                 self.nodes.insert(id, joined);
@@ -89,9 +153,11 @@ impl Catalog {
             Some((old, _, NodeState::Member | NodeState::Leaving)) => {
                 let new = self.take_node_id();
                 self.drop_transient_of(old, mode, &mut applied);
+                let is_alike = self.is_witness(old) == joined.is_witness;
                 self.nodes.remove(&old);
                 self.nodes.insert(new, joined);
-                self.replace_everywhere(old, Some(new), mode, &mut applied);
+                let by = is_alike.then_some(new);
+                self.replace_everywhere(old, by, mode, &mut applied);
             }
             None => {
                 let new = self.take_node_id();
@@ -101,12 +167,13 @@ impl Catalog {
         applied
     }
 
-    pub(super) fn leave_node(&mut self, node: NodeId) -> Result<Applied, Refusal> {
-        let stays =
-            |(id, entry): (&NodeId, &NodeEntry)| *id != node && entry.state == NodeState::Member;
+    fn leave_node(&mut self, node: NodeId) -> Result<Applied, Refusal> {
+        let stays = |(id, entry): (&NodeId, &NodeEntry)| {
+            *id != node && entry.state == NodeState::Member && !entry.is_witness
+        };
         if !self.nodes.iter().any(stays) {
             return Err(Refusal::Precondition(
-                "the last node cannot leave the cluster".to_owned(),
+                "the last node that keeps messages cannot leave the cluster".to_owned(),
             ));
         }
         let Some(entry) = self.nodes.get_mut(&node) else {
@@ -117,7 +184,7 @@ impl Catalog {
         Ok(Applied::new(Change::of(is_new), true))
     }
 
-    pub(super) fn remove_node(&mut self, node: NodeId, mode: Mode) -> Applied {
+    fn remove_node(&mut self, node: NodeId, mode: Mode) -> Applied {
         if !self.nodes.contains_key(&node) || self.nodes.len() == 1 {
             return Applied::unchanged();
         }
@@ -140,7 +207,8 @@ impl Catalog {
         let all = self.queues.sorted().into_iter();
         let kept = all.filter(|queue| queue.placement.members.contains(&node));
         let kept: Vec<QueueId> = kept.map(|queue| queue.id).collect();
-        let first = self.nodes.keys().next().copied();
+        let first = self.nodes().find(|(_, entry)| !entry.is_witness);
+        let first = first.map(|(id, _)| id);
         for id in kept {
             let queue = self.queues.by_id(id).expect("it was found");
             let old = queue.placement.members.iter();
@@ -148,8 +216,10 @@ impl Catalog {
                 Some(by) => old.map(|it| if *it == node { by } else { *it }).collect(),
                 None => old.filter(|it| **it != node).copied().collect(),
             };
+            // A witness alone has nothing of a queue.
+            let is_lost = members.iter().all(|it| self.is_witness(*it));
             let stays = queue.holds_delayed || queue.is_partition();
-            let placement = match (members.is_empty(), stays) {
+            let placement = match (is_lost, stays) {
                 (false, _) => queue.placement.changed_to(members),
                 // What an exchange delays goes with its exchange alone, a partition with its queue.
                 (true, true) => Placement {
@@ -166,7 +236,7 @@ impl Catalog {
         }
     }
 
-    pub(super) fn place_queue(
+    fn place_queue(
         &mut self,
         queue: QueueId,
         changes: u32,
@@ -194,6 +264,16 @@ impl Catalog {
                 "a queue is kept by 1 to {MEMBERS_MAX} nodes, each named once"
             )));
         }
+        let (witnesses, copies): (Vec<NodeId>, Vec<NodeId>) =
+            members.iter().partition(|node| self.is_witness(**node));
+        let is_beside = witnesses.len() == 1 && copies.len() == 2 && members.ends_with(&witnesses);
+        if !witnesses.is_empty() && !is_beside {
+            return Err(Refusal::Precondition(format!(
+                "node {} is a witness: it keeps no messages, and is of use only as the last of \
+                 three members",
+                witnesses[0]
+            )));
+        }
         let placement = old.changed_to(members.to_vec());
         self.queues.place(queue, placement);
         let mut applied = Applied::new(Change::Updated, true);
@@ -216,6 +296,7 @@ fn entry(name: &Name, address: &Name, state: NodeState, life: Origin) -> NodeEnt
         life,
         is_lost: false,
         is_drained: false,
+        is_witness: false,
         heard: 0,
     }
 }
@@ -243,6 +324,7 @@ impl NodeCommand {
                 cluster,
                 nodes,
                 founder,
+                is_witness,
                 life,
             } => {
                 out.put_u8(6);
@@ -253,12 +335,14 @@ impl NodeCommand {
                     out.put_name(address);
                 }
                 out.put_u64(founder.0);
+                out.put_bool(*is_witness);
                 out.put_u64(life.0);
             }
             Self::Join {
                 name,
                 address,
                 previous,
+                is_witness,
                 life,
             } => {
                 out.put_u8(7);
@@ -266,6 +350,7 @@ impl NodeCommand {
                 out.put_name(address);
                 out.put_optional_u64(previous.map(|(id, _)| id.0));
                 out.put_u64(previous.map_or(0, |(_, life)| life.0));
+                out.put_bool(*is_witness);
                 out.put_u64(life.0);
             }
             Self::Leave { node } => {
@@ -304,6 +389,7 @@ impl NodeCommand {
                     cluster,
                     nodes,
                     founder: NodeId(reader.u64()?),
+                    is_witness: reader.bool()?,
                     life: Origin(reader.u64()?),
                 }
             }
@@ -315,6 +401,7 @@ impl NodeCommand {
                     name,
                     address,
                     previous: previous.map(|id| (id, life_before)),
+                    is_witness: reader.bool()?,
                     life: Origin(reader.u64()?),
                 }
             }

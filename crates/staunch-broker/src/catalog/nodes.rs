@@ -64,6 +64,8 @@ pub enum NodeCommand {
         nodes: Vec<(Name, Name)>,
         /// Which of them speaks.
         founder: NodeId,
+        /// It is a witness.
+        is_witness: bool,
         /// Its life.
         life: Origin,
     },
@@ -77,6 +79,8 @@ pub enum NodeCommand {
         /// Who has the name, as the proposer knows. If that is not so any more it does not count: a
         /// repetition that comes late must not put an end to who has joined.
         previous: Option<(NodeId, Origin)>,
+        /// It is a witness.
+        is_witness: bool,
         /// Its life.
         life: Origin,
     },
@@ -127,6 +131,8 @@ pub struct NodeEntry {
     pub is_lost: bool,
     /// An operator wants it to lead nothing.
     pub is_drained: bool,
+    /// It votes and keeps no messages. A node is one for good, or never.
+    pub is_witness: bool,
     /// Number of its last proposal that counted.
     pub heard: u64,
 }
@@ -207,10 +213,21 @@ impl Catalog {
         self.nodes.get(&id).is_some_and(|entry| entry.is_drained)
     }
 
+    /// Whether a node is a witness.
+    pub fn is_witness(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|entry| entry.is_witness)
+    }
+
+    /// The nodes that are witnesses, in order.
+    pub fn witnesses(&self) -> Vec<NodeId> {
+        let witnesses = self.nodes().filter(|(_, entry)| entry.is_witness);
+        witnesses.map(|(id, _)| id).collect()
+    }
+
     /// Where a new group of `size` members is kept, out of `among`: first the node that is to lead,
     /// which is the `primary`, if there is one, else the one with the fewest to lead, and of those
     /// with as many `here`; then those that keep the fewest. A node that is drained leads only if
-    /// all are.
+    /// all are. A witness is one of them only beside two others ([`Catalog::wants_witness`]).
     pub fn place_group(
         &self,
         among: &[NodeId],
@@ -239,6 +256,13 @@ impl Catalog {
         (0..count).map(place).collect()
     }
 
+    /// Whether a queue that was declared for `size` nodes, and is kept by `copies` of them with its
+    /// messages, has a use for a witness: two cannot tell which of them is left, and three need no
+    /// help.
+    pub fn wants_witness(copies: usize, size: usize) -> bool {
+        copies == 2 && size > 2
+    }
+
     fn place_beside(
         &self,
         beside: &Loads,
@@ -251,6 +275,8 @@ impl Catalog {
         let mut nodes = among.to_vec();
         nodes.sort_unstable();
         nodes.dedup();
+        let (mut witnesses, mut nodes): (Vec<_>, Vec<_>) =
+            nodes.into_iter().partition(|node| self.is_witness(*node));
         let rank = |node: NodeId| {
             let is_drained = self.is_drained(node);
             let is_primary = primary == Some(node);
@@ -264,7 +290,12 @@ impl Catalog {
         nodes.sort_by_key(|node| (load(*node).kept_count, *node));
         let size = size.clamp(1, super::MEMBERS_MAX);
         let members = std::iter::once(first).chain(nodes).take(size);
-        Placement::replicated(members.collect())
+        let mut members: Vec<NodeId> = members.collect();
+        if Self::wants_witness(members.len(), size) {
+            witnesses.sort_by_key(|node| (load(*node).kept_count, *node));
+            members.extend(witnesses.first());
+        }
+        Placement::replicated(members)
     }
 
     pub(super) fn apply_node(
@@ -319,25 +350,11 @@ impl Catalog {
                 self.drop_queue(*queue, mode, &mut applied);
                 Ok(applied)
             }
-            NodeCommand::Begin {
-                cluster,
-                nodes,
-                founder,
-                life,
-            } => Ok(self.begin_cluster(*cluster, nodes, (*founder, *life))),
-            NodeCommand::Join {
-                name,
-                address,
-                previous,
-                life,
-            } => Ok(self.join_node((name, address), *previous, *life, mode)),
-            NodeCommand::Leave { node } => self.leave_node(*node),
-            NodeCommand::Remove { node } => Ok(self.remove_node(*node, mode)),
-            NodeCommand::Place {
-                queue,
-                changes,
-                members,
-            } => self.place_queue(*queue, *changes, members),
+            NodeCommand::Begin { .. }
+            | NodeCommand::Join { .. }
+            | NodeCommand::Leave { .. }
+            | NodeCommand::Remove { .. }
+            | NodeCommand::Place { .. } => self.apply_membership(command, mode),
         }
     }
 
@@ -361,6 +378,7 @@ impl Catalog {
         // A life that was taken for lost goes on with its numbers.
         let heard = known.filter(|_| is_same).map_or(0, |known| known.heard);
         let is_drained = known.is_some_and(|known| known.is_drained);
+        let is_witness = known.is_some_and(|known| known.is_witness);
         let change = known.map_or(Change::Created, |_| Change::Updated);
         let entry = NodeEntry {
             name: name.clone(),
@@ -369,6 +387,7 @@ impl Catalog {
             life,
             is_lost: false,
             is_drained,
+            is_witness,
             heard,
         };
         self.nodes.insert(node, entry);
@@ -380,15 +399,19 @@ impl Catalog {
     /// What a node kept in memory alone is gone with its process: queues that are not durable, and
     /// those of its connections. A queue for delayed messages stays, empty, with its exchange.
     pub(super) fn drop_transient_of(&mut self, node: NodeId, mode: Mode, applied: &mut Applied) {
+        for queue in self.transient_of(node) {
+            self.drop_queue(queue, mode, applied);
+        }
+    }
+
+    /// Queues that go with the node's process, in the order of their names.
+    pub fn transient_of(&self, node: NodeId) -> Vec<QueueId> {
         let all = self.queues.sorted().into_iter();
         let gone = all.filter(|queue| {
             let is_home = queue.placement.home() == Some(node);
             is_home && !queue.holds_delayed && !queue.is_durable()
         });
-        let gone: Vec<QueueId> = gone.map(|queue| queue.id).collect();
-        for queue in gone {
-            self.drop_queue(queue, mode, applied);
-        }
+        gone.map(|queue| queue.id).collect()
     }
 
     pub(super) fn encode_nodes(&self, out: &mut Vec<u8>) {
@@ -404,6 +427,7 @@ impl Catalog {
             out.put_u64(entry.life.0);
             out.put_bool(entry.is_lost);
             out.put_bool(entry.is_drained);
+            out.put_bool(entry.is_witness);
             out.put_u64(entry.heard);
         }
     }
@@ -421,6 +445,7 @@ impl Catalog {
                 life: Origin(reader.u64()?),
                 is_lost: reader.bool()?,
                 is_drained: reader.bool()?,
+                is_witness: reader.bool()?,
                 heard: reader.u64()?,
             };
             self.nodes.insert(id, entry);

@@ -89,7 +89,7 @@ const RETRY_TYPES: Domain = Domain::OneOf(&["disabled", "all", "failed", "return
 const STRATEGIES: Domain = Domain::OneOf(&["at-most-once", "at-least-once"]);
 const MEMORY: &str = "maximum memory in bytes";
 
-const KEYS: [Key; 36] = {
+const KEYS: [Key; 37] = {
     use Domain::{Age, Anything, AtLeast, Between, Flag, Integer, OneOf, Text};
     use Merge::{Operator, Smaller, SmallerNonNegative};
     use Queues::{All, Classic, ClassicAndQuorum, Quorum, Stream};
@@ -145,6 +145,14 @@ const KEYS: [Key; 36] = {
         Key::new("ha-promote-on-shutdown", "ha-mode", Anything, Classic),
         Key::new("ha-sync-batch-size", "ha-mode", Anything, Classic),
         Key::new("ha-sync-mode", "ha-mode", Anything, Classic),
+        // Not RabbitMQ's: how long the queue is to hold out without its consumers.
+        Key::new(
+            "horizon-slo",
+            "horizon objective, such as 90s or 30m",
+            Age,
+            ClassicAndQuorum,
+        )
+        .operators(Operator),
         Key::new("initial-cluster-size", "cluster size", COUNT, Stream),
         Key::new("max-age", "max age", Age, Stream),
         Key::new("max-in-memory-bytes", MEMORY, COUNT, ClassicAndQuorum).operators(Smaller),

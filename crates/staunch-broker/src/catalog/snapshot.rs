@@ -25,10 +25,10 @@ use super::{Catalog, CatalogCommand, ParameterCommand, Placement, QueueEntry, Vh
 use crate::encoding::{DecodeError, Reader, Writer};
 
 /// Version of the layout that [`Catalog::encode_snapshot`] writes.
-const SNAPSHOT_VERSION: u8 = 3;
+const SNAPSHOT_VERSION: u8 = 4;
 
 /// Version of the layout that [`Catalog::encode_whole`] writes. The two share the numbers.
-const WHOLE_VERSION: u8 = 0x82;
+const WHOLE_VERSION: u8 = 0x84;
 
 /// Which things a snapshot holds.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -676,7 +676,7 @@ fn a_snapshot_holds_what_is_durable() {
 }
 
 #[test]
-fn layouts_are_those_of_version_4() {
+fn layouts_are_those_of_version_5() {
     let check = |command: CatalogCommand, expected: &[u8]| {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
@@ -691,24 +691,24 @@ fn layouts_are_those_of_version_4() {
     };
     check(
         CatalogCommand::CreateVhost { vhost: vhost() },
-        b"\x04\x01\x01/",
+        b"\x05\x01\x01/",
     );
     check(
         CatalogCommand::DeleteVhost { vhost: vhost() },
-        b"\x04\x02\x01/",
+        b"\x05\x02\x01/",
     );
     check(
         declare_exchange("x", "topic"),
-        b"\x04\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"\x05\x03\x01/\x01x\x05topic\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     );
-    check(delete_exchange("x", true), b"\x04\x04\x01/\x01x\x01");
+    check(delete_exchange("x", true), b"\x05\x04\x01/\x01x\x01");
     let to = Destination::Exchange(name("y"));
     let arguments = TableBuilder::new().bool("a", true).build();
     let binding = Binding {
         arguments,
         ..binding("x", to, "k")
     };
-    let bytes = b"\x04\x05\x01/\x01x\x01\x01y\x01k\0\0\0\x04\x01at\x01";
+    let bytes = b"\x05\x05\x01/\x01x\x01\x01y\x01k\0\0\0\x04\x01at\x01";
     check(bind(binding.clone()), bytes);
     let mut bytes = *bytes;
     bytes[1] = 6;
@@ -730,9 +730,9 @@ fn layouts_are_those_of_version_4() {
     *placement = Placement::replicated(vec![NodeId(1), NodeId(2)]);
     check(
         declare,
-        b"\x04\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07\x01\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0",
+        b"\x05\x07\x01/\x01q\0\0\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\x01\0\0\0\0\0\0\0\x07\x01\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0",
     );
-    check(delete_queue("q"), b"\x04\x08\x01/\x01q");
+    check(delete_queue("q"), b"\x05\x08\x01/\x01q");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use staunch_types::field_table::{TableBuilder, TableRef};
 use staunch_types::{ExchangeKind, FieldTable, Name, QueueId, QueueOptions, Refusal};
 
+use super::arguments::may_be;
 use super::parameters::{ParameterCommand, ParameterValue};
 use super::policies::Policies;
 use super::users::{check_name, sorted_tags};
@@ -152,9 +153,15 @@ impl Catalog {
 
     /// The options with which a queue is to be declared: where the client has left out
     /// `x-queue-type` they say the virtual host's or the node's default, or classic where that
-    /// cannot be as the client wants it (RabbitMQ 4, `augment_declare_args`).
+    /// cannot be as the client wants it (RabbitMQ 4, `augment_declare_args`; there arguments and a
+    /// name that the server gives are not looked at).
     #[must_use]
-    pub fn complete_queue_options(&self, vhost: &[u8], options: QueueOptions) -> QueueOptions {
+    pub fn complete_queue_options(
+        &self,
+        vhost: &[u8],
+        options: QueueOptions,
+        server_named: bool,
+    ) -> QueueOptions {
         if options.arguments.get("x-queue-type").is_some() {
             return options;
         }
@@ -164,7 +171,10 @@ impl Catalog {
         let wanted = own.unwrap_or(self.limits.default_queue_type);
         let can_be = match wanted {
             QueueKind::Classic => true,
-            QueueKind::Quorum => options.durable && !options.exclusive && !options.auto_delete,
+            QueueKind::Quorum => {
+                let is_shared = options.durable && !options.exclusive && !options.auto_delete;
+                is_shared && !server_named && may_be(&options.arguments, QueueKind::Quorum)
+            }
         };
         let kind = if can_be { wanted } else { QueueKind::Classic };
         QueueOptions {

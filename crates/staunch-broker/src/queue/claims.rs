@@ -13,6 +13,7 @@ use staunch_types::{ConsumerKey, MessageIndex, Outcome, UnixMillis};
 
 use super::chunk::{Holder, bits};
 use super::entries::Position;
+use super::indexes::runs;
 use super::{ConsumerSpec, Departed, Queue};
 
 /// Who holds a message for the moment in which it is settled by somebody who does not hold it. No
@@ -33,7 +34,7 @@ pub struct Holding {
 impl Queue {
     /// Has `consumer` hold those of `count` messages from `first` on that are ready and may have
     /// been handed out, which means that they lie below the reserved watermark. The others are
-    /// astray. Who is no consumer becomes a holder, as with [`Queue::get`]. Returns how many it
+    /// astray, and so is what it holds already: its client has that twice. Who is no consumer becomes a holder, as with [`Queue::get`]. Returns how many it
     /// holds by that.
     pub fn claim(&mut self, consumer: ConsumerKey, first: MessageIndex, count: u32) -> u32 {
         let end = first.0.saturating_add(u64::from(count));
@@ -42,7 +43,7 @@ impl Queue {
         for index in first.0..end {
             if self.claim_ready(consumer, index) {
                 claimed += 1;
-            } else if !self.entries.is_held_by(index, consumer) {
+            } else {
                 self.consumers_mut().claim_astray(consumer, index);
             }
         }
@@ -189,9 +190,8 @@ impl Queue {
                 let key = consumer.key;
                 let is_held = |index: &u64| self.entries.is_held_by(*index, key);
                 let mut indexes = consumer.unacked.indexes(is_held);
-                indexes.extend(&consumer.astray);
+                indexes.extend(consumer.astray.iter());
                 indexes.sort_unstable();
-                indexes.dedup();
                 Holding {
                     key,
                     spec: consumer.spec(),
@@ -212,18 +212,4 @@ impl Queue {
         };
         runs(self.entries.chunks.iter().flat_map(of))
     }
-}
-
-/// Indexes that ascend, as runs.
-fn runs(indexes: impl IntoIterator<Item = u64>) -> Vec<(MessageIndex, u32)> {
-    let mut runs: Vec<(MessageIndex, u32)> = Vec::new();
-    for index in indexes {
-        match runs.last_mut() {
-            Some((first, count)) if first.0 + u64::from(*count) == index && *count < u32::MAX => {
-                *count += 1;
-            }
-            Some(_) | None => runs.push((MessageIndex(index), 1)),
-        }
-    }
-    runs
 }

@@ -14,10 +14,11 @@
 //! does not prefer ([`spread`](super::spread)).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use staunch_types::ConsumerKey;
 
+use super::indexes::Indexes;
 use super::unacked::Unacked;
 use super::{ConsumerSpec, Refused, spread};
 use crate::settings::{PartitionPlace, Priorities, QueueSettings};
@@ -76,7 +77,7 @@ pub(super) struct Consumer {
     pub(super) unacked: Unacked,
     /// What its client has and this queue has given to others or let go since: it counts until
     /// the client has settled it.
-    pub(super) astray: BTreeSet<u64>,
+    pub(super) astray: Indexes,
     /// What it held when its prefetch was changed: it may hold that many on.
     held_max: u32,
 }
@@ -91,7 +92,7 @@ impl Consumer {
             eligible: false,
             in_ring: false,
             unacked: Unacked::default(),
-            astray: BTreeSet::new(),
+            astray: Indexes::default(),
             held_max: 0,
         }
     }
@@ -106,8 +107,7 @@ impl Consumer {
 
     /// Deliveries that its client has not settled.
     pub(super) fn unsettled_count(&self) -> u32 {
-        let astray = u32::try_from(self.astray.len()).unwrap_or(u32::MAX);
-        self.unacked.count().saturating_add(astray)
+        self.unacked.count() + self.astray.len()
     }
 
     fn is_no_ack(&self) -> bool {
@@ -291,7 +291,7 @@ impl Consumers {
         let Some(slot) = self.find(key) else {
             return false;
         };
-        let was_astray = self.get_mut(slot).astray.remove(&index);
+        let was_astray = self.get_mut(slot).astray.remove(index);
         if was_astray {
             self.settled(slot);
             self.drop_if_idle(slot);
@@ -534,9 +534,11 @@ impl Consumers {
             .rings
             .iter()
             .map(|ring| ring.1.capacity() * size_of::<Slot>());
-        let unacked = self.slots.iter().flatten().map(|consumer| {
-            consumer.unacked.memory_bytes() + consumer.astray.len() * size_of::<u64>()
-        });
+        let unacked = self
+            .slots
+            .iter()
+            .flatten()
+            .map(|consumer| consumer.unacked.memory_bytes() + consumer.astray.memory_bytes());
         size_of::<Self>()
             + self.slots.capacity() * size_of::<Option<Consumer>>()
             + self.by_key.capacity() * size_of::<(ConsumerKey, Slot)>()

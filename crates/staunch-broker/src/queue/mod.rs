@@ -25,6 +25,7 @@ mod departed;
 mod entries;
 mod entry;
 mod expiry;
+mod indexes;
 mod invariants;
 mod limits;
 mod priority;
@@ -47,6 +48,7 @@ pub use command::QueueCommand;
 pub use consumers::CONSUMERS_PER_QUEUE_MAX;
 pub use departed::{Death, Departed, Dying};
 pub use entry::{ENTRY_MESSAGES_MAX, EntryHead};
+pub use indexes::Indexes;
 pub use recovery::{MESSAGES_PER_QUEUE_MAX, Restored};
 pub use replica::Origin;
 
@@ -176,6 +178,8 @@ pub struct Queue {
     /// No returned message lies below this index.
     returned_from: u64,
     ready: Totals,
+    /// All that was ever enqueued here, since this process knows the queue.
+    arrived: Totals,
     unacked_count: u64,
     /// Of their bodies.
     unacked_body_bytes: u64,
@@ -210,6 +214,7 @@ impl Queue {
             returned_count: 0,
             returned_from: 0,
             ready: Totals::default(),
+            arrived: Totals::default(),
             unacked_count: 0,
             unacked_body_bytes: 0,
             dying_count: 0,
@@ -233,6 +238,7 @@ impl Queue {
             "nothing is published to a queue in recovery"
         );
         self.ready.add(arrival.sizes());
+        self.arrived.add(arrival.sizes());
         let Some(levels) = &mut self.levels else {
             return self.entries.push(&arrival, 0);
         };
@@ -469,6 +475,23 @@ impl Queue {
     /// Sum of the sizes of the bodies of unacked messages, in bytes.
     pub fn unacked_body_bytes(&self) -> u64 {
         self.unacked_body_bytes
+    }
+
+    /// Messages that were ever enqueued, since this process knows the queue.
+    pub fn arrived_count(&self) -> u64 {
+        self.arrived.count
+    }
+
+    /// Sum of the sizes of their bodies, in bytes.
+    pub fn arrived_body_bytes(&self) -> u64 {
+        self.arrived.body_bytes
+    }
+
+    /// Whether the consumer waits until it is the single active one.
+    pub fn is_waiting_consumer(&self, key: ConsumerKey) -> bool {
+        let consumers = self.consumers.as_ref();
+        let active = consumers.and_then(|consumers| consumers.active());
+        self.turns != Turns::All && active != Some(key)
     }
 
     /// Sum of the sizes of ready messages as stored, in bytes.

@@ -298,10 +298,18 @@ impl Queue {
     /// Ends recovery: every live message is ready, redelivered if it lies below the watermark.
     /// Messages still missing are dropped and counted.
     ///
+    /// No index below the watermark is given to a new message of a queue that one node keeps: it may
+    /// have been that of a message which was handed out and lost with a crash, and which a client of
+    /// another node is still to settle.
+    ///
     /// # Panics
     /// On a bug in this module only.
     pub fn finish_recovery(&mut self) -> u64 {
         let recovery = self.recovery.take().unwrap_or_default();
+        if self.watermark.durability() == Durability::Durable {
+            let handed_out = self.watermark.for_snapshot();
+            self.entries.advance_next_index(handed_out);
+        }
         let (ready, missing) = self.entries.finish_recovery(self.watermark.for_snapshot());
         self.ready = ready;
         self.fresh = self

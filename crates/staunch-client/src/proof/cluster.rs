@@ -42,6 +42,8 @@ pub struct Site {
     pub launchers: Vec<Vec<String>>,
     /// Further arguments of every node.
     pub arguments: Vec<String>,
+    /// The last one is a witness.
+    pub has_witness: bool,
 }
 
 impl Site {
@@ -52,6 +54,7 @@ impl Site {
             hosts: vec!["127.0.0.1".to_owned(); count],
             launchers: vec![Vec::new(); count],
             arguments: Vec::new(),
+            has_witness: false,
         }
     }
 }
@@ -78,6 +81,8 @@ impl ClusterProcess {
         let further: Vec<_> = site.arguments.iter().map(String::as_str).collect();
         let with_seeds = |(i, node): (usize, NodeProcess)| {
             let node = node.with_arguments(&["--node-name", &name(i), "--seed", &seeds]);
+            let is_witness = site.has_witness && i + 1 == site.hosts.len();
+            let node = node.with_arguments(if is_witness { &["--witness"] } else { &[] });
             node.with_arguments(&further)
         };
         let view = View {

@@ -84,6 +84,8 @@ fn shown(status: &ClusterStatus) -> Value {
             "count": status.group_count,
             "leaderless": status.leaderless_count,
             "leaderless_queues": leaderless.collect::<Vec<_>>(),
+            // Of those that this node leads.
+            "single_copy": status.single_copy_count,
         },
     })
 }
@@ -99,6 +101,7 @@ fn alone(node_name: &str) -> Value {
             "up": true,
             "suspected": false,
             "drained": false,
+            "witness": false,
             "incarnation": null,
             "leaders": 0,
             "repairing": 0,
@@ -107,7 +110,7 @@ fn alone(node_name: &str) -> Value {
             "queues": 0,
         }],
         "catalog_leader": node_name,
-        "groups": {"count": 0, "leaderless": 0, "leaderless_queues": []},
+        "groups": {"count": 0, "leaderless": 0, "leaderless_queues": [], "single_copy": 0},
     })
 }
 
@@ -118,6 +121,7 @@ fn shown_node(node: &NodeStatus) -> Value {
         "up": node.is_up,
         "suspected": node.is_suspected,
         "drained": node.is_drained,
+        "witness": node.is_witness,
         // As text: a number of 64 bits is more than most readers of JSON can hold.
         "incarnation": node.incarnation.map(|it| format!("{it:016x}")),
         "leaders": node.led_count,
@@ -151,6 +155,7 @@ fn shown_replica(replica: &ReplicaStatus) -> Value {
         "node": replica.node.to_string(),
         "up": replica.is_up,
         "voter": replica.is_voter,
+        "witness": replica.is_witness,
         "behind": replica.behind,
         "needs_snapshot": replica.needs_snapshot,
         "repairing": replica.is_repairing,

@@ -7,6 +7,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use staunch_node::ConnectionInfo;
+use staunch_stats::{ConnectionStats, TRAFFIC_NAMES, Window};
 use staunch_types::field_table::Value as Field;
 
 use crate::{
@@ -15,6 +16,8 @@ use crate::{
     body::{self, Answer},
     error::ApiError,
     json::{name, object},
+    listing::Listing,
+    rates::{extend, moving},
 };
 
 /// What a client is told unless `X-Reason` says something else.
@@ -22,27 +25,45 @@ const REASON: &str = "Closed via management plugin";
 /// Longest reason: a reply text is a short string with `CONNECTION_FORCED - ` before it.
 const REASON_SIZE_BYTES_MAX: usize = 200;
 
-pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
-    shown_if(&api, &caller, |_| true).await
+pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
+    shown_if(&api, &caller, &listing, |_| true).await
+}
+
+pub(crate) async fn list_user(
+    State(api): State<Api>,
+    caller: Caller,
+    listing: Listing,
+    Path(user): Path<String>,
+) -> Answer {
+    let user = name(&user)?;
+    shown_if(&api, &caller, &listing, |connection| {
+        connection.user == user
+    })
+    .await
 }
 
 pub(crate) async fn list_vhost(
     State(api): State<Api>,
     caller: Caller,
+    listing: Listing,
     Path(vhost): Path<String>,
 ) -> Answer {
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
-    shown_if(&api, &caller, |connection| connection.vhost == vhost).await
+    shown_if(&api, &caller, &listing, |connection| {
+        connection.vhost == vhost
+    })
+    .await
 }
 
 pub(crate) async fn get(
     State(api): State<Api>,
     caller: Caller,
+    listing: Listing,
     Path(connection): Path<String>,
 ) -> Answer {
     let found = find(&api, &caller, &connection).await?;
-    body::ok(&shown(&found, &api.settings.node_name))
+    body::ok(&listing.only_columns(shown(&api, &found, listing.windows.data)))
 }
 
 pub(crate) async fn delete(
@@ -70,18 +91,27 @@ pub(crate) async fn delete(
 }
 
 /// Monitors see every connection, others their own.
-async fn shown_if(api: &Api, caller: &Caller, wanted: impl Fn(&ConnectionInfo) -> bool) -> Answer {
+async fn shown_if(
+    api: &Api,
+    caller: &Caller,
+    listing: &Listing,
+    wanted: impl Fn(&ConnectionInfo) -> bool,
+) -> Answer {
     let connections = api.node.connections().await?;
     let seen = connections
         .iter()
         .filter(|connection| may_see(caller, connection));
     let shown = seen
         .filter(|connection| wanted(connection))
-        .map(|connection| shown(connection, &api.settings.node_name));
-    body::ok(&shown.collect())
+        .map(|connection| shown(api, connection, listing.windows.data));
+    listing.answer(shown.collect())
 }
 
-async fn find(api: &Api, caller: &Caller, name: &str) -> Result<ConnectionInfo, ApiError> {
+pub(crate) async fn find(
+    api: &Api,
+    caller: &Caller,
+    name: &str,
+) -> Result<ConnectionInfo, ApiError> {
     let connections = api.node.connections().await?;
     let found = connections
         .into_iter()
@@ -98,15 +128,15 @@ fn may_see(caller: &Caller, connection: &ConnectionInfo) -> bool {
     connection.user == caller.name || caller.is_monitor()
 }
 
-fn shown(connection: &ConnectionInfo, node_name: &str) -> Value {
+fn shown(api: &Api, connection: &ConnectionInfo, window: Option<Window>) -> Value {
     let peer = &connection.peer;
     let host = |address: Option<std::net::SocketAddr>| address.map(|it| it.ip().to_string());
     let port = |address: Option<std::net::SocketAddr>| address.map(|it| it.port());
     let given_name = peer.client_properties.get("connection_name");
-    json!({
+    let mut shown = json!({
         "name": connection.name,
         "user_provided_name": given_name.and_then(Field::as_str),
-        "node": node_name,
+        "node": api.settings.node_name,
         "type": "network",
         "protocol": "AMQP 0-9-1",
         "state": "running",
@@ -121,6 +151,20 @@ fn shown(connection: &ConnectionInfo, node_name: &str) -> Value {
         "host": host(peer.local_address),
         "port": port(peer.local_address),
         "channels": connection.channel_count,
+        "connected_at": connection.connected_at.0,
         "client_properties": object(peer.client_properties.as_table_ref()),
-    })
+    });
+    let statistics = api.statistics.read();
+    let none = ConnectionStats::default();
+    let known = statistics.connection(connection.id).unwrap_or(&none);
+    let traffic = known.traffic;
+    shown["recv_cnt"] = traffic.received_count.into();
+    shown["send_cnt"] = traffic.sent_count.into();
+    shown["send_pend"] = traffic.waiting_bytes.into();
+    let round = statistics.round();
+    extend(
+        &mut shown,
+        moving(&TRAFFIC_NAMES, &known.bytes, round, window),
+    );
+    shown
 }

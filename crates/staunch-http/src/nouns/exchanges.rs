@@ -4,6 +4,7 @@ use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use staunch_broker::{Access, Catalog, CatalogCommand, PolicyScope};
+use staunch_stats::EXCHANGE_NAMES;
 use staunch_types::{ExchangeOptions, Name, QueueId, Resource};
 
 use crate::{
@@ -12,6 +13,8 @@ use crate::{
     body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
+    listing::Listing,
+    rates::moving,
 };
 
 /// The body of PUT.
@@ -42,30 +45,33 @@ pub(crate) struct Conditions {
     if_unused: bool,
 }
 
-pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     let vhosts = caller.vhosts(&api).await?;
-    body::ok(&Value::Array(all(&api, vhosts, |_| true).await?))
+    listing.answer(all(&api, vhosts, &listing, |_| true).await?)
 }
 
 pub(crate) async fn list_vhost(
     State(api): State<Api>,
     caller: Caller,
+    listing: Listing,
     Path(vhost): Path<String>,
 ) -> Answer {
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
-    body::ok(&Value::Array(all(&api, vec![vhost], |_| true).await?))
+    listing.answer(all(&api, vec![vhost], &listing, |_| true).await?)
 }
 
 pub(crate) async fn get(
     State(api): State<Api>,
     caller: Caller,
+    listing: Listing,
     Path((vhost, exchange)): Path<(String, String)>,
 ) -> Answer {
     let (vhost, exchange) = (name(&vhost)?, named(&exchange)?);
     caller.enter(&api, &vhost).await?;
-    let found = all(&api, vec![vhost], move |name| *name == exchange).await?;
-    body::ok(found.first().ok_or(ApiError::NotFound)?)
+    let found = all(&api, vec![vhost], &listing, move |name| *name == exchange).await?;
+    let found = found.into_iter().next().ok_or(ApiError::NotFound)?;
+    body::ok(&listing.only_columns(found))
 }
 
 pub(crate) async fn put(
@@ -124,6 +130,7 @@ pub(crate) fn named(text: &str) -> Result<Name, ApiError> {
 async fn all(
     api: &Api,
     vhosts: Vec<Name>,
+    listing: &Listing,
     wanted: impl Fn(&Name) -> bool + Send + 'static,
 ) -> Result<Vec<Value>, ApiError> {
     let found = api.node.read(move |catalog| {
@@ -153,7 +160,19 @@ async fn all(
         }
         shown
     };
-    Ok(found.await?.iter().map(shown).collect())
+    let found = found.await?;
+    let statistics = api.statistics.read();
+    let rows = found.iter().map(|row| {
+        let mut shown = shown(row);
+        let series = statistics.exchange(&(row.0.clone(), row.1.clone()));
+        if let Some(series) = series.filter(|_| !listing.has_no_stats) {
+            let window = listing.windows.messages;
+            let moving = moving(&EXCHANGE_NAMES, series, statistics.round(), window);
+            shown["message_stats"] = Value::Object(moving);
+        }
+        shown
+    });
+    Ok(rows.collect())
 }
 
 fn policy(catalog: &Catalog, vhost: &Name, exchange: &Name) -> Option<Name> {

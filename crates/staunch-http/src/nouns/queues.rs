@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use staunch_broker::{Access, Catalog, CatalogCommand, Partitioning, PolicyScope, QueueEntry};
 use staunch_node::QueueInfo;
+use staunch_stats::{DEPTH_NAMES, QueueStats, Round};
 use staunch_types::{FieldTable, Name, QueueId, QueueOptions, Resource};
 
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
     body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
+    listing::{Listing, Windows, framed},
+    nouns::{channels::shown_consumer, horizon},
+    rates::{extend, moving, queue_stats},
 };
 
 /// The body of PUT.
@@ -51,36 +55,50 @@ struct Declared {
     whole: Option<Name>,
 }
 
-pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     let vhosts = caller.vhosts(&api).await?;
-    let queues = api.node.queues(None).await?;
-    let seen = queues
-        .into_iter()
-        .filter(|queue| vhosts.contains(&queue.vhost));
-    body::ok(&Value::Array(shown(&api, seen.collect()).await?))
+    list_in(&api, vhosts, &listing).await
 }
 
 pub(crate) async fn list_vhost(
     State(api): State<Api>,
     caller: Caller,
+    listing: Listing,
     Path(vhost): Path<String>,
 ) -> Answer {
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
-    let queues = api.node.queues(Some(vhost)).await?;
-    body::ok(&Value::Array(shown(&api, queues).await?))
+    list_in(&api, vec![vhost], &listing).await
 }
 
 pub(crate) async fn get(
     State(api): State<Api>,
     caller: Caller,
+    listing: Listing,
     Path((vhost, queue)): Path<(String, String)>,
 ) -> Answer {
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
     let found = find(&api, &vhost, &name(&queue)?).await?;
-    let shown = shown(&api, vec![found]).await?;
-    body::ok(shown.first().ok_or(ApiError::NotFound)?)
+    let (queue, id) = (found.name.clone(), found.id);
+    let shown = shown(&api, vec![found], &listing).await?;
+    let mut row = shown.into_iter().next().ok_or(ApiError::NotFound)?;
+    let consumers = api.node.consumers().await?;
+    let own = consumers
+        .iter()
+        .filter(|consumer| consumer.vhost == vhost && consumer.queue == queue);
+    row["consumer_details"] = own.map(|it| shown_consumer(&api, it)).collect();
+    for what in ["incoming", "deliveries"] {
+        // What goes between a queue and one exchange or channel is not counted.
+        row[what] = json!([]);
+    }
+    if !listing.has_no_stats {
+        row["horizon"] = horizon::of_queue(&api, id).await?;
+    }
+    if let Some(owner) = owner(&api, id).await? {
+        row["owner_pid_details"] = owner;
+    }
+    body::ok(&listing.only_columns(row))
 }
 
 pub(crate) async fn put(
@@ -106,7 +124,7 @@ pub(crate) async fn put(
     let asked = vhost.clone();
     let options = api
         .node
-        .read(move |catalog| catalog.complete_queue_options(&asked, options));
+        .read(move |catalog| catalog.complete_queue_options(&asked, options, false));
     let command = CatalogCommand::DeclareQueue {
         vhost,
         name: queue,
@@ -163,12 +181,78 @@ pub(crate) async fn check_free(api: &Api, vhost: &Name, queue: &Name) -> Result<
 }
 
 async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueInfo, ApiError> {
-    let queues = api.node.queues(Some(vhost.clone())).await?;
-    let found = queues.into_iter().find(|info| info.name == *queue);
-    found.ok_or(ApiError::NotFound)
+    let (inside, asked) = (vhost.clone(), queue.clone());
+    let id = api
+        .node
+        .read(move |catalog| catalog.queue(&inside, &asked).map(|entry| entry.id));
+    let id = id.await?.ok_or(ApiError::NotFound)?;
+    let found = api.node.find_queues(vec![id]).await?;
+    found.into_iter().next().ok_or(ApiError::NotFound)
 }
 
-async fn shown(api: &Api, queues: Vec<QueueInfo>) -> Result<Vec<Value>, ApiError> {
+/// The connection that a queue goes with.
+async fn owner(api: &Api, id: QueueId) -> Result<Option<Value>, ApiError> {
+    let owner = api
+        .node
+        .read(move |catalog| catalog.queue_by_id(id).and_then(|entry| entry.owner));
+    let Some(owner) = owner.await? else {
+        return Ok(None);
+    };
+    let connections = api.node.connections().await?;
+    let found = connections.iter().find(|connection| connection.id == owner);
+    Ok(found.map(|connection| {
+        let peer = connection.peer.address;
+        json!({
+            "name": connection.name,
+            "peer_host": peer.map(|peer| peer.ip().to_string()),
+            "peer_port": peer.map(|peer| peer.port()),
+        })
+    }))
+}
+
+/// The queues of these virtual hosts. Of a page in the order of names only its own are looked at.
+async fn list_in(api: &Api, vhosts: Vec<Name>, listing: &Listing) -> Answer {
+    let mut known = api
+        .node
+        .read(move |catalog| {
+            let queues = catalog.queues();
+            let inside = queues.filter(|entry| vhosts.contains(&entry.vhost));
+            inside
+                .map(|entry| (entry.vhost.clone(), entry.name.clone(), entry.id))
+                .collect::<Vec<_>>()
+        })
+        .await?;
+    known.sort();
+    let ids = |known: &[(Name, Name, QueueId)]| known.iter().map(|(_, _, id)| *id).collect();
+    let is_by_name = match &listing.sort {
+        None => true,
+        Some(column) => matches!(&column[..], [name] if name == "name") && is_one_vhost(&known),
+    };
+    if !(listing.is_paged() && is_by_name) {
+        let queues = api.node.find_queues(ids(&known)).await?;
+        return listing.answer(shown(api, queues, listing).await?);
+    }
+    let total = known.len();
+    known.retain(|(_, name, _)| listing.wants(&name.to_string()));
+    if listing.is_reversed {
+        known.reverse();
+    }
+    let (range, frame) = listing.cut(total, known.len())?;
+    let queues = api.node.find_queues(ids(&known[range])).await?;
+    let rows = shown(api, queues, listing).await?.into_iter();
+    framed(rows.map(|row| listing.only_columns(row)).collect(), frame)
+}
+
+fn is_one_vhost(known: &[(Name, Name, QueueId)]) -> bool {
+    let ends = known.first().zip(known.last());
+    ends.is_none_or(|(first, last)| first.0 == last.0)
+}
+
+async fn shown(
+    api: &Api,
+    queues: Vec<QueueInfo>,
+    listing: &Listing,
+) -> Result<Vec<Value>, ApiError> {
     let ids: Vec<_> = queues.iter().map(|queue| queue.id).collect();
     let declared = api.node.read(move |catalog| {
         let known = ids.into_iter().filter_map(|id| {
@@ -178,9 +262,25 @@ async fn shown(api: &Api, queues: Vec<QueueInfo>) -> Result<Vec<Value>, ApiError
         known.collect::<HashMap<_, _>>()
     });
     let declared = declared.await?;
+    let node_name = &api.settings.node_name;
+    let statistics = api.statistics.read();
     let shown = |info: &QueueInfo| {
         let declared = declared.get(&info.id)?;
-        Some(declared.shown(info, &api.settings.node_name))
+        let mut row = declared.shown(info, node_name);
+        if listing.has_no_stats {
+            if listing.has_totals {
+                extend(&mut row, totals(info));
+            } else {
+                row["state"] = "live".into();
+            }
+            return Some(row);
+        }
+        extend(&mut row, totals(info));
+        extend(&mut row, details(info));
+        if let Some(known) = statistics.queue(info.id) {
+            add_rates(&mut row, known, statistics.round(), &listing.windows);
+        }
+        Some(row)
     };
     Ok(queues.iter().filter_map(shown).collect())
 }
@@ -218,13 +318,75 @@ impl Declared {
             "policy": text(&self.policy),
             "operator_policy": text(&self.operator_policy),
             "effective_policy_definition": object(self.effective.as_table_ref()),
-            "messages": info.ready_count + info.unacked_count,
-            "messages_ready": info.ready_count,
-            "messages_unacknowledged": info.unacked_count,
-            "consumers": info.consumer_count,
-            "memory": info.memory_size_bytes,
             "partitions": self.partitions.iter().map(Name::to_string).collect::<Vec<_>>(),
             "partition_of": text(&self.whole),
         })
     }
+}
+
+fn totals(info: &QueueInfo) -> Map<String, Value> {
+    of([
+        ("messages", (info.ready_count + info.unacked_count).into()),
+        ("messages_ready", info.ready_count.into()),
+        ("messages_unacknowledged", info.unacked_count.into()),
+    ])
+}
+
+/// What RabbitMQ tells of a queue beside its totals, as far as there is such a thing here.
+fn details(info: &QueueInfo) -> Map<String, Value> {
+    let held = &info.held;
+    let body_bytes = held.ready_body_bytes + held.unacked_body_bytes;
+    let (messages, has_consumers) = (
+        info.ready_count + info.unacked_count,
+        info.consumer_count > 0,
+    );
+    // Consumers can take more if nothing waits for them.
+    let capacity = u8::from(has_consumers && info.ready_count == 0);
+    of([
+        ("consumers", info.consumer_count.into()),
+        ("active_consumers", info.consumer_count.into()),
+        ("consumer_utilisation", capacity.into()),
+        ("consumer_capacity", capacity.into()),
+        ("memory", info.memory_size_bytes.into()),
+        ("message_bytes", body_bytes.into()),
+        ("message_bytes_ready", held.ready_body_bytes.into()),
+        (
+            "message_bytes_unacknowledged",
+            held.unacked_body_bytes.into(),
+        ),
+        ("message_bytes_ram", 0.into()),
+        ("message_bytes_paged_out", 0.into()),
+        ("message_bytes_persistent", body_bytes.into()),
+        ("messages_ram", 0.into()),
+        ("messages_paged_out", 0.into()),
+        ("messages_persistent", messages.into()),
+        ("messages_ready_ram", 0.into()),
+        ("messages_unacknowledged_ram", 0.into()),
+        ("head_message_timestamp", Value::Null),
+        ("exclusive_consumer_tag", Value::Null),
+        ("single_active_consumer_tag", Value::Null),
+        ("recoverable_slaves", Value::Null),
+        ("reductions", 0.into()),
+        ("reductions_details", json!({"rate": 0.0})),
+        ("garbage_collection", json!({})),
+    ])
+}
+
+fn add_rates(row: &mut Value, known: &QueueStats, round: &Round, windows: &Windows) {
+    for (name, value) in moving(&DEPTH_NAMES, &known.depth, round, windows.lengths) {
+        // The numbers themselves are newer.
+        if name.ends_with("_details") {
+            row[name] = value;
+        }
+    }
+    if let Some(stats) = queue_stats(&known.messages, round, windows.messages) {
+        row["message_stats"] = stats;
+    }
+}
+
+fn of<const N: usize>(columns: [(&str, Value); N]) -> Map<String, Value> {
+    let columns = columns.into_iter();
+    columns
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }

@@ -8,6 +8,7 @@ use staunch_broker::{
     VhostMetadata,
 };
 use staunch_node::OnRefusal;
+use staunch_stats::DEPTH_NAMES;
 use staunch_types::Name;
 
 use crate::{
@@ -16,7 +17,9 @@ use crate::{
     body::{self, Answer, Content, Json},
     error::ApiError,
     json::name,
+    listing::Listing,
     nouns::users::Tags,
+    rates::{extend, message_stats, moving},
 };
 
 /// The body of PUT; what is left out stays as it is.
@@ -31,22 +34,24 @@ pub(crate) struct VhostBody {
 
 impl Content for VhostBody {}
 
-pub(crate) async fn list(State(api): State<Api>, caller: Caller) -> Answer {
+pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     let names = caller.vhosts_seen(&api).await?;
-    body::ok(&Value::Array(shown(&api, names).await?))
+    listing.answer(shown(&api, names, &listing).await?)
 }
 
 pub(crate) async fn get(
     State(api): State<Api>,
     caller: Caller,
+    listing: Listing,
     Path(vhost): Path<String>,
 ) -> Answer {
     let vhost = name(&vhost)?;
     if !caller.is_monitor() {
         caller.enter(&api, &vhost).await?;
     }
-    let found = shown(&api, vec![vhost]).await?;
-    body::ok(found.first().ok_or(ApiError::NotFound)?)
+    let found = shown(&api, vec![vhost], &listing).await?;
+    let found = found.into_iter().next().ok_or(ApiError::NotFound)?;
+    body::ok(&listing.only_columns(found))
 }
 
 pub(crate) async fn put(
@@ -134,7 +139,7 @@ impl VhostBody {
 }
 
 /// Those of the names that are there.
-async fn shown(api: &Api, names: Vec<Name>) -> Result<Vec<Value>, ApiError> {
+async fn shown(api: &Api, names: Vec<Name>, listing: &Listing) -> Result<Vec<Value>, ApiError> {
     let node_name = api.settings.node_name.clone();
     let found = api.node.read(move |catalog| {
         let default = catalog.limits().default_queue_type.name();
@@ -145,10 +150,19 @@ async fn shown(api: &Api, names: Vec<Name>) -> Result<Vec<Value>, ApiError> {
         (default, known.collect::<Vec<_>>())
     });
     let (default, found) = found.await?;
-    Ok(found
-        .iter()
-        .map(|(name, known)| vhost_json(name, known, default, &node_name))
-        .collect())
+    let statistics = api.statistics.read();
+    let rows = found.iter().map(|(name, known)| {
+        let mut shown = vhost_json(name, known, default, &node_name);
+        let moved = statistics.vhost(name).filter(|_| !listing.has_no_stats);
+        if let Some(moved) = moved {
+            let (round, windows) = (statistics.round(), &listing.windows);
+            let depth = moving(&DEPTH_NAMES, &moved.depth, round, windows.lengths);
+            extend(&mut shown, depth);
+            shown["message_stats"] = message_stats(Some(&moved.messages), round, windows.messages);
+        }
+        shown
+    });
+    Ok(rows.collect())
 }
 
 fn vhost_json(name: &Name, known: &VhostMetadata, default: &'static str, node_name: &str) -> Value {

@@ -44,7 +44,7 @@ pub fn begin_anew<D: Disk>(disk: &D, state: Vec<u8>) -> Result<(), DiskError> {
             FileName::Temp
             | FileName::Ballast
             | FileName::Lock
-            | FileName::PeerTls
+            | FileName::OfServer
             | FileName::Foreign => {}
         }
     }

@@ -55,6 +55,7 @@ impl Inventory {
         for name in &names {
             inventory.sort_in(name);
         }
+        inventory.check_beginning()?;
         for listed in inventory.image.segments.clone() {
             let name = name::segment(listed.id);
             let file = open_or_missing(disk, &name);
@@ -85,6 +86,16 @@ impl Inventory {
             }
             (found, _) => found.map(Some),
         }
+    }
+
+    /// Without a checkpoint a log begins with its first file: one that had a checkpoint and has lost
+    /// it must not pass for a new one.
+    fn check_beginning(&self) -> Result<(), Damage> {
+        let first = self.young.iter().min();
+        if self.checkpoint > 0 || first.is_none_or(|first| *first <= FileId(1)) {
+            return Ok(());
+        }
+        Err(Damage::new(&name::checkpoint(1), 0, DamageCause::Missing))
     }
 
     /// A young file's predecessor is there, or was given up by a checkpoint.
@@ -138,7 +149,7 @@ impl Inventory {
             FileName::Checkpoint(number) if number < self.checkpoint => {
                 self.orphans.push(name.to_owned());
             }
-            FileName::Checkpoint(_) | FileName::Lock | FileName::PeerTls => {}
+            FileName::Checkpoint(_) | FileName::Lock | FileName::OfServer => {}
             FileName::Temp => self.orphans.push(name.to_owned()),
             FileName::Damaged => self.damaged.push(name.to_owned()),
             FileName::Spare(file) => {

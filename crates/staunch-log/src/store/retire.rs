@@ -13,8 +13,12 @@ use crate::job::{
 };
 use crate::layout::checkpoint::{CheckpointImage, SegmentListed};
 use crate::layout::record;
-use crate::place::{ChunkId, Container, SegmentId, StreamId};
+use crate::place::{ChunkId, Container, FileId, SegmentId, StreamId};
 use crate::store::Store;
+
+/// Space in young files for each byte that is carried from one to the next: at 2, what a retirement
+/// has appended again is half of what it gives back.
+const CARRIED_SPACE_FACTOR: u64 = 2;
 
 #[derive(Debug, Default)]
 pub(crate) struct Retirement {
@@ -28,6 +32,8 @@ pub(crate) struct Retirement {
     checkpoint_last: u64,
     /// Last chunk of the last file that was retired.
     follows: ChunkId,
+    /// What would be appended again if its files were retired, in bytes.
+    carried_size_bytes: u64,
     /// The disk had no room; asked again after `retry_after_no_space`.
     tenure_blocked: bool,
     checkpoint_blocked: bool,
@@ -97,9 +103,33 @@ impl Store {
             .filter(|file| file.id < self.cursor.file)
             .count();
         let is_dead = front.live_count == 0;
-        (closed > self.config.young_files_max || is_dead).then(|| Retiring {
+        (closed > self.young_files_allowed() || is_dead).then(|| Retiring {
             sources: vec![Container::Young(front.id)],
         })
+    }
+
+    /// Files that may be young besides the one that is being filled.
+    fn young_files_allowed(&self) -> usize {
+        let file = u64::from(self.config.file_size_bytes);
+        let carried = CARRIED_SPACE_FACTOR * self.retirement.carried_size_bytes / file;
+        self.config.young_files_max + usize::try_from(carried).expect("of what is in memory")
+    }
+
+    /// How much lies in the young files that a retirement would not move to segments, but have
+    /// appended again, in bytes. There are more young files then: retiring one must give back more
+    /// space than it takes, or the log would do nothing else.
+    pub fn set_carried_size_bytes(&mut self, size_bytes: u64) {
+        self.retirement.carried_size_bytes = size_bytes;
+    }
+
+    /// What [`Store::set_carried_size_bytes`] said last.
+    pub fn carried_size_bytes(&self) -> u64 {
+        self.retirement.carried_size_bytes
+    }
+
+    /// The file in which lies what is appended now, unless in a later one.
+    pub fn appends_to(&self) -> FileId {
+        self.cursor.file
     }
 
     /// Segments of which less than a quarter lives, or many small ones: the same road as

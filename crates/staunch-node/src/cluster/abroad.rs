@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use staunch_broker::ConsumerSpec;
+use staunch_broker::{ConsumerSpec, Indexes};
 use staunch_types::{
     ChannelNumber, ConnectionId, ConsumerKey, Name, NodeId, QueueId, Request, Timestamp,
     request::Settle,
@@ -26,6 +26,8 @@ pub(crate) struct Abroad {
     by_server: BTreeMap<(NodeId, ConsumerKey), u64>,
     by_queue: BTreeMap<QueueId, BTreeSet<u64>>,
     pub(super) asked: BTreeMap<ConnectionId, Asked>,
+    /// What was asked of queues that are gone.
+    pub(super) unserved: Vec<(ConnectionId, Asked)>,
     /// Remotes that ended before their claims were answered, by token.
     pub(super) ended: BTreeMap<u64, Remote>,
     pub(super) guests: BTreeMap<ConnectionId, BTreeMap<NodeId, Guest>>,
@@ -45,7 +47,7 @@ pub(super) struct Remote {
     /// With that key; none if it only holds.
     pub(super) spec: Option<ConsumerSpec>,
     pub(super) at: At,
-    pub(super) held: BTreeSet<u64>,
+    pub(super) held: Indexes,
     /// Settlements that wait for its key there, with their numbers.
     pub(super) unsent: Vec<(u64, Settle)>,
 }
@@ -110,6 +112,14 @@ impl Abroad {
 
     pub(super) fn find_at(&self, node: NodeId, key: ConsumerKey) -> Option<u64> {
         self.by_server.get(&(node, key)).copied()
+    }
+
+    /// Who gets a delivery of that queue. The server may have given a key to another one that this node
+    /// believes to be somebody's who has in truth to move.
+    pub(super) fn receiver(&self, node: NodeId, key: ConsumerKey, queue: QueueId) -> Option<u64> {
+        let token = self.find_at(node, key)?;
+        let remote = self.remotes.get(&token)?;
+        (remote.queue == queue).then_some(token)
     }
 
     pub(super) fn set_at(&mut self, token: u64, at: At) -> Option<&mut Remote> {
@@ -229,5 +239,30 @@ impl Edge {
             let request = Request::Drained { size_bytes };
             self.push_request(node, (connection, &Name::default()), None, request);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_a_server_has_given_to_another_one_gets_no_deliveries() {
+        let mut abroad = Abroad::default();
+        let (server, there) = (NodeId(1), ConsumerKey(7));
+        let token = abroad.insert(Remote {
+            session: SessionSlot(0),
+            connection: ConnectionId(1),
+            channel: ChannelNumber(1),
+            queue: QueueId(10),
+            key: ConsumerKey(3),
+            spec: None,
+            at: At::Known(server, there),
+            held: Indexes::default(),
+            unsent: Vec::new(),
+        });
+        assert_eq!(abroad.receiver(server, there, QueueId(10)), Some(token));
+        assert_eq!(abroad.receiver(server, there, QueueId(14)), None);
+        assert_eq!(abroad.receiver(NodeId(2), there, QueueId(10)), None);
     }
 }

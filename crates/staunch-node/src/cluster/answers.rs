@@ -1,8 +1,6 @@
 //! What the servers of queues tell clients of this node.
 
-use std::collections::BTreeSet;
-
-use staunch_broker::{ConsumerSpec, QueueKind};
+use staunch_broker::{ConsumerSpec, Indexes, QueueKind};
 use staunch_types::{
     ChannelNumber, ConnectionId, ConsumerKey, Delivery, Event, Name, NodeId, Operation, Outcome,
     QueueId, Refusal, Reply, Request,
@@ -16,6 +14,7 @@ use super::{
 use crate::{
     consume::priority,
     consumers::{Consumer, ConsumerKind, Label},
+    counts::HandedOut,
     node::Node,
     queues::WaitingGet,
     session::SessionSlot,
@@ -72,7 +71,7 @@ impl Node {
         let found = self.sessions.get(session)?;
         let connection = found.id;
         let abroad = &mut self.cluster.as_mut()?.edge.abroad;
-        let token = abroad.find_at(from, delivery.consumer);
+        let token = abroad.receiver(from, delivery.consumer, delivery.queue);
         let remote = token.and_then(|token| abroad.get_mut(token));
         let remote = remote.filter(|remote| remote.session == session);
         let kind = remote.as_ref().and_then(|it| self.consumers.get(it.key));
@@ -87,15 +86,21 @@ impl Node {
         }
         abroad.came(connection, from, size_bytes);
         let mut is_blocked = self.count_outbound(session, &delivery);
-        if !delivery.settled {
-            if let Some(consumer) = self.consumers.get_mut(delivery.consumer) {
-                consumer.unsettled_count += 1;
-            }
-            if kind == Some(ConsumerKind::Active)
-                && let Some(open) = self.sessions.channel_mut(session, delivery.channel)
-            {
-                is_blocked |= open.count_unsettled();
-            }
+        if !delivery.settled
+            && let Some(consumer) = self.consumers.get_mut(delivery.consumer)
+        {
+            consumer.unsettled_count += 1;
+        }
+        if let Some(open) = self.sessions.channel_mut(session, delivery.channel) {
+            let is_consumed = kind == Some(ConsumerKind::Active);
+            let how = if is_consumed {
+                HandedOut::Delivered
+            } else {
+                HandedOut::Got
+            };
+            open.counts
+                .count(how, delivery.settled, delivery.redelivered);
+            is_blocked |= is_consumed && !delivery.settled && open.count_unsettled();
         }
         if is_blocked {
             self.apply_blocks(session, None);
@@ -166,8 +171,7 @@ impl Node {
             ) => {
                 let at = At::Known(from, consumer);
                 let key = self.add_consumer_abroad(session, asked.queue, at, &consume);
-                let (tag, queue) = (consume.tag.clone(), consume.queue.clone());
-                self.consumers.label(key, Label { tag, queue });
+                self.consumers.label(key, Label::from(&consume));
                 self.notify_consumer(session, &consume);
                 let reply = Reply::Consuming {
                     consumer: key,
@@ -310,7 +314,7 @@ impl Node {
             key,
             spec,
             at,
-            held: BTreeSet::new(),
+            held: Indexes::default(),
             unsent: Vec::new(),
         });
     }

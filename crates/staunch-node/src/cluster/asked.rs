@@ -99,6 +99,8 @@ impl Node {
                 self.send_request(session, server, None, limit);
             }
         }
+        // What was published before is there first.
+        self.flush_outbox(queue);
         let Some(request) = self.translated(server, request) else {
             return;
         };

@@ -270,6 +270,7 @@ impl Node {
                     CatalogEvent::Apply(batch) => self.apply_batch(&batch),
                     CatalogEvent::Adopt(catalog) => self.adopt_catalog(&catalog),
                 }
+                self.handle_unserved();
             }
             // The group calls applied what has been handed out, so that comes first.
             if let Some(node) = needs_snapshot {
@@ -449,6 +450,7 @@ impl Node {
                 cluster: cluster.membership.cluster,
                 nodes: cluster.seeds.clone(),
                 founder: cluster.me,
+                is_witness: cluster.is_witness,
                 life: cluster.origin,
             }
         } else {
@@ -524,7 +526,7 @@ impl Node {
         requests: Vec<Request>,
     ) -> Option<Vec<Request>> {
         match &mut self.cluster {
-            Some(cluster) if cluster.membership.is_removed => {
+            Some(cluster) if cluster.membership.is_removed || cluster.is_witness => {
                 self.turn_away(id);
                 None
             }
@@ -566,6 +568,17 @@ impl Node {
     pub(crate) fn doom(&mut self, id: QueueId) -> bool {
         let cluster = self.cluster.as_mut();
         cluster.is_some_and(|cluster| cluster.catalog.doomed.insert(id))
+    }
+
+    /// What this node has kept in memory alone goes, for all nodes, as soon as they agree that it has
+    /// been started: nobody is to put anything into what is left of it.
+    pub(crate) fn doom_transient_queues(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let me = cluster.me;
+        let gone = self.catalog.transient_of(me);
+        for id in gone {
+            self.doom(id);
+        }
     }
 
     /// The queue is gone.

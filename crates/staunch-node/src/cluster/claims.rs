@@ -32,20 +32,6 @@ pub(crate) struct Claiming {
     until: Timestamp,
 }
 
-/// Indexes as runs.
-pub(super) fn runs(indexes: &BTreeSet<u64>) -> Vec<(MessageIndex, u32)> {
-    let mut runs: Vec<(MessageIndex, u32)> = Vec::new();
-    for index in indexes {
-        match runs.last_mut() {
-            Some((first, count)) if first.0 + u64::from(*count) == *index && *count < u32::MAX => {
-                *count += 1;
-            }
-            Some(_) | None => runs.push((MessageIndex(*index), 1)),
-        }
-    }
-    runs
-}
-
 impl Node {
     /// Whether the queue must wait with handing out.
     pub(crate) fn is_claiming(&self, id: QueueId) -> bool {
@@ -115,6 +101,8 @@ impl Node {
             return;
         };
         let (me, edge) = (cluster.me, &mut cluster.edge);
+        // Their claims were with the server before, or with this one in another term.
+        (edge.abroad.ended).retain(|_, remote| remote.queue != queue);
         for token in edge.abroad.of_queue(queue) {
             if server == me {
                 self.serve_remote(token);
@@ -134,6 +122,9 @@ impl Node {
         let Some(remote) = edge.abroad.set_at(token, At::Claiming(server)) else {
             return;
         };
+        // The server was told of these with all that others may not have committed; what it hands
+        // out from now on they do not mean.
+        remote.unsent.clear();
         let open = self
             .sessions
             .channel_mut(remote.session, remote.channel)
@@ -153,7 +144,7 @@ impl Node {
             term,
             token,
             spec,
-            held: runs(&remote.held),
+            held: remote.held.runs(),
         };
         let (connection, channel) = (remote.connection, remote.channel);
         edge.abroad.note_shadow(connection, channel, server);
@@ -175,7 +166,6 @@ impl Node {
             key,
             spec,
             held,
-            unsent,
             ..
         } = remote;
         let Some(slot) = self.queues.get_mut(queue) else {
@@ -185,7 +175,7 @@ impl Node {
         let kind = self.consumers.get(key).map(|consumer| consumer.kind);
         let spec = spec.filter(|_| kind == Some(ConsumerKind::Active));
         let added = spec.map(|spec| slot.queue.add_consumer(spec));
-        for (first, count) in runs(&held) {
+        for (first, count) in held.runs() {
             slot.queue.claim(key, first, count);
         }
         if let Some(Err(_)) = added {
@@ -194,9 +184,6 @@ impl Node {
             let found = self.sessions.get(session);
             let is_blocked = found.is_some_and(|found| found.is_blocked(channel));
             slot.queue.set_consumer_blocked(key, is_blocked);
-        }
-        for (_, settle) in unsent {
-            self.settle_held(settle);
         }
         self.mark_dirty(queue);
     }

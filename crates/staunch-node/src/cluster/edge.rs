@@ -15,8 +15,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use staunch_broker::Origin;
-use staunch_types::{ConnectionId, Event, Name, NodeId, QueueId, Request, Term, Timestamp};
+use staunch_broker::{Origin, QueueEntry};
+use staunch_types::{
+    ConnectionId, Event, Name, NodeId, QueueId, Refusal, Request, Term, Timestamp,
+};
 
 use super::{
     PeerPayload,
@@ -26,10 +28,23 @@ use super::{
     shadow::Home,
     wire::{self, Frame, Heard},
 };
-use crate::{node::Node, queues::QueueSlot};
+use crate::{input::Output, node::Node, queues::QueueSlot};
 
 /// How often waits are looked at that may have become too long.
 const CHECK_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Bytes of frames of one peer that wait for the catalog; beyond it the peer has to begin anew.
+const PARKED_SIZE_BYTES_MAX: usize = 32 << 20;
+
+/// Frames of a peer that speak of a catalog which is ahead of this node's.
+#[derive(Debug, Default)]
+struct Parked {
+    /// How much of the catalog each needs, and its size.
+    frames: VecDeque<(u64, usize, Frame)>,
+    size_bytes: usize,
+    /// They were too many: they are gone, and nothing counts before the link was made anew.
+    is_over: bool,
+}
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -38,8 +53,9 @@ pub(crate) struct Edge {
     servers: BTreeMap<QueueId, (NodeId, Term)>,
     /// What this node has begun to serve and has not told the others.
     announced: Vec<(QueueId, Term)>,
-    /// Frames that speak of a catalog which is ahead of this node's.
-    parked: BTreeMap<NodeId, VecDeque<(u64, Frame)>>,
+    /// Queues of whose next server this node heard while it still served them.
+    succeeded: Vec<QueueId>,
+    parked: BTreeMap<NodeId, Parked>,
     /// What goes to each node when the drain ends.
     outgoing: BTreeMap<NodeId, Vec<Frame>>,
     pub(super) abroad: Abroad,
@@ -52,6 +68,30 @@ pub(crate) struct Edge {
     /// when that one asked something, with the term up to which what it was told is lost.
     pub(super) lost: BTreeMap<NodeId, BTreeMap<QueueId, Term>>,
     next_check: Timestamp,
+}
+
+impl Parked {
+    /// Keeps a frame until the catalog is far enough. True when it is one too many.
+    fn park(&mut self, at: u64, size_bytes: usize, frame: Frame) -> bool {
+        if self.is_over {
+            return false;
+        }
+        self.size_bytes += size_bytes;
+        self.frames.push_back((at, size_bytes, frame));
+        self.is_over = self.size_bytes > PARKED_SIZE_BYTES_MAX;
+        if self.is_over {
+            self.frames.clear();
+        }
+        self.is_over
+    }
+
+    /// The next frame, if the catalog is far enough for it.
+    fn unpark(&mut self, applied: u64) -> Option<Frame> {
+        let next = self.frames.pop_front_if(|(at, ..)| *at <= applied);
+        let (_, size_bytes, frame) = next?;
+        self.size_bytes -= size_bytes;
+        Some(frame)
+    }
 }
 
 impl Edge {
@@ -156,6 +196,29 @@ impl Node {
         slot.is_some_and(|slot| !slot.is_served_here() || cluster.catalog.is_doomed(id))
     }
 
+    /// Whether this node has decided that the queue goes, and the others have not yet agreed.
+    pub(crate) fn is_doomed(&self, id: QueueId) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.catalog.is_doomed(id))
+    }
+
+    /// As [`Catalog::check_queue`](staunch_broker::Catalog::check_queue), but of an exclusive queue
+    /// that is about to go nobody is told that it is locked: who asks waits until it has gone.
+    pub(crate) fn known_queue(
+        &self,
+        vhost: &[u8],
+        name: &[u8],
+        connection: ConnectionId,
+    ) -> Result<&QueueEntry, Refusal> {
+        match self.catalog.check_queue(vhost, name, connection) {
+            Err(refusal @ Refusal::QueueLocked { .. }) => {
+                let entry = self.catalog.queue(vhost, name);
+                entry.filter(|it| self.is_doomed(it.id)).ok_or(refusal)
+            }
+            found => found,
+        }
+    }
+
     pub(crate) fn edge_peer_up(&mut self, node: NodeId, is_restarted: bool) {
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -168,6 +231,7 @@ impl Node {
         if !served.is_empty() {
             cluster.edge.push(node, Frame::Serves(served));
         }
+        self.greet_with_alarms(node);
         if is_restarted {
             self.give_up_sent(node);
         }
@@ -199,12 +263,16 @@ impl Node {
         edge.lost.remove(&node);
         edge.servers.retain(|_, (server, _)| *server != node);
         edge.settlements.server_lost(node);
+        self.forget_link(node);
+        let Some(cluster) = &self.cluster else { return };
+        let edge = &cluster.edge;
         let spoke: Vec<_> = edge.claiming.keys().copied().collect();
         for id in spoke {
             self.has_claimed_all(id, node, None);
         }
         self.end_shadows_of(node);
         self.lose_server(node);
+        self.hear_alarms(node, false, false);
     }
 
     /// [`super::PeerPayload::Queue`] has come.
@@ -212,20 +280,28 @@ impl Node {
         if !self.takes_requests() {
             return;
         }
+        let size_bytes = payload.len();
         let Ok((at, frame)) = wire::decode(payload) else {
             // Of another version: who cannot be understood is as good as silent.
             return;
         };
+        if let Frame::Alarm { memory, disk } = frame {
+            // About its sender, whatever the catalog is.
+            return self.hear_alarms(from, memory, disk);
+        }
         let applied = self.catalog_applied();
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        let parked = cluster.edge.parked.get(&from);
-        if at > applied || parked.is_some_and(|parked| !parked.is_empty()) {
-            let parked = cluster.edge.parked.entry(from).or_default();
-            return parked.push_back((at, frame));
+        if at <= applied && !cluster.edge.parked.contains_key(&from) {
+            return self.take_frame(from, frame);
         }
-        self.take_frame(from, frame);
+        let parked = cluster.edge.parked.entry(from).or_default();
+        if parked.park(at, size_bytes, frame)
+            && let Some(peer) = cluster.nodes.connected_name(from)
+        {
+            self.outputs.push_back(Output::EndLink(peer));
+        }
     }
 
     /// Handles what has waited for the catalog.
@@ -240,8 +316,8 @@ impl Node {
             while let Some(cluster) = &mut self.cluster
                 && let Some(parked) = cluster.edge.parked.get_mut(&node)
             {
-                let Some((_, frame)) = parked.pop_front_if(|(at, _)| *at <= applied) else {
-                    if parked.is_empty() {
+                let Some(frame) = parked.unpark(applied) else {
+                    if parked.frames.is_empty() && !parked.is_over {
                         cluster.edge.parked.remove(&node);
                     }
                     break;
@@ -256,6 +332,7 @@ impl Node {
             Frame::Publish(published) => self.take_published(from, published),
             Frame::Heard(heard) => self.outbox_heard(&heard),
             Frame::Room(queue) => self.use_room(queue),
+            Frame::Alarm { memory, disk } => self.hear_alarms(from, memory, disk),
             Frame::Serves(queues) => {
                 for (id, term) in &queues {
                     self.served_by(*id, from, *term);
@@ -309,7 +386,7 @@ impl Node {
                 let served = cluster.edge.servers.get(&queue);
                 slot.is_served_here() && served == Some(&(cluster.me, term))
             }
-            Some(slot) => slot.is_served_here(),
+            Some(slot) => slot.is_served_here() && !cluster.catalog.is_doomed(queue),
             None => false,
         };
         if !serves {
@@ -348,6 +425,22 @@ impl Node {
         self.ask_again(queue, server);
     }
 
+    /// What waited for queues that this node has ceased to serve goes to servers that it had heard of
+    /// before.
+    fn follow_successors(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for id in std::mem::take(&mut cluster.edge.succeeded) {
+            if let Some(cluster) = &self.cluster
+                && let Some((server, _)) = cluster.edge.servers.get(&id).copied()
+                && server != cluster.me
+            {
+                self.resume(id, server);
+            }
+        }
+    }
+
     /// This node served the queue in `slot`, which is at hand, in that term and does not any more:
     /// what its clients wait for goes to the next server, and shadows' consumers are forgotten.
     pub(super) fn leave_to_others(&mut self, slot: &mut QueueSlot, term: Term) {
@@ -357,10 +450,11 @@ impl Node {
         };
         let me = cluster.me;
         cluster.edge.claiming.remove(&queue);
-        if let Some((server, _)) = cluster.edge.servers.get(&queue)
-            && *server == me
-        {
-            cluster.edge.servers.remove(&queue);
+        match cluster.edge.servers.get(&queue) {
+            Some((server, _)) if *server == me => drop(cluster.edge.servers.remove(&queue)),
+            // That one was faster to say so than this node to notice.
+            Some(_) => cluster.edge.succeeded.push(queue),
+            None => {}
         }
         cluster.outboxes.rewind(queue);
         for node in cluster.nodes.others() {
@@ -372,13 +466,17 @@ impl Node {
 
     /// This node, which serves the queue, has applied everything of `origin` up to `number`.
     pub(crate) fn heard(&mut self, queue: QueueId, origin: Origin, number: u64) {
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
+        let member = self.queues.get(queue).and_then(QueueSlot::member);
+        let refused = member.and_then(|member| member.refused.get(&origin));
         let heard = Heard {
             queue,
             upto: number,
-            ..Heard::default()
+            doubtful: 0,
+            // The answer to the offer may have been lost with its link.
+            refused: refused.into_iter().flatten().copied().collect(),
+        };
+        let Some(cluster) = &mut self.cluster else {
+            return;
         };
         if origin == cluster.origin {
             return self.outbox_heard(&heard);
@@ -409,6 +507,7 @@ impl Node {
 
     /// Does what is due; part of every drain.
     pub(crate) fn advance_edge(&mut self, now: Timestamp) {
+        self.follow_successors();
         self.unpark();
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -461,5 +560,36 @@ impl Node {
                 self.send_frame(node, &frame);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room() -> Frame {
+        Frame::Room(QueueId(1))
+    }
+
+    #[test]
+    fn frames_wait_for_the_catalog_in_order() {
+        let mut parked = Parked::default();
+        assert!(!parked.park(5, 10, Frame::Barrier(1)) && !parked.park(3, 10, Frame::Barrier(2)));
+        assert!(
+            parked.unpark(4).is_none(),
+            "the first is not to be overtaken"
+        );
+        assert!(matches!(parked.unpark(5), Some(Frame::Barrier(1))));
+        assert!(matches!(parked.unpark(5), Some(Frame::Barrier(2))));
+        assert_eq!(parked.size_bytes, 0);
+    }
+
+    #[test]
+    fn too_many_end_the_link_once() {
+        let mut parked = Parked::default();
+        let one = PARKED_SIZE_BYTES_MAX / 4;
+        let is_over: Vec<_> = (0..7).map(|_| parked.park(1, one, room())).collect();
+        assert_eq!(is_over, [false, false, false, false, true, false, false]);
+        assert!(parked.unpark(9).is_none() && parked.frames.is_empty());
     }
 }

@@ -13,7 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use staunch_broker::{Origin, Queue, QueueEntry};
 use staunch_log::{ChunkId, StreamId};
-use staunch_raft::{Config, Members, StepError, config::TICK};
+use staunch_raft::{
+    Body, Config, Members, StepError,
+    config::{ENTRY_CACHE_BYTES_MAX, TICK},
+};
 use staunch_replica::{Effects, Rebuild, Replica, TakeError};
 use staunch_types::{GroupId, LogIndex, NodeId, QueueId, Timestamp};
 
@@ -26,6 +29,13 @@ use crate::{
 
 /// Messages that are kept of groups whose queues are not known yet.
 const EARLY_MESSAGES_MAX: usize = 4096;
+
+/// Bytes of entries that all groups of this node keep in memory for members that lag. One group may
+/// keep half of what the others leave free.
+const ENTRIES_SIZE_BYTES_MAX: u64 = 128 << 20;
+/// Bytes of entries in memory, those that are not applied among them, above which a follower takes
+/// no more: what it passes over is sent again.
+const ENTRIES_SIZE_BYTES_TAKEN_MAX: u64 = 2 * ENTRIES_SIZE_BYTES_MAX;
 
 /// Where a queue is.
 #[derive(Default)]
@@ -49,10 +59,16 @@ pub(crate) struct Member {
     pub(crate) proposal: Proposal,
     /// The highest number of each origin that was offered to this leader.
     pub(super) offered: BTreeMap<Origin, u64>,
+    /// Those of them that were refused since, as far as it is not known that their origin has heard that.
+    pub(super) refused: BTreeMap<Origin, BTreeSet<u64>>,
     /// Entries that were proposed and are not applied, with their numbers on this node.
     pub(super) outstanding: VecDeque<(LogIndex, u64)>,
     /// Up to where the checkpoint under way contains it.
     pub(super) checkpointing: Option<LogIndex>,
+    /// Bytes of applied entries that it may keep in memory if there is room.
+    pub(super) cache_size_bytes_max: u64,
+    /// Bytes of entries in memory, as they were last counted.
+    counted_size_bytes: u64,
     /// In the list of groups to be advanced.
     is_due: bool,
     /// In the list of groups that hear of time.
@@ -70,6 +86,8 @@ pub(crate) struct Groups {
     ticking: Vec<QueueId>,
     pub(super) proposing: Vec<QueueId>,
     unsealed: Vec<QueueId>,
+    /// Bytes of entries in memory, of all groups.
+    entries_size_bytes: u64,
     /// Whom to tell when a chunk is on disk.
     writing: VecDeque<(ChunkId, QueueId)>,
     pub(super) suspected: BTreeSet<NodeId>,
@@ -111,6 +129,7 @@ impl Groups {
             ticking: Vec::new(),
             proposing: Vec::new(),
             unsealed: Vec::new(),
+            entries_size_bytes: 0,
             writing: VecDeque::new(),
             suspected: BTreeSet::new(),
             early: BTreeMap::new(),
@@ -171,6 +190,21 @@ impl Groups {
         }
     }
 
+    /// Counts what a group keeps in memory, and lets it keep so much from now on that there is room
+    /// for others.
+    fn count_entries(&mut self, member: &mut Member) {
+        let group = member.replica.group_mut();
+        let others = self.entries_size_bytes - member.counted_size_bytes;
+        group.set_entry_cache_bytes_max(share(others).min(member.cache_size_bytes_max));
+        member.counted_size_bytes = group.entry_cache_bytes();
+        self.entries_size_bytes = others + member.counted_size_bytes;
+    }
+
+    /// A group is gone.
+    pub(super) fn forget_entries(&mut self, member: &Member) {
+        self.entries_size_bytes -= member.counted_size_bytes;
+    }
+
     fn forget_outstanding(&mut self, member: &mut Member) {
         for (_, number) in member.outstanding.drain(..) {
             self.outstanding.remove(&number);
@@ -188,14 +222,29 @@ impl Member {
             replica,
             proposal: Proposal::default(),
             offered: BTreeMap::new(),
+            refused: BTreeMap::new(),
             outstanding: VecDeque::new(),
             checkpointing: None,
+            cache_size_bytes_max: ENTRY_CACHE_BYTES_MAX,
+            counted_size_bytes: 0,
             is_due: false,
             is_ticking: false,
             is_proposing: false,
             is_unsealed: false,
         }
     }
+
+    /// Gives back memory that only a busy group needs.
+    fn rest(&mut self) {
+        self.outstanding.shrink_to_fit();
+        self.proposal.shrink();
+        self.replica.shrink();
+    }
+}
+
+/// Bytes of applied entries that one group may keep when the others keep so many.
+fn share(others_size_bytes: u64) -> u64 {
+    ENTRIES_SIZE_BYTES_MAX.saturating_sub(others_size_bytes) / 2
 }
 
 impl QueueSlot {
@@ -258,7 +307,10 @@ impl Node {
 
     pub(crate) fn group_config(&self, id: QueueId) -> Config {
         let cluster = self.cluster.as_ref().expect("only clusters have groups");
-        Config::new(GroupId::from(id), cluster.me, self.config.seed)
+        Config {
+            is_witness: cluster.is_witness,
+            ..Config::new(GroupId::from(id), cluster.me, self.config.seed)
+        }
     }
 
     /// A group has come to be on this node: it hears of time from now on, and of who is suspected.
@@ -275,6 +327,7 @@ impl Node {
             return;
         };
         let group = member.replica.group_mut();
+        group.know_witnesses(&self.catalog.witnesses());
         for node in suspected {
             group.suspect(node);
         }
@@ -311,6 +364,9 @@ impl Node {
             // Of another version, or damaged: it is repeated, or its sender gives up.
             return;
         };
+        let cluster = self.cluster.as_ref();
+        let is_full =
+            cluster.is_some_and(|it| it.groups.entries_size_bytes > ENTRIES_SIZE_BYTES_TAKEN_MAX);
         for message in messages {
             if message.from != from {
                 continue;
@@ -329,6 +385,12 @@ impl Node {
                 }
                 continue;
             };
+            let is_large =
+                matches!(&message.body, Body::Append(append) if !append.entries.is_empty());
+            if is_large && is_full {
+                // As if it had been lost: memory has not been growing for lack of answers.
+                continue;
+            }
             match member.replica.take(message) {
                 Err(TakeError::NotStaged) => self.ask_for_transfer(id, from),
                 Err(TakeError::Step(StepError::Inconsistent(_))) => self.forget_replica(id),
@@ -349,12 +411,24 @@ impl Node {
             return;
         }
         groups.next_tick = now + TICK;
+        let mut due = Vec::new();
         for id in std::mem::take(&mut groups.ticking) {
-            if let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) {
+            let Some(member) = self.queues.get_mut(id).and_then(QueueSlot::member_mut) else {
+                continue;
+            };
+            let group = member.replica.group_mut();
+            group.tick();
+            // Most ticks of most groups lead to nothing.
+            let is_silent = !group.is_asleep() && !group.is_due();
+            if is_silent && !member.replica.is_deposed() {
+                groups.ticking.push(id);
+            } else {
                 member.is_ticking = false;
-                member.replica.group_mut().tick();
-                self.rouse(id);
+                due.push(id);
             }
+        }
+        for id in due {
+            self.rouse(id);
         }
         self.tick_leadership(now);
         self.tick_members(now);
@@ -436,6 +510,14 @@ impl Node {
         {
             cluster.groups.unsealed.push(id);
         }
+        if let Place::Replicated(member) = &mut slot.place {
+            if member.replica.group().is_asleep() {
+                member.rest();
+            }
+            if let Some(cluster) = &mut self.cluster {
+                cluster.groups.count_entries(member);
+            }
+        }
         self.queues.put(slot);
         self.follow_effects(id, effects);
         self.end_transfers(id);
@@ -460,8 +542,11 @@ impl Node {
         if effects.applied {
             self.note_applied(id);
         }
-        for (origin, number) in effects.heard {
-            if self.queues.get(id).is_some_and(QueueSlot::is_served_here) {
+        // Which of those were refused that an earlier leader had proposed is not known: whoever waits
+        // for them offers them again, and is told so.
+        let serves = self.queues.get(id).is_some_and(QueueSlot::is_served_here);
+        if serves && !effects.began_to_lead {
+            for (origin, number) in effects.heard {
                 self.heard(id, origin, number);
             }
         }
@@ -494,6 +579,9 @@ impl Node {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        if !std::mem::replace(&mut slot.is_active, true) {
+            self.active.push(id);
+        }
         let serves = slot.is_served_here();
         if let Place::Replicated(member) = &mut slot.place {
             let applied = member.replica.group().applied_index();
@@ -514,7 +602,10 @@ impl Node {
 
     /// This node leads the queue from now on.
     fn begin_to_serve(&mut self, id: QueueId) {
-        let Some(cluster) = &self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.leadership.begun_count += 1;
         let me = cluster.me;
         let now = self.wall_now();
         let Some(slot) = self.queues.get_mut(id) else {
@@ -538,6 +629,7 @@ impl Node {
     pub(super) fn cease_to_serve(&mut self, slot: &mut QueueSlot) {
         let led_term = slot.member().and_then(|member| member.replica.led_term());
         self.leave_to_others(slot, led_term.unwrap_or_default());
+        self.ledger.queue_moves(slot);
         self.fetches.forget(slot);
         self.forget_expiry(slot);
         slot.expires_next = None;
@@ -551,6 +643,7 @@ impl Node {
             member.replica.depose(&mut slot.queue);
             member.proposal = Proposal::default();
             member.offered.clear();
+            member.refused.clear();
             cluster.groups.forget_outstanding(member);
         }
     }
@@ -559,6 +652,7 @@ impl Node {
     pub(crate) fn forget_proposals(&mut self, member: &mut Member) {
         if let Some(cluster) = &mut self.cluster {
             cluster.groups.forget_outstanding(member);
+            cluster.groups.forget_entries(member);
         }
     }
 
@@ -640,7 +734,7 @@ impl Node {
         }
     }
 
-    fn for_each_group(&mut self, each: impl Fn(&mut staunch_raft::Group)) {
+    pub(super) fn for_each_group(&mut self, each: impl Fn(&mut staunch_raft::Group)) {
         let mut ids = Vec::new();
         for slot in self.queues.iter_mut() {
             let id = slot.id;
@@ -652,5 +746,27 @@ impl Node {
         for id in ids {
             self.rouse(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_busy_groups_share_what_one_may_not_have() {
+        let mut kept = 0;
+        let mut shares = (0..10_000).map(|_| {
+            let share = share(kept).min(ENTRY_CACHE_BYTES_MAX);
+            kept += share;
+            share
+        });
+        assert_eq!(shares.next(), Some(ENTRY_CACHE_BYTES_MAX));
+        assert_eq!(shares.last(), Some(0));
+        assert!(kept < ENTRIES_SIZE_BYTES_MAX);
+        assert!(
+            share(0) < ENTRIES_SIZE_BYTES_MAX,
+            "one leaves room for others"
+        );
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct Leadership {
     pub(super) writing_since: Option<Timestamp>,
     /// This node is to lead nothing.
     is_leaving: bool,
+    /// How often this node has begun to serve a queue.
+    pub(super) begun_count: u64,
+    /// Catalog and that count, when everything that this node leads was at home.
+    settled: Option<(u64, u64)>,
 }
 
 impl Node {
@@ -88,10 +92,21 @@ impl Node {
                 && cluster.liveness.is_alive(node)
                 && !self.catalog.is_drained(node)
         };
+        let state = (self.catalog.version(), cluster.leadership.begun_count);
+        if cluster.leadership.settled == Some(state) {
+            return;
+        }
         let mut moved = Vec::new();
+        let mut is_settled = true;
         let primary = cluster.primary();
         for slot in self.queues.iter_mut() {
             let id = slot.id;
+            if !slot
+                .member()
+                .is_some_and(|it| it.replica.group().is_leader())
+            {
+                continue;
+            }
             let entry = self.catalog.queue_by_id(id);
             let members = entry.map(|entry| &entry.placement.members[..]);
             let primary = primary.filter(|it| members.is_some_and(|of| of.contains(it)));
@@ -99,8 +114,12 @@ impl Node {
             let (Some(home), Some(member)) = (home, slot.member_mut()) else {
                 continue;
             };
+            if home == cluster.me {
+                continue;
+            }
+            is_settled = false;
             let group = member.replica.group_mut();
-            if home == cluster.me || !group.is_leader() || !is_well(home) {
+            if !is_well(home) {
                 continue;
             }
             let last = group.last_index();
@@ -114,6 +133,9 @@ impl Node {
             if moved.len() == MOVES_MAX {
                 break;
             }
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.leadership.settled = is_settled.then_some(state);
         }
         self.rouse_all(moved);
     }

@@ -47,12 +47,15 @@ pub(super) const FRAME_REMOVED: u8 = 8;
 pub(super) const FRAME_RECALL: u8 = 9;
 
 /// Version of these frames.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// How often a node asks to join until it is welcome.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What a node is told that was removed, by itself and by its clients.
 const REMOVED_TEXT: &str = "this node was removed from its cluster";
+
+/// What clients of a witness are told.
+const WITNESS_TEXT: &str = "this node is a witness and serves no clients: connect to another one";
 
 /// What this node is to its cluster, and what it waits for.
 #[derive(Debug, Default)]
@@ -98,6 +101,7 @@ impl Node {
             node: cluster.me,
             is_founder: membership.is_founder,
             is_removed: membership.is_removed,
+            is_witness: cluster.is_witness,
             name: cluster.name.clone(),
         })
     }
@@ -169,11 +173,15 @@ impl Node {
                 self.meet(peer);
             }
             FRAME_JOIN => {
+                let is_witness = bytes.try_get_u8().unwrap_or_default() == 1;
                 if let Ok(address) = Name::new(&bytes) {
-                    self.let_join(peer, &address);
+                    self.let_join(peer, &address, is_witness);
                 }
             }
-            FRAME_RECALL => self.recall(peer),
+            FRAME_RECALL => {
+                let is_witness = bytes.try_get_u8().unwrap_or_default() == 1;
+                self.recall(peer, is_witness);
+            }
             FRAME_WELCOME => {
                 let (cluster, node) = (number(), NodeId(number()));
                 let is_seed = self.cluster.as_ref().is_some_and(|it| it.is_seed(peer));
@@ -246,7 +254,7 @@ impl Node {
     }
 
     /// Somebody without data wants to be one of the cluster's nodes.
-    fn let_join(&mut self, peer: &Name, address: &Name) {
+    fn let_join(&mut self, peer: &Name, address: &Name, is_witness: bool) {
         if self.welcome(peer) {
             return;
         }
@@ -270,6 +278,7 @@ impl Node {
             name: peer.clone(),
             address: address.clone(),
             previous: known.map(|(id, entry)| (id, entry.life)),
+            is_witness,
             life,
         };
         let commands = vec![CatalogCommand::Node(command)];
@@ -296,10 +305,12 @@ impl Node {
         true
     }
 
-    /// Tells a peer that has forgotten who it was.
-    fn recall(&mut self, peer: &Name) {
+    /// Tells a peer that has forgotten who it was, unless it is to be something else now.
+    fn recall(&mut self, peer: &Name, is_witness: bool) {
         let entry = self.catalog.node_named(peer);
-        let joined = entry.filter(|(_, entry)| entry.state != NodeState::Invited);
+        let joined = entry.filter(|(_, entry)| {
+            entry.state != NodeState::Invited && entry.is_witness == is_witness
+        });
         if let Some((id, _)) = joined.filter(|_| self.is_ready()) {
             self.tell_identity(peer, id);
         }
@@ -336,7 +347,7 @@ impl Node {
             } else {
                 FRAME_JOIN
             };
-            let mut frame = vec![kind, VERSION];
+            let mut frame = vec![kind, VERSION, u8::from(cluster.is_witness)];
             frame.put_slice(&cluster.own_address());
             return self.send_to_link(&peer, frame);
         }
@@ -421,6 +432,8 @@ impl Node {
         if self.catalog.is_removed(cluster.me) {
             self.be_removed();
         }
+        let witnesses = self.catalog.witnesses();
+        self.for_each_group(|group| group.know_witnesses(&witnesses));
         for peer in self.linked_peers() {
             if !self.welcome(&peer) {
                 self.meet(&peer);
@@ -473,10 +486,15 @@ impl Node {
         self.tell(MembershipNews::Removed);
     }
 
-    /// A client of a node that was removed.
+    /// A client of a node that was removed, or is a witness.
     pub(super) fn turn_away(&mut self, id: ConnectionId) {
+        let text = if self.is_removed() {
+            REMOVED_TEXT
+        } else {
+            WITNESS_TEXT
+        };
         if let Some(slot) = self.sessions.find(id) {
-            let reason = REMOVED_TEXT.to_owned();
+            let reason = text.to_owned();
             self.sessions.push(slot, Event::Forced { reason });
         }
     }

@@ -9,6 +9,7 @@
 //! * `edge`: what clients of this node ask of queues that are served elsewhere, and `outbox` what
 //!   they publish to replicated queues and to those of other nodes.
 //! * `status`, `removal`: what operators ask.
+//! * `holds`: publishers that wait, because of alarms elsewhere or full outboxes.
 //! * `leadership`: which node should lead a queue.
 //! * `transfer`: whole queues for members that lag too far.
 //! * `repair`: replicas that have forgotten everything.
@@ -25,6 +26,7 @@ mod claims;
 mod edge;
 mod facts;
 mod groups;
+mod holds;
 mod leadership;
 mod members;
 mod membership;
@@ -53,22 +55,20 @@ use staunch_raft::{Liveness, LivenessEvent};
 use staunch_replica::Identity;
 use staunch_types::{Name, NodeId, Timestamp};
 
-use crate::{config::ClusterConfig, input::Output, node::Node};
+use crate::{config::ClusterConfig, input::Output, node::Node, queues::QueueSlot};
 
 pub(crate) use catalog::{CatalogGroup, config as catalog_config};
-pub use facts::GroupFacts;
+pub use facts::{GroupFacts, PlacementFacts, deliveries_in};
 pub(crate) use groups::{Member, Place};
+pub(crate) use holds::AlarmsElsewhere;
 use membership::Membership;
 use nodes::{Nodes, STRANGER};
 pub(crate) use outbox::{Fate, Publisher, Purpose};
-pub(crate) use proposals::Then;
+pub(crate) use proposals::{BATCH_FILL_SIZE_BYTES, Then};
 pub use removal::StopCheck;
 pub(crate) use repair::is_with_others;
 pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
 pub(crate) use wire::{Frame, count as count_request};
-
-/// How often the failure detector looks at its watch.
-const LIVENESS_TICK: Duration = Duration::from_millis(20);
 
 /// What the runtime tells of links with other nodes.
 #[derive(Debug)]
@@ -150,6 +150,8 @@ pub(crate) struct Cluster {
     pub(crate) me: NodeId,
     /// Its name.
     name: Name,
+    /// It votes, and keeps no messages.
+    pub(crate) is_witness: bool,
     /// Names and addresses of those that it founds a cluster with, or asks to join theirs.
     seeds: Vec<(Name, Name)>,
     membership: Membership,
@@ -160,6 +162,12 @@ pub(crate) struct Cluster {
     primary: Option<Name>,
     pub(crate) liveness: Liveness,
     next_liveness_tick: Timestamp,
+    /// How long a node must be silent at the least before others give it up.
+    patience_min: Duration,
+    /// The last drain.
+    advanced_at: Timestamp,
+    /// The end of the last time in which this node stood still.
+    awake_since: Timestamp,
     pub(crate) groups: groups::Groups,
     pub(crate) catalog: catalog::CatalogGroup,
     pub(crate) edge: edge::Edge,
@@ -198,6 +206,7 @@ impl Cluster {
         Self {
             me,
             name: config.me.clone(),
+            is_witness: config.is_witness,
             seeds,
             membership: Membership::of(identity),
             origin: Origin(config.incarnation),
@@ -205,6 +214,9 @@ impl Cluster {
             primary: config.primary.clone(),
             nodes: Nodes::new(me, config.me.clone()),
             next_liveness_tick: now,
+            patience_min: config.liveness.silence_min,
+            advanced_at: now,
+            awake_since: now,
             groups: groups::Groups::new(now),
             catalog: CatalogGroup::joining(me, seed),
             edge: edge::Edge::default(),
@@ -271,6 +283,7 @@ impl Node {
                     return;
                 };
                 cluster.liveness.heard(node, now);
+                cluster.nodes.heard(node, now);
                 match kind {
                     PeerPayload::Heartbeat => {}
                     PeerPayload::Raft => self.take_raft(node, &payload),
@@ -309,13 +322,33 @@ impl Node {
         }
     }
 
+    /// Whether this node, which takes itself for the queue's server, may have a successor without
+    /// knowing: it has stood still, or has not heard a majority of the members for as long as these
+    /// need to give it up. What it hands out then may have been handed out by that one (contract C8).
+    pub(crate) fn may_have_successor(&self, slot: &QueueSlot) -> bool {
+        let (Some(cluster), true) = (&self.cluster, slot.is_replicated()) else {
+            return false;
+        };
+        let Some(entry) = self.catalog.queue_by_id(slot.id) else {
+            return false;
+        };
+        let members = &entry.placement.members;
+        let (now, patience) = (self.now, cluster.patience_min);
+        let was_heard = |id| id == cluster.me || cluster.nodes.was_heard(id, now, patience);
+        let heard_count = members.iter().filter(|id| was_heard(**id)).count();
+        heard_count <= members.len() / 2 || now.since(cluster.awake_since) < patience
+    }
+
     /// Lets time pass for detector and groups, and does what is due; the first thing in a drain.
     pub(crate) fn advance_cluster(&mut self, now: Timestamp) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        if now.since(cluster.advanced_at) >= cluster.patience_min {
+            cluster.awake_since = now;
+        }
+        cluster.advanced_at = now;
         if now >= cluster.next_liveness_tick {
-            cluster.next_liveness_tick = now + LIVENESS_TICK;
             self.report_liveness();
         }
         self.advance_membership();
@@ -338,7 +371,9 @@ impl Node {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        for event in cluster.liveness.tick(now) {
+        let events = cluster.liveness.tick(now);
+        cluster.next_liveness_tick = cluster.liveness.next_tick(now);
+        for event in events {
             match event {
                 LivenessEvent::SendHeartbeat(node) => {
                     self.send(node, PeerPayload::Heartbeat, Vec::new());

@@ -3,7 +3,7 @@
 //! A link has a name; which node is at its other end, the peer says itself (`membership`). Names may
 //! pass from a node that has lost its data to the one that takes its place; ids do not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use staunch_broker::Catalog;
 use staunch_types::{Name, NodeId, Timestamp};
@@ -26,6 +26,8 @@ struct Known {
     /// Its process, as far as this one has met it.
     incarnation: Option<u64>,
     connected_since: Option<Timestamp>,
+    /// When something last came from it.
+    heard_at: Timestamp,
 }
 
 /// A connection with a peer.
@@ -143,6 +145,19 @@ impl Nodes {
         known.is_some_and(|known| known.connected_since.is_some())
     }
 
+    /// Something has come from a node.
+    pub(super) fn heard(&mut self, id: NodeId, now: Timestamp) {
+        if let Some(known) = self.by_id.get_mut(&id) {
+            known.heard_at = now;
+        }
+    }
+
+    /// Whether the node is connected, and has not been silent for so long.
+    pub(super) fn was_heard(&self, id: NodeId, now: Timestamp, patience: Duration) -> bool {
+        let known = self.by_id.get(&id);
+        known.is_some_and(|it| it.connected_since.is_some() && now.since(it.heard_at) < patience)
+    }
+
     /// Since when it is connected, if it is.
     pub(crate) fn connected_since(&self, id: NodeId) -> Option<Timestamp> {
         self.by_id.get(&id)?.connected_since
@@ -210,6 +225,7 @@ impl Nodes {
         let known = self.by_id.entry(id);
         let known = known.or_insert_with(|| Known::named(name.clone()));
         known.connected_since = Some(now);
+        known.heard_at = now;
         let before = known.incarnation.replace(link.incarnation);
         before.is_some_and(|before| before != link.incarnation)
     }
@@ -221,6 +237,7 @@ impl Known {
             name,
             incarnation: None,
             connected_since: None,
+            heard_at: Timestamp::default(),
         }
     }
 }

@@ -1,12 +1,17 @@
 //! From messages and decisions to entries: what is offered to a leader, what its queue has decided,
 //! and what waits until that is committed.
 
-use staunch_broker::{Arrival, Origin, Overflow};
+use staunch_broker::{Arrival, Origin, Overflow, QueueCommand};
 use staunch_replica::EntryMessage;
-use staunch_types::{BodyRef, Message, QueueId};
+use staunch_types::{BodyRef, Message, QueueId, Request, Term};
 
 use super::{Place, proposal::Proposal};
-use crate::{node::Node, pending::Pending, queues::QueueSlot};
+use crate::{
+    node::Node,
+    pending::{Again, Pending},
+    queues::QueueSlot,
+    session::SessionSlot,
+};
 
 /// Messages of one origin for a queue, in order.
 #[derive(Debug)]
@@ -54,9 +59,13 @@ impl Node {
         if offer.follows > seen {
             return offered;
         }
+        let turned_away = member.refused.entry(offer.origin).or_default();
+        *turned_away = turned_away.split_off(&offer.base);
         let mut refused = None;
         for (number, message) in offer.messages {
             if number <= seen {
+                // The answer to that may have been lost.
+                offered.refused.extend(turned_away.get(&number));
                 continue;
             }
             seen = number;
@@ -66,6 +75,7 @@ impl Node {
                 && queue.is_full_with(member.proposal.coming(), body_size_bytes);
             if is_full {
                 offered.refused.push(number);
+                turned_away.insert(number);
                 refused = Some(message);
                 member.proposal.push_refused(offer.origin, number);
             } else {
@@ -81,6 +91,9 @@ impl Node {
                     self.dead_letters.refuse(id, &message, false);
                 }
             }
+        }
+        if turned_away.is_empty() {
+            member.refused.remove(&offer.origin);
         }
         member.offered.insert(offer.origin, seen);
         self.mark_proposing(id);
@@ -114,8 +127,11 @@ impl Node {
             return;
         };
         let groups = &mut cluster.groups;
-        for (upto, _) in groups.waiting.iter_mut().filter(|(upto, _)| upto.is_none()) {
-            *upto = Some(groups.last_proposal);
+        // What a group has put back has no number yet.
+        if groups.proposing.is_empty() {
+            for (upto, _) in groups.waiting.iter_mut().filter(|(upto, _)| upto.is_none()) {
+                *upto = Some(groups.last_proposal);
+            }
         }
         self.advance_groups();
     }
@@ -160,6 +176,86 @@ impl Node {
             Some(cluster) => cluster.groups.waiting.push_back((None, pending)),
             None => self.pending.push(pending),
         }
+    }
+
+    /// Whether a request about a replicated queue waits until all is committed that was published
+    /// before: a client finds what it has published, and purges it. It waits once.
+    pub(crate) fn waits_for_publishes(
+        &mut self,
+        session: SessionSlot,
+        id: QueueId,
+        request: Request,
+    ) -> bool {
+        let is_replicated = self.queues.get(id).is_some_and(QueueSlot::is_replicated);
+        if !is_replicated || self.is_asked_again {
+            return false;
+        }
+        self.flush_outbox(id);
+        let is_settled = !self.asks_for_majority(id) && self.is_all_committed();
+        let found = self.sessions.get(session);
+        let Some(found) = found.filter(|_| !is_settled) else {
+            return false;
+        };
+        let connection = found.id;
+        let served = (id, self.term_served(id));
+        self.push_pending(Pending::Again(Box::new(Again {
+            session,
+            connection,
+            served,
+            request,
+        })));
+        true
+    }
+
+    /// Proposes an entry that changes nothing, if the queue may have another server that this node
+    /// does not know of: when it is committed there is none, and what this one says holds. True if
+    /// so: the answer is to be kept back with [`Node::push_pending`].
+    pub(crate) fn asks_for_majority(&mut self, id: QueueId) -> bool {
+        let slot = self.queues.get(id);
+        if !slot.is_some_and(|slot| self.may_have_successor(slot)) {
+            return false;
+        }
+        let slot = self.queues.get_mut(id);
+        let Some(member) = slot.and_then(QueueSlot::member_mut) else {
+            return false;
+        };
+        let ranges = Vec::new();
+        member.proposal.command(QueueCommand::Settled { ranges });
+        self.mark_proposing(id);
+        true
+    }
+
+    fn term_served(&self, id: QueueId) -> Term {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(Term(0), |cluster| cluster.edge.term_of(id))
+    }
+
+    /// A request has waited for what was published before.
+    pub(crate) fn look_again(&mut self, again: Again) {
+        let Again {
+            session,
+            connection,
+            served: (queue, term),
+            request,
+        } = again;
+        let Some(found) = self.sessions.get(session) else {
+            return;
+        };
+        if found.id != connection {
+            return;
+        }
+        let is_shadow = found.shadow_of.is_some();
+        if is_shadow && self.term_served(queue) != term {
+            // Its own node asks again whoever serves the queue now.
+            return;
+        }
+        self.is_asked_again = true;
+        if is_shadow {
+            self.take_request(session, request);
+        } else {
+            self.handle_rare_request(session, request);
+        }
+        self.is_asked_again = false;
     }
 
     /// Whether nothing waits for a commit.

@@ -5,7 +5,7 @@
 //! the answers of all its queues; a dead letter is buried when all that it was routed to have it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -45,10 +45,14 @@ pub(crate) struct Outboxes {
     by_queue: BTreeMap<QueueId, Outbox>,
     /// Those with something to send.
     dirty: Vec<QueueId>,
+    /// Those that have become empty since they were last looked at.
+    emptied: Vec<QueueId>,
     size_bytes: usize,
     count: usize,
     /// Where the last message went, for whoever is about to wait for it.
     pub(crate) last: Vec<QueueId>,
+    /// Publishers that waited for room and need not any more.
+    relieved: Vec<(SessionSlot, ConnectionId)>,
     tickets: BTreeMap<u64, Ticket>,
     ticket_count: u64,
     next_check: Timestamp,
@@ -59,12 +63,18 @@ pub(crate) struct Outboxes {
 struct Outbox {
     /// Those that were ever sent are the first.
     items: VecDeque<Item>,
+    /// Of their messages.
+    size_bytes: usize,
+    /// Publishers that wait for room.
+    held: BTreeSet<(SessionSlot, ConnectionId)>,
     next_number: u64,
     /// How many of `items` have been sent to the queue's server, since it is that and connected.
     sent_count: usize,
     /// The last number sent to it.
     last_sent: Option<u64>,
     is_dirty: bool,
+    /// In the list of those that have become empty.
+    is_emptied: bool,
 }
 
 #[derive(Debug)]
@@ -140,10 +150,13 @@ impl Outbox {
     fn new() -> Self {
         Self {
             items: VecDeque::new(),
+            size_bytes: 0,
+            held: BTreeSet::new(),
             next_number: 1,
             sent_count: 0,
             last_sent: None,
             is_dirty: false,
+            is_emptied: false,
         }
     }
 
@@ -175,14 +188,30 @@ impl Outbox {
 }
 
 impl Outboxes {
+    /// Panics if sizes or counts are wrong.
+    pub(crate) fn check_invariants(&self) {
+        let size_of = |outbox: &Outbox| -> usize {
+            let items = outbox.items.iter();
+            items.map(|item| item.message.stored.len()).sum()
+        };
+        for outbox in self.by_queue.values() {
+            assert_eq!(
+                size_of(outbox),
+                outbox.size_bytes,
+                "an outbox knows its size"
+            );
+        }
+        let outboxes = self.by_queue.values();
+        assert_eq!(
+            outboxes.clone().map(size_of).sum::<usize>(),
+            self.size_bytes
+        );
+        assert_eq!(outboxes.map(|it| it.items.len()).sum::<usize>(), self.count);
+    }
+
     /// Whether so much is on its way that nothing should be added.
     pub(crate) fn is_full(&self) -> bool {
         self.size_bytes > OUTBOXES_SIZE_BYTES_MAX || self.count > OUTBOXES_COUNT_MAX
-    }
-
-    /// Whether nothing is on its way.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
     }
 
     /// Bytes of messages.
@@ -190,10 +219,55 @@ impl Outboxes {
         self.size_bytes
     }
 
+    /// Whether so much is on its way that it matters to which queue.
+    #[inline]
+    pub(super) fn is_filling(&self) -> bool {
+        self.size_bytes > OUTBOXES_SIZE_BYTES_MAX / 8 || self.count > OUTBOXES_COUNT_MAX / 8
+    }
+
+    /// Bytes and messages that one outbox may hold, as things are: half of what is free.
+    fn share(&self) -> (usize, usize) {
+        (
+            OUTBOXES_SIZE_BYTES_MAX.saturating_sub(self.size_bytes) / 2,
+            OUTBOXES_COUNT_MAX.saturating_sub(self.count) / 2,
+        )
+    }
+
+    /// Has a publisher wait if the queue's outbox holds more than its share; false if it need not,
+    /// or waits already.
+    pub(super) fn hold(&mut self, queue: QueueId, who: (SessionSlot, ConnectionId)) -> bool {
+        let (size_bytes_max, count_max) = self.share();
+        let Some(outbox) = self.by_queue.get_mut(&queue) else {
+            return false;
+        };
+        let is_over = outbox.size_bytes > size_bytes_max || outbox.items.len() > count_max;
+        is_over && outbox.held.insert(who)
+    }
+
+    /// Some of an outbox has gone: who waits for room goes on when half of its share is free.
+    fn relieve(&mut self, queue: QueueId) {
+        let (size_bytes_max, count_max) = self.share();
+        let Some(outbox) = self.by_queue.get_mut(&queue) else {
+            return;
+        };
+        let has_room =
+            outbox.size_bytes <= size_bytes_max / 2 && outbox.items.len() <= count_max / 2;
+        if !outbox.held.is_empty() && (has_room || outbox.items.is_empty()) {
+            self.relieved.extend(std::mem::take(&mut outbox.held));
+        }
+    }
+
+    /// Publishers that need not wait any more.
+    pub(super) fn take_relieved(&mut self) -> Vec<(SessionSlot, ConnectionId)> {
+        std::mem::take(&mut self.relieved)
+    }
+
     fn push(&mut self, queue: QueueId, message: EntryMessage, now: Timestamp) {
-        self.size_bytes += message.stored.len();
+        let size_bytes = message.stored.len();
+        self.size_bytes += size_bytes;
         self.count += 1;
         let outbox = self.by_queue.entry(queue).or_insert_with(Outbox::new);
+        outbox.size_bytes += size_bytes;
         let number = outbox.next_number;
         outbox.next_number += 1;
         outbox.items.push_back(Item {
@@ -278,6 +352,7 @@ impl Outboxes {
             .pop_front_if(|item| item.is_refused || item.number <= heard.upto)
         {
             outbox.sent_count = outbox.sent_count.saturating_sub(1);
+            outbox.size_bytes -= item.message.stored.len();
             self.size_bytes -= item.message.stored.len();
             self.count -= 1;
             let is_doubtful = may_refuse && item.number <= heard.doubtful;
@@ -288,7 +363,23 @@ impl Outboxes {
             };
             answers.push((item.waiter, fate));
         }
+        if outbox.items.is_empty() && !std::mem::replace(&mut outbox.is_emptied, true) {
+            self.emptied.push(heard.queue);
+        }
+        self.relieve(heard.queue);
         answers
+    }
+
+    /// Gives back memory of outboxes that are empty.
+    fn rest(&mut self) {
+        for queue in std::mem::take(&mut self.emptied) {
+            if let Some(outbox) = self.by_queue.get_mut(&queue) {
+                outbox.is_emptied = false;
+                if outbox.items.is_empty() {
+                    outbox.items = VecDeque::new();
+                }
+            }
+        }
     }
 
     /// Forgets what matches of an outbox; its waiters.
@@ -300,10 +391,12 @@ impl Outboxes {
         let (mut at, sent_before) = (0, outbox.sent_count);
         let (size_bytes, count) = (&mut self.size_bytes, &mut self.count);
         let sent_count = &mut outbox.sent_count;
+        let own_size_bytes = &mut outbox.size_bytes;
         outbox.items.retain(|item| {
             let goes = which(item);
             if goes {
                 *size_bytes -= item.message.stored.len();
+                *own_size_bytes -= item.message.stored.len();
                 *count -= 1;
                 waiters.push(item.waiter);
                 *sent_count -= usize::from(at < sent_before);
@@ -311,6 +404,7 @@ impl Outboxes {
             at += 1;
             !goes
         });
+        self.relieve(queue);
         waiters
     }
 
@@ -534,7 +628,7 @@ impl Node {
         }
     }
 
-    fn flush_outbox(&mut self, id: QueueId) {
+    pub(crate) fn flush_outbox(&mut self, id: QueueId) {
         let server = self.server_of(id);
         while let Some(cluster) = &mut self.cluster
             && let Some(outbox) = cluster.outboxes.by_queue.get_mut(&id)
@@ -592,6 +686,7 @@ impl Node {
             return;
         }
         cluster.outboxes.next_check = now + TIMEOUT_CHECK_PERIOD;
+        cluster.outboxes.rest();
         for (queue, waiter) in cluster.outboxes.take_overdue(now) {
             self.answer(queue, waiter, Fate::Unknown);
         }

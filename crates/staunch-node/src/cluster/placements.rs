@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use staunch_broker::{CatalogCommand, NodeCommand, NodeState, Placement, QueueEntry};
+use staunch_broker::{Catalog, CatalogCommand, NodeCommand, NodeState, Placement, QueueEntry};
 use staunch_replica::OnRefusal;
 use staunch_types::{NodeId, Timestamp};
 
@@ -146,10 +146,14 @@ impl Node {
             is_here && self.catalog.is_member(node) && !gone.contains(&node)
         };
         let ids = cluster.nodes.ids().filter(|node| is_well(*node));
-        let mut loads: Vec<(usize, NodeId)> = ids
-            .map(|node| (self.catalog.kept_count(node), node))
-            .collect();
-        let leaving = |node: NodeId| !self.catalog.is_member(node);
+        let loads = ids.map(|node| (self.catalog.kept_count(node), node));
+        let (witnesses, copies) = loads.partition(|(_, node)| self.catalog.is_witness(*node));
+        let mut free = Free { copies, witnesses };
+        let nodes = Nodes {
+            gone,
+            is_leaving: |node: NodeId| !self.catalog.is_member(node),
+            is_witness: |node: NodeId| self.catalog.is_witness(node),
+        };
         let mut moves = Vec::new();
         for entry in self.catalog.queues_and_holders() {
             if moves.len() == MOVES_PER_LOOK {
@@ -159,7 +163,7 @@ impl Node {
             if !placement.is_replicated {
                 continue;
             }
-            if let Some(members) = repaired(placement, size_of(entry), gone, &mut loads, leaving) {
+            if let Some(members) = repaired(placement, size_of(entry), &nodes, &mut free) {
                 moves.push(NodeCommand::Place {
                     queue: entry.id,
                     changes: placement.changes,
@@ -197,7 +201,8 @@ impl Node {
         let Some(cluster) = &self.cluster else {
             return Vec::new();
         };
-        let members = cluster.nodes.ids().filter(|id| self.catalog.is_member(*id));
+        let is_fit = |id: &NodeId| self.catalog.is_member(*id) && !self.catalog.is_witness(*id);
+        let members = cluster.nodes.ids().filter(is_fit);
         let mut loads: BTreeMap<NodeId, usize> = members
             .map(|id| (id, self.catalog.kept_count(id)))
             .collect();
@@ -244,40 +249,78 @@ fn size_of(entry: &QueueEntry) -> usize {
     size.unwrap_or(GROUP_SIZE_DEFAULT).max(1)
 }
 
-/// Other members for a queue, if it should have others. `loads` are the nodes that can take one
-/// more, with how many they keep; a member that `is_leaving` goes even if nobody takes its place.
-fn repaired(
+/// Nodes that can take one queue more, with how many they keep.
+struct Free {
+    copies: Vec<(usize, NodeId)>,
+    witnesses: Vec<(usize, NodeId)>,
+}
+
+/// What is known of nodes that are members of queues.
+struct Nodes<'a, L, W> {
+    /// They keep nothing for long.
+    gone: &'a [NodeId],
+    /// Whether it goes even if nobody takes its place.
+    is_leaving: L,
+    is_witness: W,
+}
+
+/// Other members for a queue, if it should have others. Witnesses are replaced by witnesses, and
+/// are there only beside two nodes with messages.
+fn repaired<L: Fn(NodeId) -> bool, W: Fn(NodeId) -> bool>(
     placement: &Placement,
     size: usize,
-    gone: &[NodeId],
-    loads: &mut [(usize, NodeId)],
-    is_leaving: impl Fn(NodeId) -> bool,
+    nodes: &Nodes<'_, L, W>,
+    free: &mut Free,
 ) -> Option<Vec<NodeId>> {
-    let mut members = placement.members.clone();
-    let mut take_free = |members: &[NodeId]| {
-        let free = loads.iter_mut().filter(|(_, node)| !members.contains(node));
-        let free = free.min_by_key(|(load, node)| (*load, *node))?;
-        free.0 += 1;
-        Some(free.1)
-    };
+    let old = placement.members.iter().copied();
+    let (old_witnesses, old_copies): (Vec<NodeId>, Vec<NodeId>) =
+        old.partition(|node| (nodes.is_witness)(*node));
+    let mut members = repaired_copies(old_copies, nodes, &mut free.copies);
+    while members.len() < size {
+        let Some(node) = take_free(&mut free.copies, &members) else {
+            break;
+        };
+        members.push(node);
+    }
+    if Catalog::wants_witness(members.len(), size) {
+        let old = |is_fit: &dyn Fn(NodeId) -> bool| {
+            let mut witnesses = old_witnesses.iter().copied();
+            witnesses.find(|node| is_fit(*node))
+        };
+        let witness = old(&|node| !nodes.gone.contains(&node))
+            .or_else(|| take_free(&mut free.witnesses, &old_witnesses))
+            .or_else(|| old(&|node| !(nodes.is_leaving)(node)));
+        members.extend(witness);
+    }
+    (members != placement.members).then_some(members)
+}
+
+/// The members, with others in the place of those that are gone; the last one stays in any case.
+fn repaired_copies<L: Fn(NodeId) -> bool, W>(
+    mut members: Vec<NodeId>,
+    nodes: &Nodes<'_, L, W>,
+    free: &mut [(usize, NodeId)],
+) -> Vec<NodeId> {
     let mut at = 0;
     while at < members.len() {
         let node = members[at];
-        if gone.contains(&node) {
-            if let Some(free) = take_free(&members) {
+        if nodes.gone.contains(&node) {
+            if let Some(free) = take_free(free, &members) {
                 members[at] = free;
-            } else if is_leaving(node) && members.len() > 1 {
+            } else if (nodes.is_leaving)(node) && members.len() > 1 {
                 members.remove(at);
                 continue;
             }
         }
         at += 1;
     }
-    while members.len() < size {
-        let Some(free) = take_free(&members) else {
-            break;
-        };
-        members.push(free);
-    }
-    (members != placement.members).then_some(members)
+    members
+}
+
+/// The node that keeps the least, and is none of `members`.
+fn take_free(free: &mut [(usize, NodeId)], members: &[NodeId]) -> Option<NodeId> {
+    let others = free.iter_mut().filter(|(_, node)| !members.contains(node));
+    let free = others.min_by_key(|(load, node)| (*load, *node))?;
+    free.0 += 1;
+    Some(free.1)
 }

@@ -74,6 +74,12 @@ impl Proposal {
         }
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.messages.shrink_to_fit();
+        self.commands.shrink_to_fit();
+    }
+
     /// The next entry; none if there is nothing to propose.
     pub(crate) fn next_entry(&mut self) -> Option<EntryData> {
         if let Some(data) = self.returned.take() {

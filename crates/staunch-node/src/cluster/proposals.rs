@@ -14,7 +14,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use staunch_broker::CatalogCommand;
+use staunch_broker::{CatalogCommand, Change};
 use staunch_replica::{BATCH_SIZE_BYTES_MAX, Batch, OnRefusal};
 use staunch_types::{
     ChannelNumber, ConnectionId, Event, NodeId, Operation, QueueId, Refusal, Reply, Term, Timestamp,
@@ -43,7 +43,7 @@ const INTRODUCE_AFTER: Duration = Duration::from_millis(200);
 const BATCH_COMMANDS_MAX: usize = 256;
 
 /// Bytes of commands in one batch, the last one apart.
-const BATCH_FILL_SIZE_BYTES: usize = 32 * 1024;
+pub(crate) const BATCH_FILL_SIZE_BYTES: usize = 32 * 1024;
 
 /// What is to be done when the result is known.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) enum Then {
         operation: Operation,
         reply: Reply,
     },
-    /// A channel has declared a queue.
+    /// A channel has declared queues.
     Counts {
         session: SessionSlot,
         connection: ConnectionId,
@@ -69,7 +69,7 @@ pub(crate) enum Then {
         id: AdminId,
         on_refusal: OnRefusal,
         /// Of what was applied before.
-        results: Vec<Result<staunch_broker::Change, Refusal>>,
+        results: Vec<Result<Change, Refusal>>,
         /// What is to be applied after.
         rest: VecDeque<CatalogCommand>,
     },
@@ -219,7 +219,7 @@ impl Node {
         &mut self,
         id: AdminId,
         on_refusal: OnRefusal,
-        mut results: Vec<Result<staunch_broker::Change, Refusal>>,
+        mut results: Vec<Result<Change, Refusal>>,
         mut rest: VecDeque<CatalogCommand>,
     ) {
         let mut commands: Vec<CatalogCommand> = Vec::new();
@@ -408,23 +408,8 @@ impl Node {
                 connection,
                 channel,
             } => {
-                if !self.still_waits(session, connection, channel) {
-                    return;
-                }
-                match results.pop() {
-                    Some(Err(refusal)) => {
-                        self.refuse(session, channel, Operation::DeclareQueue, refusal);
-                    }
-                    defined => {
-                        let defined = defined.and_then(Result::ok);
-                        let queue = defined.and_then(|defined| defined.queue);
-                        self.answer_counts(CountsDue {
-                            session,
-                            connection,
-                            channel,
-                            queue: queue.unwrap_or(QueueId(0)),
-                        });
-                    }
+                if self.still_waits(session, connection, channel) {
+                    self.conclude_declarations((session, connection, channel), results);
                 }
             }
             Then::Admin {
@@ -447,7 +432,45 @@ impl Node {
             Then::EndSession {
                 session,
                 connection,
-            } => self.end_session_when_persisted(session, connection),
+            } => {
+                let is_still = self.is_still(session, connection);
+                if is_still && !self.waits_for_settlements(session, None, None) {
+                    self.end_session_when_persisted(session, connection);
+                }
+            }
+        }
+    }
+
+    /// Answers declarations of queues that were proposed together, in order.
+    fn conclude_declarations(
+        &mut self,
+        (session, connection, channel): (SessionSlot, ConnectionId, ChannelNumber),
+        results: Vec<Result<Defined, Refusal>>,
+    ) {
+        for result in results {
+            let defined = match result {
+                Ok(defined) => defined,
+                Err(refusal) => {
+                    return self.refuse(session, channel, Operation::DeclareQueue, refusal);
+                }
+            };
+            if defined.change == Change::Created {
+                // Nobody can have published before: neither its leader nor the disk knows more of
+                // it than that it is empty. Whoever deletes it deletes it after this.
+                let reply = Reply::QueueDeclared {
+                    ready_count: 0,
+                    consumer_count: 0,
+                };
+                self.reply(session, channel, reply);
+                continue;
+            }
+            self.part_declarations(session, channel);
+            return self.answer_counts(CountsDue {
+                session,
+                connection,
+                channel,
+                queue: defined.queue.unwrap_or(QueueId(0)),
+            });
         }
     }
 

@@ -78,7 +78,7 @@ impl Node {
             return false;
         };
         for index in settle.first.0..settle.first.0 + u64::from(settle.count) {
-            remote.held.remove(&index);
+            remote.held.remove(index);
         }
         let (session, at) = (remote.session, remote.at);
         let run = SettledRun {
@@ -104,7 +104,8 @@ impl Node {
                 self.send_request(session, node, Some(queue), Request::Settle(settle));
             }
         }
-        self.count_settled(session, settle.channel, settle.consumer, settle.count);
+        let on = (settle.channel, settle.outcome);
+        self.count_settled(session, on, settle.consumer, settle.count);
         if self.consumers.get(settle.consumer).is_none()
             && let Some(cluster) = &mut self.cluster
         {
@@ -222,7 +223,22 @@ impl Node {
             }
         }
         for connection in self.asked_where(|asked| asked.queue == id) {
-            if let Some(asked) = self.take_asked(connection) {
+            if let Some(asked) = self.take_asked(connection)
+                && let Some(cluster) = &mut self.cluster
+            {
+                cluster.edge.abroad.unserved.push((connection, asked));
+            }
+        }
+    }
+
+    /// Handles anew what was asked of queues that are gone, now that the catalog and the table of
+    /// queues agree.
+    pub(super) fn handle_unserved(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for (connection, asked) in std::mem::take(&mut cluster.edge.abroad.unserved) {
+            if self.is_still(asked.session, connection) {
                 self.handle_rare_request(asked.session, asked.request);
             }
         }

@@ -5,6 +5,9 @@ use staunch_types::{Name, NodeId, QueueId, Refusal};
 
 use crate::{node::Node, queues::QueueSlot};
 
+/// Entries that a member may lack, beside a witness, to be taken for one that could lead: it has
+/// them in a moment.
+const TAKE_OVER_LAG_MAX: u64 = 64;
 /// Queues that are named; all are counted.
 const QUEUES_NAMED_MAX: usize = 100;
 
@@ -75,7 +78,17 @@ impl Node {
                 let known = progress.iter().find(|it| it.node == other);
                 known.is_none_or(|it| !it.needs_snapshot)
             };
-            !(group.members()).has_quorum(|other| is_up(other) && has_it(other))
+            // A witness votes for whoever has what it knows of: somebody else must have all.
+            let last = group.last_index();
+            let members = group.members();
+            let can_lead = |other: NodeId| {
+                let known = progress.iter().find(|it| it.node == other);
+                let has_all = known.is_none_or(|it| it.matched.0 + TAKE_OVER_LAG_MAX >= last.0);
+                is_up(other) && !group.is_witness(other) && has_all
+            };
+            let has_witness = members.voters.iter().any(|voter| group.is_witness(*voter));
+            let has_heir = !has_witness || members.voters.iter().any(|voter| can_lead(*voter));
+            !has_heir || !members.has_quorum(|other| is_up(other) && has_it(other))
         };
         let all = self.catalog.queues_and_holders();
         all.filter(is_stalled).map(|entry| entry.id).collect()

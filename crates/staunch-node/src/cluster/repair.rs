@@ -216,6 +216,8 @@ impl Node {
 
     /// Says what was forgotten, and does what is due about it; part of every tick.
     pub(super) fn tick_repairs(&mut self, now: Timestamp) {
+        // At once: a leader that brings queues home would bring a damaged one back.
+        self.leave_damaged();
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -223,7 +225,6 @@ impl Node {
             return;
         }
         cluster.repairs.next_call = now + CALL_EVERY;
-        self.leave_damaged();
         self.review_own();
         self.call_for_repair();
         self.help_patients();

@@ -301,6 +301,9 @@ impl Node {
             }
         }
         self.leave(queue, departed, false);
+        for run in runs.iter().filter(|run| run.outcome == Outcome::Ack) {
+            self.settle_dying(queue, run.first.0..run.first.0 + u64::from(run.count));
+        }
         self.mark_dirty(queue);
     }
 
@@ -339,6 +342,10 @@ impl Node {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        // Who waits for others may wait for these as well.
+        for closing in &mut cluster.edge.settlements.closings {
+            closing.left.extend(&left);
+        }
         for pending in waiting {
             let (session, connection, event) = match pending {
                 Pending::Answer {
@@ -443,13 +450,14 @@ impl Node {
     }
 }
 
-/// Whether a client that is told so may take its settlements for done (contract C9).
+/// Whether a client that is told so may take its settlements for done (contract C9), or what it had
+/// purged for gone (C4).
 fn ends_settling(event: &Event) -> bool {
     matches!(
         event,
         Event::ChannelClosed { .. }
             | Event::Reply {
-                reply: Reply::Committed,
+                reply: Reply::Committed | Reply::QueuePurged { .. },
                 ..
             }
     )

@@ -12,7 +12,7 @@ use super::{
     wire::{Frame, Heard, Published},
 };
 use crate::{
-    definitions::{check_conditions, check_kind},
+    definitions::{check_conditions, deletion},
     node::Node,
     pending::{CountsDue, Pending},
     publish::{Arriving, Enqueued},
@@ -47,6 +47,8 @@ impl Node {
             return self.queue_frame(from, Frame::Heard(heard));
         };
         match &slot.place {
+            // Its sender hears that it is gone.
+            Place::Here if cluster.catalog.is_doomed(queue) => {}
             Place::Here => self.take_home(from, origin, published),
             Place::Replicated(_) if slot.is_served_here() => {
                 self.offer_for(from, origin, published);
@@ -215,7 +217,7 @@ impl Node {
         (session.shadow_of == Some(from)).then_some(slot)
     }
 
-    fn take_request(&mut self, slot: SessionSlot, request: Request) {
+    pub(super) fn take_request(&mut self, slot: SessionSlot, request: Request) {
         match request {
             Request::Settle(settle) => self.settle_what_is_held(slot, settle),
             Request::Drained { size_bytes } => {
@@ -300,12 +302,15 @@ impl Node {
         let Some((_, queue)) = self.asked_for(slot, channel, name, operation) else {
             return;
         };
+        let request = deletion(channel, name, conditions);
+        if conditions.1 && self.waits_for_publishes(slot, queue, request) {
+            return;
+        }
         self.dispatch_now(queue);
         let Some(found) = self.queues.get(queue) else {
             return;
         };
-        let checked = check_kind(found, conditions);
-        let checked = checked.and_then(|()| check_conditions(found, conditions));
+        let checked = check_conditions(found, conditions);
         let count = found.queue.ready_count();
         match checked {
             Ok(()) => self.reply(slot, channel, Reply::QueueDeleted { count }),
@@ -348,12 +353,25 @@ impl Node {
     }
 
     pub(super) fn end_shadows_of(&mut self, node: NodeId) {
-        for slot in self.sessions.slots() {
-            let session = self.sessions.get(slot);
-            if session.is_some_and(|session| session.shadow_of == Some(node)) {
-                self.end_shadow(slot);
-            }
+        for slot in self.shadows_of(node) {
+            self.end_shadow(slot);
         }
+    }
+
+    /// Answers to a node and its clients that wait for a commit or the disk are for nobody.
+    pub(super) fn forget_link(&mut self, node: NodeId) {
+        let shadows = self.shadows_of(node).into_iter().collect();
+        self.pending.forget_link(node, &shadows);
+        drop(self.take_waiting(|pending| pending.is_for(node, &shadows)));
+    }
+
+    fn shadows_of(&self, node: NodeId) -> Vec<SessionSlot> {
+        let mut slots = self.sessions.slots();
+        slots.retain(|slot| {
+            let session = self.sessions.get(*slot);
+            session.is_some_and(|session| session.shadow_of == Some(node))
+        });
+        slots
     }
 
     /// A consumer or getter of a client of another node is forgotten: its queue is served

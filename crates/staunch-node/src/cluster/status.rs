@@ -26,10 +26,14 @@ pub struct ClusterStatus {
     pub leaderless_count: usize,
     /// The first of those, as (virtual host, queue).
     pub leaderless: Vec<(Name, Name)>,
+    /// Queues beside a witness that this node leads, and of which it has the only whole copy: the
+    /// other member with messages is away, or behind.
+    pub single_copy_count: usize,
 }
 
 /// A node as another sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, in any combination")]
 pub struct NodeStatus {
     /// Its id.
     pub id: NodeId,
@@ -43,6 +47,8 @@ pub struct NodeStatus {
     pub is_suspected: bool,
     /// An operator wants it to lead nothing.
     pub is_drained: bool,
+    /// It votes, and keeps no messages.
+    pub is_witness: bool,
     /// Whether it comes or goes.
     pub state: NodeState,
     /// How long it has been silent, as the answering node knows.
@@ -73,10 +79,7 @@ pub struct QueueReplicas {
 
 /// A member of a queue's group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four facts, in any combination"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, in any combination")]
 pub struct ReplicaStatus {
     /// Its node.
     pub node: Name,
@@ -84,6 +87,8 @@ pub struct ReplicaStatus {
     pub is_up: bool,
     /// It votes; otherwise it learns.
     pub is_voter: bool,
+    /// It keeps no messages.
+    pub is_witness: bool,
     /// Entries of the leader's log that it does not have on its disk yet, as the leader knows.
     pub behind: Option<u64>,
     /// It must be given the whole queue.
@@ -98,12 +103,13 @@ impl Node {
         let cluster = self.cluster.as_ref()?;
         let mut led: BTreeMap<NodeId, usize> = BTreeMap::new();
         let mut leaderless = Vec::new();
-        let (mut group_count, mut leaderless_count) = (0, 0);
+        let (mut group_count, mut leaderless_count, mut single_copy_count) = (0, 0, 0);
         for slot in self.queues.iter() {
             let Place::Replicated(member) = &slot.place else {
                 continue;
             };
             group_count += 1;
+            single_copy_count += usize::from(member.replica.group().has_only_copy());
             if let Some(leader) = member.replica.group().role_now().leader {
                 *led.entry(leader).or_default() += 1;
                 continue;
@@ -119,6 +125,7 @@ impl Node {
             let since = cluster.placements.away_since(id);
             NodeStatus {
                 is_drained: self.catalog.is_drained(id),
+                is_witness: self.catalog.is_witness(id),
                 state: state.unwrap_or(NodeState::Invited),
                 away: since.map(|since| self.now.since(since)),
                 kept_count: self.catalog.kept_count(id),
@@ -132,6 +139,7 @@ impl Node {
             group_count,
             leaderless_count,
             leaderless,
+            single_copy_count,
         })
     }
 
@@ -178,7 +186,7 @@ impl Node {
                     leader: role.leader.map(|leader| cluster.name_of(leader)),
                     term: Some(role.term),
                     replicas: if member.has_forgotten() {
-                        cluster.placed(entry, None).replicas
+                        self.placed(cluster, entry, None).replicas
                     } else {
                         cluster.replicas_of(group)
                     },
@@ -187,9 +195,36 @@ impl Node {
             }
             Place::Here | Place::Elsewhere => {
                 let server = self.server_of(entry.id);
-                cluster.placed(entry, server.filter(|_| self.has_majority(entry)))
+                self.placed(cluster, entry, server.filter(|_| self.has_majority(entry)))
             }
         })
+    }
+
+    /// A queue of which this node is no member, as the catalog has placed it.
+    fn placed(
+        &self,
+        cluster: &Cluster,
+        entry: &QueueEntry,
+        server: Option<NodeId>,
+    ) -> QueueReplicas {
+        let status = |node: &NodeId| ReplicaStatus {
+            node: cluster.name_of(*node),
+            is_up: cluster.is_up(*node),
+            is_voter: entry.placement.is_replicated,
+            is_witness: self.catalog.is_witness(*node),
+            behind: None,
+            needs_snapshot: false,
+            is_repairing: *node == cluster.me && cluster.repairs.is_repairing(entry.id),
+        };
+        QueueReplicas {
+            is_replicated: entry.placement.is_replicated,
+            leader: server
+                .or(entry.placement.home())
+                .map(|it| cluster.name_of(it)),
+            term: None,
+            replicas: entry.placement.members.iter().map(status).collect(),
+            partitions: Vec::new(),
+        }
     }
 }
 
@@ -215,6 +250,7 @@ impl Cluster {
             },
             is_suspected: !is_me && !self.liveness.is_alive(id),
             is_drained: false,
+            is_witness: false,
             state: NodeState::Member,
             away: None,
             kept_count: 0,
@@ -235,30 +271,12 @@ impl Cluster {
                 node: self.name_of(node),
                 is_up: self.is_up(node),
                 is_voter,
+                is_witness: group.is_witness(node),
                 behind: known.map(|known| last.0.saturating_sub(known.matched.0)),
                 needs_snapshot: known.is_some_and(|known| known.needs_snapshot),
                 is_repairing: group.is_forgetful(node),
             }
         };
         all.chain(learners).map(status).collect()
-    }
-
-    /// A queue of which this node is no member, as the catalog has placed it.
-    fn placed(&self, entry: &QueueEntry, server: Option<NodeId>) -> QueueReplicas {
-        let status = |node: &NodeId| ReplicaStatus {
-            node: self.name_of(*node),
-            is_up: self.is_up(*node),
-            is_voter: entry.placement.is_replicated,
-            behind: None,
-            needs_snapshot: false,
-            is_repairing: *node == self.me && self.repairs.is_repairing(entry.id),
-        };
-        QueueReplicas {
-            is_replicated: entry.placement.is_replicated,
-            leader: server.or(entry.placement.home()).map(|it| self.name_of(it)),
-            term: None,
-            replicas: entry.placement.members.iter().map(status).collect(),
-            partitions: Vec::new(),
-        }
     }
 }

@@ -13,6 +13,8 @@
 //!
 //! A node that is to keep the queue no longer asks by Leaving, and is answered by Left (`members`).
 //!
+//! A witness gets the state alone, and that without messages.
+//!
 //! One piece is under way for each member and queue, and all together take no more than
 //! [`SIZE_BYTES_PER_TICK`] of the link each tick. When the connection breaks, the member keeps what
 //! it has got, and says so when it is asked to begin again.
@@ -262,9 +264,9 @@ impl Node {
     fn keep_entries(&mut self, queue: QueueId, bytes_max: u64) {
         let slot = self.queues.get_mut(queue);
         if let Some(member) = slot.and_then(QueueSlot::member_mut) {
-            let group = member.replica.group_mut();
-            group.set_entry_cache_bytes_max(bytes_max);
+            member.cache_size_bytes_max = bytes_max;
         }
+        self.rouse(queue);
     }
 
     /// Sends the next piece, if it is its turn. `next`: the member has said where to go on.
@@ -290,12 +292,22 @@ impl Node {
         let Some(mut slot) = self.queues.take(queue) else {
             return self.abandon_transfer(queue, node);
         };
-        let piece = self.next_piece(&mut slot, node, from);
+        let is_witness = self.catalog.is_witness(node);
+        let piece = if is_witness {
+            Piece::End
+        } else {
+            self.next_piece(&mut slot, node, from)
+        };
         let state = match (&piece, &slot.place) {
+            (Piece::End, Place::Replicated(member)) if is_witness => {
+                Some(member.replica.witness_state_now(&slot.settings))
+            }
             (Piece::End, Place::Replicated(member)) => Some(member.replica.state_now(&slot.queue)),
             _ => None,
         };
-        let leads = slot.queue.leads();
+        // A leader that serves nobody yet may need this very member for that.
+        let member = slot.member();
+        let leads = member.is_some_and(|member| member.replica.group().is_leader());
         self.queues.put(slot);
         if !leads {
             return self.abandon_transfer(queue, node);

@@ -41,11 +41,10 @@ impl Node {
         if let Some(cluster) = &mut self.cluster {
             cluster.groups.wants_checkpoint = false;
         }
-        let store = &mut self.store;
         for slot in self.queues.iter_mut() {
             let QueueSlot { place, queue, .. } = slot;
             if let Place::Replicated(member) = place {
-                let state = member.replica.checkpoint(store, queue);
+                let state = member.replica.checkpoint(queue);
                 member.checkpointing = Some(state.meta.last.index);
             }
         }
@@ -59,6 +58,14 @@ impl Node {
                 member.replica.vacate(retiring, store);
             }
         }
+    }
+
+    /// What retiring files would have appended again, in bytes.
+    pub(crate) fn unapplied_size_bytes(&self) -> u64 {
+        let members = self.queues.iter().filter_map(QueueSlot::member);
+        members
+            .map(|member| member.replica.unapplied_size_bytes())
+            .sum()
     }
 
     /// Whether a group waits for a checkpoint.

@@ -4,7 +4,7 @@
 //! (u32) and theirs, lists a count (u32) and their items, flags 0 or 1.
 //!
 //! ```text
-//! frame    u8 version = 3 | u8 kind | u64 how much of the catalog the sender has | body
+//! frame    u8 version = 4 | u8 kind | u64 how much of the catalog the sender has | body
 //! PUBLISH  u64 queue | u64 base | u64 follows | list of (u64 number | meta 16 B | u32 | stored)
 //! HEARD    u64 queue | u64 upto | u64 doubtful | list of u64 refused
 //! SERVES   list of (u64 queue | u64 term)
@@ -18,6 +18,7 @@
 //! CLAIMED  u64 token | u8 is there | u32 consumer if it is
 //! CLAIMED_ALL  list of (u64 queue | u64 term)
 //! ROOM     u64 queue
+//! ALARM    u8 memory | u8 disk
 //! SETTLED  u64 queue | u64 term | list of (u64 first | u32 count | u8 outcome)
 //! ```
 //!
@@ -43,7 +44,7 @@ pub(super) use events::travels;
 pub(crate) use requests::count;
 
 /// The layout above.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Bytes after which a frame of publishes is full. One message is always taken.
 pub(crate) const FRAME_SIZE_BYTES_TARGET: usize = 1 << 20;
@@ -60,6 +61,7 @@ const KIND_CLAIMED: u8 = 9;
 const KIND_CLAIMED_ALL: u8 = 10;
 const KIND_SETTLED: u8 = 11;
 const KIND_ROOM: u8 = 12;
+const KIND_ALARM: u8 = 13;
 
 /// What nodes say to each other for their clients.
 #[derive(Clone, Debug)]
@@ -72,6 +74,8 @@ pub(crate) enum Frame {
     Serves(Vec<(QueueId, Term)>),
     /// A queue that has refused something of the receiver has room.
     Room(QueueId),
+    /// Which resources of the sender run low, when that has changed.
+    Alarm { memory: bool, disk: bool },
     /// What a client asks.
     Requests {
         connection: ConnectionId,
@@ -211,6 +215,10 @@ pub(crate) fn encode(at: u64, frame: &Frame) -> Vec<Bytes> {
         }
         Frame::Barrier(number) => out.u64(*number),
         Frame::Room(queue) => out.u64(queue.0),
+        Frame::Alarm { memory, disk } => {
+            out.bool(*memory);
+            out.bool(*disk);
+        }
         Frame::Passed { number, lost } => {
             out.u64(*number);
             out.list(lost, put_queue_and_term);
@@ -250,6 +258,7 @@ fn kind(frame: &Frame) -> u8 {
         Frame::ClaimedAll(_) => KIND_CLAIMED_ALL,
         Frame::Settled { .. } => KIND_SETTLED,
         Frame::Room(_) => KIND_ROOM,
+        Frame::Alarm { .. } => KIND_ALARM,
     }
 }
 
@@ -338,6 +347,10 @@ fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
         },
         KIND_BARRIER => Frame::Barrier(taker.u64()?),
         KIND_ROOM => Frame::Room(QueueId(taker.u64()?)),
+        KIND_ALARM => Frame::Alarm {
+            memory: taker.bool()?,
+            disk: taker.bool()?,
+        },
         KIND_PASSED => Frame::Passed {
             number: taker.u64()?,
             lost: taker.list(take_queue_and_term)?,

@@ -1,18 +1,22 @@
 //! The catalog of a cluster: what is declared on one node is there on all, and nobody hears of it
 //! before a majority has it (contract C5).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use staunch_broker::{ApplyTo, CatalogCommand, Policy, PolicyCommand, PolicyScope, UserCommand};
+use staunch_log::{OnDamage, StreamId};
 use staunch_node::{AdminAnswer, AdminRequest, Input, OnRefusal};
-use staunch_types::{Event, Refusal, Reply, Request, field_table::TableBuilder};
+use staunch_raft::HardState;
+use staunch_replica::Record;
+use staunch_types::{Event, QueueOptions, Refusal, Reply, Request, field_table::TableBuilder};
 
 use crate::{
     client::{
         CHANNEL, Client, bind, declare_exchange, declare_queue, delete_queue, look_for_queue, name,
         queue,
     },
-    edges::consume,
+    edges::{classic, consume, quorum, server},
+    machine,
     world::World,
 };
 
@@ -85,6 +89,75 @@ fn what_is_declared_on_one_node_is_there_on_all() {
     drop(c.ask(&mut world, delete_queue("q")));
     assert_agreed(&mut world);
     assert_missing(&a.ask(&mut world, look_for_queue("q")));
+}
+
+/// Has a client declare quorum queues without waiting for answers.
+fn declare_at_once(world: &mut World, client: Client, names: &[&str], options: &QueueOptions) {
+    let requests = names
+        .iter()
+        .map(|name| declare_queue(name, options.clone()));
+    let requests = Input::Requests(client.id, requests.collect());
+    world.give(client.node, requests);
+}
+
+#[test]
+fn queues_that_are_declared_at_once_are_few_changes() {
+    let mut world = World::new(3);
+    let leader = leader(&mut world);
+    let client = Client::connect(&mut world, 1 + leader % 3);
+    let before = world.catalog_frames_to(leader);
+    declare_at_once(&mut world, client, &["a", "b", "c", "d"], &quorum());
+    for _ in 0..4 {
+        assert_declared(&client.wait_for(&mut world, |_| true));
+    }
+    // The first, and what came while that was under way.
+    assert_eq!(world.catalog_frames_to(leader), before + 2);
+    assert_agreed(&mut world);
+    let servers: BTreeSet<usize> = ["a", "b", "c"].map(|it| server(&mut world, it)).into();
+    assert_eq!(servers.len(), 3, "their leaders are spread");
+}
+
+#[test]
+fn what_is_declared_behind_a_refusal_is_not_made() {
+    let mut world = World::new(3);
+    let client = Client::connect(&mut world, 2);
+    assert_declared(&client.ask(&mut world, declare_queue("old", quorum())));
+    let names = ["a", "b", "old", "b", "c", "d"];
+    declare_at_once(&mut world, client, &names[..5], &quorum());
+    let conflict = declare_queue("old", queue(&[]));
+    let more = vec![conflict, declare_queue("e", quorum())];
+    world.give(2, Input::Requests(client.id, more));
+    for name in &names[..5] {
+        let event = client.wait_for(&mut world, |_| true);
+        assert_declared(&event);
+        assert!(world.queue_names(2).contains(*name));
+    }
+    let refused = client.wait_for(&mut world, |_| true);
+    assert!(matches!(refused, Event::Refused { .. }), "{refused:?}");
+    assert_agreed(&mut world);
+    let made: Vec<_> = world.queue_names(1).into_iter().collect();
+    assert_eq!(made, ["a", "b", "c", "old"]);
+}
+
+#[test]
+fn a_batch_that_one_of_them_does_not_fit_ends_there() {
+    let mut world = World::new(3);
+    let a = Client::connect(&mut world, 1);
+    let b = Client::connect(&mut world, 2);
+    // Both propose `x`; one of them finds it there and different.
+    declare_at_once(&mut world, a, &["a1", "x", "a2"], &quorum());
+    declare_at_once(&mut world, b, &["b1", "x", "b2"], &classic(&["durable"]));
+    world.run(Duration::from_secs(1));
+    assert_agreed(&mut world);
+    let is_refused = |event: &Event| matches!(event, Event::Refused { .. });
+    let heard = [a.heard(&mut world), b.heard(&mut world)];
+    let refused = heard.iter().filter(|events| events.iter().any(is_refused));
+    assert_eq!(refused.count(), 1, "{heard:?}");
+    let loser = usize::from(heard[1].iter().any(is_refused));
+    assert_eq!(heard[loser].len(), 2, "one made, one refused: {heard:?}");
+    assert_eq!(heard[1 - loser].len(), 3);
+    let unmade = ["a2", "b2"][loser];
+    assert!(!world.queue_names(1).contains(unmade));
 }
 
 #[test]
@@ -400,5 +473,32 @@ fn a_clean_stop_hands_the_catalog_over() {
     let client = Client::connect(&mut world, other);
     assert_declared(&client.ask(&mut world, declare_queue("q", queue(&["durable"]))));
     world.start(leader);
+    assert_agreed(&mut world);
+}
+
+/// A node hears that a deletion is committed before its disk has it. Until then its member of the
+/// queue's group goes on, and what that writes is in the log behind the word that the queue is gone.
+#[test]
+fn a_restart_finds_what_a_replica_wrote_when_its_queue_was_as_good_as_deleted() {
+    let mut world = World::new(3);
+    let client = Client::connect(&mut world, 1);
+    assert_declared(&client.ask(&mut world, declare_queue("q", quorum())));
+    let queue = world.node(1).placements()[0].queue;
+    client.ask(&mut world, delete_queue("q"));
+    world.run(Duration::from_secs(1));
+    world.kill(1);
+    let log = machine::config(1, 3).log;
+    let disk = world.disk(1).clone();
+    let mut recovery = staunch_log::recover_with(disk, log, OnDamage::Refuse).unwrap();
+    while recovery.next().unwrap().is_some() {}
+    let mut opened = recovery.finish().unwrap();
+    let record = Record::HardState(HardState::default()).encode();
+    opened.store.append_control(StreamId(queue.0), &record);
+    opened.store.seal();
+    opened
+        .writer
+        .run(opened.store.poll_write().unwrap())
+        .unwrap();
+    world.start(1);
     assert_agreed(&mut world);
 }

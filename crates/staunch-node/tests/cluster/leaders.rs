@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use staunch_broker::{CatalogCommand, NodeCommand};
-use staunch_node::{AdminAnswer, AdminRequest, OnRefusal, QueueReplicas};
+use staunch_node::{AdminAnswer, AdminRequest, LivenessConfig, OnRefusal, QueueReplicas};
 use staunch_types::NodeId;
 
 use crate::{
@@ -159,4 +159,35 @@ fn the_primary_leads_everything_and_gets_it_back() {
             .all(|queue| server(world, queue) == 2)
     });
     assert_eq!(counts(&mut world, client, "a").0, 10);
+}
+
+#[test]
+fn a_cluster_that_has_nothing_to_do_sends_heartbeats_only() {
+    let mut world = World::new(3);
+    let client = Client::connect(&mut world, 1);
+    let names: Vec<_> = (0..40).map(|number| format!("q{number}")).collect();
+    for name in &names {
+        declare(&mut world, client, name, quorum());
+    }
+    for (seq, name) in (1..).zip(&names) {
+        client.send(&mut world, publish("", name, "body", Some(seq)));
+    }
+    wait_for_answers(&mut world, client, 40);
+    // A killed node's groups go on, and are asleep as well once it is given up.
+    world.kill(3);
+    for (seq, name) in (41..).zip(&names) {
+        client.send(&mut world, publish("", name, "body", Some(seq)));
+    }
+    wait_for_answers(&mut world, client, 40);
+    world.run(Duration::from_secs(10));
+    world.take_frame_counts();
+    world.run(Duration::from_secs(10));
+    let (heartbeats, others) = world.take_frame_counts();
+    assert_eq!(others, 0, "groups of queues that nobody uses are silent");
+    let period = LivenessConfig::default().heartbeat;
+    let most = 2 * (10_000 / usize::try_from(period.as_millis()).unwrap() + 1);
+    assert!(
+        (1..=most).contains(&heartbeats),
+        "{heartbeats} of at most {most}"
+    );
 }

@@ -26,6 +26,8 @@ pub(crate) struct Links {
     connection_count: u64,
     /// Frames of the catalog that have arrived, by receiver.
     pub(crate) catalog_frames: BTreeMap<usize, usize>,
+    /// Frames that have arrived: heartbeats, and all others.
+    pub(crate) arrived: (usize, usize),
     under_way: VecDeque<Frame>,
 }
 
@@ -95,6 +97,10 @@ impl Links {
     /// The next frame that has arrived.
     pub(crate) fn arrived(&mut self, now: Timestamp) -> Option<Frame> {
         let frame = self.under_way.pop_front_if(|frame| frame.at <= now)?;
+        match frame.kind {
+            PeerPayload::Heartbeat => self.arrived.0 += 1,
+            _ => self.arrived.1 += 1,
+        }
         if frame.kind == PeerPayload::Catalog {
             *self.catalog_frames.entry(frame.to).or_default() += 1;
         }

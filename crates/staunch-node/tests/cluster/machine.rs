@@ -28,6 +28,8 @@ pub(crate) struct Machine {
     pub(crate) news: Vec<MembershipNews>,
     /// Frames for peers, in order.
     pub(crate) sent: VecDeque<PeerOutput>,
+    /// Peers whose links it wants ended.
+    pub(crate) ended: Vec<Name>,
     pub(crate) is_stopped: bool,
     /// What turned out damaged, and what was lost with damage.
     pub(crate) damage: Vec<(QueueId, Damage)>,
@@ -100,6 +102,7 @@ pub(crate) fn config(number: usize, count: usize) -> NodeConfig {
             seeds: (1..=count).map(seed).collect(),
             replica_repair_after: None,
             primary: None,
+            is_witness: false,
             incarnation: 0,
             liveness: LivenessConfig::default(),
         }),
@@ -129,6 +132,7 @@ impl Machine {
             answers: Vec::new(),
             news: Vec::new(),
             sent: VecDeque::new(),
+            ended: Vec::new(),
             is_stopped: false,
             damage: Vec::new(),
             lost: None,
@@ -203,6 +207,7 @@ impl Machine {
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
                 Output::Membership(news) => self.news.push(news),
                 Output::Peer(frame) => self.sent.push_back(frame),
+                Output::EndLink(peer) => self.ended.push(peer),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
                 Output::Damaged(queue, damage) => self.damage.push((queue, damage)),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use staunch_broker::{CatalogCommand, NodeCommand, NodeState};
+use staunch_broker::{CatalogCommand, NodeCommand, NodeState, Placement};
 use staunch_node::{
     AdminAnswer, AdminRequest, CatalogRead, ClusterStatus, MembershipNews, OnRefusal, StartError,
 };
-use staunch_types::NodeId;
+use staunch_types::{NodeId, QueueId};
 
 use crate::{
     client::{Client, name},
@@ -17,7 +17,7 @@ use crate::{
     world::World,
 };
 
-fn status(world: &mut World, node: usize) -> ClusterStatus {
+pub(crate) fn status(world: &mut World, node: usize) -> ClusterStatus {
     match world.ask(node, AdminRequest::ClusterStatus) {
         AdminAnswer::Cluster(Some(status)) => *status,
         answer => panic!("{answer:?}"),
@@ -26,7 +26,7 @@ fn status(world: &mut World, node: usize) -> ClusterStatus {
 
 /// Ids of the cluster's nodes by their numbers, as a node's catalog has them; none if they have not
 /// joined.
-fn id_of(world: &mut World, asked: usize, node: usize) -> Option<NodeId> {
+pub(crate) fn id_of(world: &mut World, asked: usize, node: usize) -> Option<NodeId> {
     let nodes = status(world, asked).nodes;
     let named = nodes.into_iter().find(|it| it.name == node_name(node));
     named
@@ -36,7 +36,7 @@ fn id_of(world: &mut World, asked: usize, node: usize) -> Option<NodeId> {
 
 /// Waits until a node is one of the cluster's, with an id that the others know.
 #[track_caller]
-fn wait_until_joined(world: &mut World, asked: usize, node: usize) -> NodeId {
+pub(crate) fn wait_until_joined(world: &mut World, asked: usize, node: usize) -> NodeId {
     let mut found = None;
     world.run_until("it has joined", |world| {
         found = id_of(world, asked, node);
@@ -47,7 +47,7 @@ fn wait_until_joined(world: &mut World, asked: usize, node: usize) -> NodeId {
 
 /// Nodes that vote for a queue, by numbers, as its leader has it.
 #[track_caller]
-fn voters(world: &mut World, queue: &str) -> Vec<usize> {
+pub(crate) fn voters(world: &mut World, queue: &str) -> Vec<usize> {
     let leader = server(world, queue);
     let members = replicas(world, leader, queue).replicas;
     let voters = members.iter().filter(|it| it.is_voter);
@@ -59,7 +59,7 @@ fn voters(world: &mut World, queue: &str) -> Vec<usize> {
 }
 
 #[track_caller]
-fn wait_until_kept_by(world: &mut World, queue: &str, expected: &[usize]) {
+pub(crate) fn wait_until_kept_by(world: &mut World, queue: &str, expected: &[usize]) {
     world.run_until("the queue is kept by those who should", |world| {
         voters(world, queue) == expected
     });
@@ -69,34 +69,46 @@ fn wait_until_kept_by(world: &mut World, queue: &str, expected: &[usize]) {
 /// Has a queue kept by the nodes with these ids.
 #[track_caller]
 fn place(world: &mut World, asked: usize, queue: &str, members: &[NodeId]) {
-    let queue = name(queue);
-    let read = CatalogRead::new(move |catalog| {
-        let entry = catalog.queue(b"/", &queue).unwrap();
-        (entry.id, entry.placement.changes)
-    });
-    let AdminAnswer::Read(found) = world.ask(asked, AdminRequest::Read(read)) else {
-        panic!("another answer");
-    };
-    let (queue, changes) = *found.downcast().unwrap();
-    let command = NodeCommand::Place {
-        queue,
-        changes,
-        members: members.to_vec(),
-    };
-    apply(world, asked, command);
+    assert_done(&try_to_place(world, asked, queue, members));
 }
 
+/// As [`place`], with the answer.
 #[track_caller]
-fn apply(world: &mut World, asked: usize, command: NodeCommand) {
+pub(crate) fn try_to_place(
+    world: &mut World,
+    asked: usize,
+    queue: &str,
+    members: &[NodeId],
+) -> AdminAnswer {
+    let (id, placement) = queue_of(world, asked, queue);
+    let command = NodeCommand::Place {
+        queue: id,
+        changes: placement.changes,
+        members: members.to_vec(),
+    };
     let request = AdminRequest::Apply {
         commands: vec![CatalogCommand::Node(command)],
         on_refusal: OnRefusal::Stop,
     };
-    assert_done(&world.ask(asked, request));
+    world.ask(asked, request)
+}
+
+/// A queue's id, and who is to keep it, as a node's catalog has it.
+#[track_caller]
+pub(crate) fn queue_of(world: &mut World, asked: usize, queue: &str) -> (QueueId, Placement) {
+    let queue = name(queue);
+    let read = CatalogRead::new(move |catalog| {
+        let entry = catalog.queue(b"/", &queue).unwrap();
+        (entry.id, entry.placement.clone())
+    });
+    let AdminAnswer::Read(found) = world.ask(asked, AdminRequest::Read(read)) else {
+        panic!("another answer");
+    };
+    *found.downcast().unwrap()
 }
 
 #[track_caller]
-fn assert_done(answer: &AdminAnswer) {
+pub(crate) fn assert_done(answer: &AdminAnswer) {
     let AdminAnswer::Applied(results) = answer else {
         panic!("{answer:?}");
     };
@@ -104,7 +116,7 @@ fn assert_done(answer: &AdminAnswer) {
 }
 
 #[track_caller]
-fn remove(world: &mut World, asked: usize, node: usize, is_dead: bool) -> AdminAnswer {
+pub(crate) fn remove(world: &mut World, asked: usize, node: usize, is_dead: bool) -> AdminAnswer {
     let node = node_name(node);
     world.ask(asked, AdminRequest::RemoveNode { node, is_dead })
 }
@@ -116,7 +128,7 @@ fn has_heard(world: &World, node: usize, news: &MembershipNews) -> bool {
 
 /// All messages from `first` to `last` are in the queue, in order, and nothing else.
 #[track_caller]
-fn assert_holds(world: &mut World, client: Client, queue: &str, first: u64, last: u64) {
+pub(crate) fn assert_holds(world: &mut World, client: Client, queue: &str, first: u64, last: u64) {
     assert_eq!(counts(world, client, queue).0, last + 1 - first);
     for number in first..=last {
         let (body, _) = got(world, client, queue).unwrap();

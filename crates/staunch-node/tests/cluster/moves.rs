@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use staunch_node::Input;
 use staunch_raft::Role;
 use staunch_types::{Event, GroupId, Outcome, Reply, Request, field_table::TableBuilder};
 
@@ -184,6 +185,24 @@ fn what_is_acked_while_its_claim_is_not_answered_stays_acked() {
                 "acked at moment {moment}, closed after {pause} ms"
             ));
         }
+    }
+}
+
+/// A leader that hands over proposes nothing more, and must not say that it has.
+#[test]
+fn what_is_acked_while_its_queue_is_handed_over_stays_acked() {
+    for moment in 0..MOMENTS {
+        let mut held = Held::new(1, 1);
+        let (leader, client) = (held.leader, held.client);
+        held.ack_all();
+        held.close();
+        held.world.run(Duration::from_millis(moment));
+        held.world.give(leader, Input::Stop);
+        let closed = |event: &Event| matches!(event, Event::ChannelClosed { .. });
+        client.wait_for(&mut held.world, closed);
+        let reader = Client::connect(&mut held.world, client.node);
+        let got = got(&mut held.world, reader, "q");
+        assert_eq!(got, None, "handed over at moment {moment}");
     }
 }
 

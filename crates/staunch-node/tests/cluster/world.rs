@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     places: Vec<Place>,
     links: Links,
+    /// A node that stands still, with what has come for it.
+    stopped: Option<(usize, Vec<PeerInput>)>,
     incarnation_count: u64,
     pub(crate) connection_count: u64,
     admin_count: u64,
@@ -57,6 +59,7 @@ impl World {
             now: Timestamp(0),
             places: (1..=count).map(place).collect(),
             links: Links::default(),
+            stopped: None,
             incarnation_count: 0,
             connection_count: 0,
             admin_count: 0,
@@ -128,6 +131,11 @@ impl World {
         place.disk = MemoryDisk::new();
     }
 
+    /// A node that does not run is told something else at its next start.
+    pub(crate) fn change(&mut self, number: usize, change: impl Fn(&mut NodeConfig)) {
+        change(&mut self.places[number - 1].config);
+    }
+
     /// Why a node does not start on what its disk holds.
     #[track_caller]
     pub(crate) fn refusal(&self, number: usize) -> StartError {
@@ -169,6 +177,17 @@ impl World {
         for other in self.numbers().filter(|other| *other != number) {
             self.cut(number, other);
         }
+    }
+
+    /// Makes a node stand still (SIGSTOP): its time goes on, and what is sent to it waits.
+    pub(crate) fn stop(&mut self, number: usize) {
+        self.stopped = Some((number, Vec::new()));
+    }
+
+    /// The node that stands still goes on. What is given to it before time passes comes first.
+    pub(crate) fn go_on(&mut self) -> Vec<PeerInput> {
+        let stopped = self.stopped.take();
+        stopped.expect("a node stands still").1
     }
 
     /// Mends all links.
@@ -235,6 +254,11 @@ impl World {
         frames.copied().unwrap_or(0)
     }
 
+    /// Heartbeats that have arrived anywhere since this was last asked, and all other frames.
+    pub(crate) fn take_frame_counts(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.links.arrived)
+    }
+
     /// Names of all queues, as a node's catalog has them.
     #[track_caller]
     pub(crate) fn queue_names(&mut self, number: usize) -> BTreeSet<String> {
@@ -267,15 +291,27 @@ impl World {
                 kind: frame.kind,
                 payload: frame.payload,
             };
-            if let Some(machine) = self.machine_mut(frame.to) {
+            if let Some((_, waiting)) = self.stopped.as_mut().filter(|it| it.0 == frame.to) {
+                waiting.push(input);
+            } else if let Some(machine) = self.machine_mut(frame.to) {
                 machine.handle(Input::Peer(input), now);
             }
         }
         for number in self.numbers() {
+            if self.stopped.as_ref().is_some_and(|it| it.0 == number) {
+                continue;
+            }
             let Some(machine) = self.machine_mut(number) else {
                 continue;
             };
             machine.step(now);
+            for peer in std::mem::take(&mut machine.ended) {
+                let other = self.numbers().find(|other| node_name(*other) == peer);
+                self.reset_link(number, other.unwrap());
+            }
+            let Some(machine) = self.machine_mut(number) else {
+                continue;
+            };
             for frame in std::mem::take(&mut machine.sent) {
                 let to = self.numbers().find(|to| node_name(*to) == frame.peer);
                 self.links.send(number, to.unwrap(), frame, now);
@@ -293,6 +329,15 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Ends a connection, which is made anew at once.
+    fn reset_link(&mut self, a: usize, b: usize) {
+        if self.links.end(a, b) {
+            self.tell_down(a, b);
+            self.tell_down(b, a);
+        }
+        self.connect_all();
     }
 
     fn end_link(&mut self, gone: usize, left: usize) {

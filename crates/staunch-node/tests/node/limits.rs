@@ -303,7 +303,7 @@ fn one_consumer_at_a_time_and_the_next_takes_over() {
 }
 
 #[test]
-fn what_quorum_queues_do_not_do() {
+fn what_quorum_queues_do_that_they_do_not_elsewhere() {
     check(
         "a connect
          a open 1
@@ -316,11 +316,14 @@ fn what_quorum_queues_do_not_do() {
          > a/1 Get refused: cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer
          a/2 limit 5
          a/2 consume q as c
-         > a/2 Consume refused: queue 'q' in vhost '/' does not support global qos
+         > a/2 c consumes
          a/3 delete-queue q if-unused
-         > a/3 DeleteQueue refused: cannot delete queue 'q' in vhost '/'. queue.delete operations with if-unused flag set are not supported by quorum queues
+         > a/3 DeleteQueue refused: queue 'q' in vhost '/' in use
+         a/2 close
+         > a/2 closed
+         a/4 publish q m1
          a/4 delete-queue q if-empty
-         > a/4 DeleteQueue refused: cannot delete queue 'q' in vhost '/'. queue.delete operations with if-empty flag set are not supported by quorum queues",
+         > a/4 DeleteQueue refused: queue 'q' in vhost '/' not empty",
     );
 }
 

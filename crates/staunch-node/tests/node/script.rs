@@ -487,6 +487,11 @@ impl Client {
                 (false, true) => " alarm: disk".to_owned(),
                 (false, false) => " alarm: none".to_owned(),
             },
+            Event::PublishesHeld { is_held } => format!(" publishes held: {is_held}"),
+            Event::Slowed { reason } => match reason {
+                Some(reason) => format!(" {reason}"),
+                None => " not slowed any more".to_owned(),
+            },
             Event::Shutdown => " shutdown".to_owned(),
             Event::LoginAccepted { user } => format!(" login accepted: {user}"),
             Event::LoginRefused => " login refused".to_owned(),

@@ -172,7 +172,9 @@ impl World {
                 Output::Membership(news) => panic!("it stands alone: {news:?}"),
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
-                Output::Damaged(..) | Output::Lost(..) => panic!("it stands alone"),
+                Output::Damaged(..) | Output::Lost(..) | Output::EndLink(_) => {
+                    panic!("it stands alone")
+                }
             }
         }
     }

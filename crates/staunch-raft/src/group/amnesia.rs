@@ -60,8 +60,10 @@ impl Group {
 
     fn begin_anew(&mut self) {
         let suspected = std::mem::take(&mut self.suspected);
+        let witnesses = self.witnesses.take();
         *self = Self::new(self.config, Restored::joining()).expect("nothing is sound");
         self.suspected = suspected;
+        self.witnesses = witnesses;
     }
 
     /// A member has forgotten what it had acknowledged: it counts for nothing until it has adopted
@@ -82,6 +84,7 @@ impl Group {
         self.forgetful.retain(|known| known.node != node);
         self.forgetful.push(Forgetful { node, barrier });
         self.reset_progress(node);
+        self.do_not_wait_for(node);
         Ok(LogPosition {
             index: barrier,
             term: self.role_now().term,

@@ -8,6 +8,7 @@
 //! later. A member that is asked for a pre-vote by one with a shorter log asks itself at once, so
 //! the longest log does not have to wait for its rank. So does one that suspects the leader just
 //! after it was asked and refused because of the lease: the one that asked would have to repeat it.
+//! A witness, which cannot stand, answers then what it was asked.
 
 use raft::StateRole;
 use staunch_types::NodeId;
@@ -18,7 +19,7 @@ use crate::{
     message::Message,
 };
 
-use super::{Group, ProposeError, Role};
+use super::{Group, ProposeError, Role, witness::WITNESS_TIMEOUT_TICKS};
 
 /// An election that does not wait for the timeout.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +31,10 @@ pub(super) struct Hurry {
 }
 
 impl Group {
-    /// Asks for votes now, unless this member leads or has no vote.
+    /// Asks for votes now, unless this member leads, has no vote or is a witness.
     pub fn campaign(&mut self) {
-        let is_idle = self.is_leader() || !self.node.raft.promotable();
+        let may_stand = self.node.raft.promotable() && !self.config.is_witness;
+        let is_idle = self.is_leader() || !may_stand;
         if is_idle || self.is_alone_and_persisting() || self.is_deaf() {
             return;
         }
@@ -43,14 +45,15 @@ impl Group {
         self.settle();
     }
 
-    /// Hands leadership to a voter. Proposals are refused until it has taken over or an election
+    /// Hands leadership to a voter with data. Proposals are refused until it has taken over or an election
     /// timeout has passed.
     ///
     /// # Errors
     /// [`ProposeError::NotLeader`], also when `to` has no vote.
     pub fn transfer_to(&mut self, to: NodeId) -> Result<(), ProposeError> {
         let leader = self.role_now().leader;
-        if !self.is_leader() || !self.members().voters.contains(&to) || to == self.config.me {
+        let can_lead = self.members().voters.contains(&to) && !self.is_witness(to);
+        if !self.is_leader() || !can_lead || to == self.config.me {
             return Err(ProposeError::NotLeader { leader });
         }
         self.rouse();
@@ -59,11 +62,12 @@ impl Group {
         Ok(())
     }
 
-    /// The voter with the longest log among those for which `is_fit` holds and that are not
+    /// The voter with data that has the longest log among those for which `is_fit` holds and that are not
     /// suspected; for [`Group::transfer_to`].
     #[must_use]
     pub fn successor(&self, mut is_fit: impl FnMut(NodeId) -> bool) -> Option<NodeId> {
-        let voters = self.members().voters;
+        let mut voters = self.members().voters;
+        voters.retain(|voter| !self.is_witness(*voter));
         self.progress()
             .into_iter()
             .filter(|member| member.node != self.config.me && voters.contains(&member.node))
@@ -86,6 +90,7 @@ impl Group {
             return;
         }
         self.suspected.push(node);
+        self.do_not_wait_for(node);
         let now = self.role_now();
         match now.role {
             Role::Leader => {
@@ -137,7 +142,9 @@ impl Group {
         if !members.has_quorum(|voter| !self.suspected.contains(&voter)) {
             return;
         }
-        let Some(rank) = self.rank() else { return };
+        let Some(rank) = self.rank() else {
+            return self.answer_turned_away();
+        };
         self.hurry = Some(Hurry {
             wait_ticks: rank * RANK_TICKS,
             left_ticks: HURRY_TICKS_MAX,
@@ -147,16 +154,17 @@ impl Group {
         }
     }
 
-    /// This voter's place among those that are not suspected.
+    /// This voter's place among those that are not suspected and may lead; none of a witness.
     fn rank(&self) -> Option<u16> {
         let members = self.members();
         let order = |node: NodeId| (mix(self.config.group.0, node.0), node);
         let me = order(self.config.me);
         let before = (members.voters.iter())
-            .filter(|voter| !self.suspected.contains(voter) && order(**voter) < me)
+            .filter(|voter| !self.suspected.contains(voter) && !self.is_witness(**voter))
+            .filter(|voter| order(**voter) < me)
             .count();
-        let votes = members.is_voter(self.config.me);
-        votes.then(|| u16::try_from(before).unwrap_or(u16::MAX))
+        let may_lead = members.is_voter(self.config.me) && !self.config.is_witness;
+        may_lead.then(|| u16::try_from(before).unwrap_or(u16::MAX))
     }
 
     fn stand(&mut self) {
@@ -204,6 +212,7 @@ impl Group {
             self.node.raft.election_elapsed = ELECTION_TICKS;
         } else if self.node.raft.election_elapsed < ELECTION_TICKS {
             self.turned_away_ticks = RANK_TICKS;
+            self.turned_away = self.config.is_witness.then(|| Box::new(message.clone()));
         }
     }
 
@@ -236,7 +245,11 @@ impl Group {
             mix(self.config.me.0, raft.term),
         );
         let span = ELECTION_TICKS as u64;
-        let ticks = ELECTION_TICKS + usize::try_from(mixed % span).unwrap_or(0);
+        let ticks = if self.config.is_witness {
+            WITNESS_TIMEOUT_TICKS
+        } else {
+            ELECTION_TICKS + usize::try_from(mixed % span).unwrap_or(0)
+        };
         if raft.randomized_election_timeout() != ticks {
             raft.set_randomized_election_timeout(ticks);
         }

@@ -79,6 +79,9 @@ impl Group {
         if self.installing.is_some() {
             return Ok(());
         }
+        let Some(message) = self.as_witness(message) else {
+            return Ok(());
+        };
         if let Err(inconsistency) = self.check_consistency(&message) {
             self.is_quarantined = true;
             return Err(inconsistency.into());
@@ -158,8 +161,10 @@ impl Group {
         if self.hurry_tick() {
             return;
         }
+        self.stay_witness();
         self.node.tick();
         self.settle();
+        self.look_after_witnesses();
         self.sleep_tick();
         self.offer_ticks += 1;
         if self.offer_ticks >= SNAPSHOT_OFFER_TICKS {

@@ -82,7 +82,14 @@ impl Group {
             }
             self.take_wishes(&mut ready);
         }
+        self.hold_back(&mut ready.send);
         (ready != Ready::default()).then_some(ready)
+    }
+
+    /// Whether [`Group::poll`] may have something to hand out.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        !self.released.is_empty() || self.node.has_ready() || self.node.store().has_wanted()
     }
 
     fn take_ready(&mut self, ready: &mut Ready) {
@@ -96,6 +103,7 @@ impl Group {
         let messages: Vec<Message> = (library.take_messages().into_iter())
             .chain(library.take_persisted_messages())
             .filter_map(|message| convert::message_from_library(group, message))
+            .map(|message| self.without_data(message))
             .flat_map(Message::split)
             .collect();
         ready.committed = convert::entries_from_library(library.take_committed_entries());

@@ -77,9 +77,10 @@ impl Group {
 
     /// A leader sends the group to sleep when nothing happened for long enough.
     pub(super) fn sleep_tick(&mut self) {
-        // A member without a vote ticks for nothing: it never asks for one.
+        // Who never asks for votes ticks for nothing.
         let raft = &self.node.raft;
-        if !raft.promotable() && !self.is_leader() && raft.election_elapsed > ELECTION_TICKS {
+        let may_stand = raft.promotable() && !self.config.is_witness;
+        if !may_stand && !self.is_leader() && raft.election_elapsed > ELECTION_TICKS {
             self.doze();
             return;
         }

@@ -57,8 +57,15 @@ impl Checks {
         self.votes.retain(|(voter, _), _| *voter != node);
     }
 
-    /// Log matching: an index and a term mean one entry and one entry before it.
-    pub(crate) fn appended(&mut self, entry: &Entry, before: Option<Term>) {
+    /// Log matching: an index and a term mean one entry and one entry before it. Who keeps no data
+    /// is looked at for the terms only.
+    pub(crate) fn appended(&mut self, entry: &Entry, before: Option<Term>, keeps_data: bool) {
+        if !keeps_data {
+            let known = self.entries.get(&(entry.index, entry.term));
+            let agrees = known.is_some_and(|(_, known)| known.is_none() || *known == before);
+            assert!(agrees, "a witness is told of {}", entry.position());
+            return;
+        }
         let (known, known_before) = self
             .entries
             .entry((entry.index, entry.term))
@@ -73,6 +80,7 @@ impl Checks {
     pub(crate) fn commits<'a>(
         &mut self,
         group: &Group,
+        witness: Option<NodeId>,
         disk_of: impl Fn(NodeId) -> Option<&'a Disk>,
     ) {
         let commit = group.committed_index();
@@ -92,6 +100,8 @@ impl Checks {
                 "entry {at} is committed by node {} and not on a majority of disks of {members:?}",
                 group.me()
             );
+            let mut with_data = members.voters.iter().filter(|it| Some(**it) != witness);
+            assert!(with_data.any(|node| holds(*node)), "no data of entry {at}");
             self.committed.insert(index, (term, group.role_now().term));
         }
         self.committed_last = commit;

@@ -15,6 +15,7 @@ use staunch_types::{GroupId, LogIndex, NodeId};
 
 use crate::{
     checks::Checks,
+    counts::Counts,
     disk::{Disk, State, Write},
     random::Random,
 };
@@ -41,6 +42,8 @@ pub(crate) enum Plant {
     LossIgnored,
     /// It votes before it has got a state.
     VotesAtOnce,
+    /// Nobody knows that a witness is one, but itself.
+    WitnessUnknown,
 }
 
 /// How rough the world is, in percent.
@@ -58,56 +61,6 @@ pub(crate) const CALM: Weather = Weather {
     delay_millis: 3,
     sync_millis: 3,
 };
-
-/// What happened how often.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) applied: u64,
-    pub(crate) leaders: u64,
-    pub(crate) hand_overs: u64,
-    pub(crate) crashes: u64,
-    pub(crate) installs: u64,
-    pub(crate) truncations: u64,
-    pub(crate) fetches: u64,
-    pub(crate) joint_changes: u64,
-    pub(crate) naps: u64,
-    pub(crate) relearned: u64,
-}
-
-impl Counts {
-    fn each(&self) -> [u64; 10] {
-        [
-            self.applied,
-            self.leaders,
-            self.hand_overs,
-            self.crashes,
-            self.installs,
-            self.truncations,
-            self.fetches,
-            self.joint_changes,
-            self.naps,
-            self.relearned,
-        ]
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.applied += other.applied;
-        self.leaders += other.leaders;
-        self.hand_overs += other.hand_overs;
-        self.crashes += other.crashes;
-        self.installs += other.installs;
-        self.truncations += other.truncations;
-        self.fetches += other.fetches;
-        self.joint_changes += other.joint_changes;
-        self.naps += other.naps;
-        self.relearned += other.relearned;
-    }
-
-    /// A run in which something never happens says nothing about it.
-    pub(crate) fn check_all_happened(&self) {
-        assert!(self.each().iter().all(|count| *count > 0), "{self:?}");
-    }
-}
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -163,6 +116,8 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     pub(crate) plant: Plant,
     pub(crate) counts: Counts,
+    /// Keeps no data, if there is one.
+    pub(crate) witness: Option<NodeId>,
     seed: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     order: u64,
@@ -171,6 +126,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, size: u64, plant: Plant) -> Self {
+        Self::of(seed, (size, None), plant)
+    }
+
+    /// Two nodes with data and a witness.
+    pub(crate) fn with_witness(seed: u64, plant: Plant) -> Self {
+        let witness = NodeId(1 + seed % 3);
+        Self::of(seed, (3, Some(witness)), plant)
+    }
+
+    fn of(seed: u64, (size, witness): (u64, Option<NodeId>), plant: Plant) -> Self {
         let mut world = Self {
             now: 0,
             random: Random::new(seed),
@@ -180,6 +145,7 @@ impl World {
             checks: Checks::default(),
             plant,
             counts: Counts::default(),
+            witness,
             seed,
             events: BinaryHeap::new(),
             order: 0,
@@ -217,6 +183,7 @@ impl World {
     /// Starts from what is on disk.
     pub(crate) fn start(&mut self, id: NodeId) {
         let (seed, now, plant) = (self.seed, self.now, self.plant);
+        let witness = self.witness;
         let random = &mut self.random;
         let node = self.nodes.get_mut(&id).expect("a node");
         if node.group.is_some() {
@@ -225,8 +192,12 @@ impl World {
         let restored = node.disk.durable.restored(random);
         let mut config = Config::new(GROUP, id, seed);
         config.entry_cache_bytes_max = random.below(600);
+        config.is_witness = witness == Some(id);
         node.state = node.disk.durable.checkpoint.clone();
         let mut group = Group::new(config, restored).expect("written by a group");
+        if plant != Plant::WitnessUnknown {
+            group.know_witnesses(witness.as_slice());
+        }
         node.has_forgotten = node.disk.is_lost() && plant != Plant::VotesAtOnce;
         if node.has_forgotten {
             group.forget();
@@ -338,7 +309,7 @@ impl World {
         let nodes = &self.nodes;
         if let Some(group) = &nodes[&id].group {
             self.checks
-                .commits(group, |node| Some(&nodes.get(&node)?.disk));
+                .commits(group, self.witness, |node| Some(&nodes.get(&node)?.disk));
         }
     }
 
@@ -465,6 +436,7 @@ impl World {
             let group = self.nodes[&id].group.as_ref().expect("polled");
             if group.is_leader() {
                 self.counts.leaders += 1;
+                assert_ne!(self.witness, Some(id), "a witness leads");
                 self.checks.leads(group);
             }
         }
@@ -496,8 +468,11 @@ impl World {
             let replaces = node.disk.current.term_at(first.index).is_some();
             self.counts.truncations += u64::from(replaces);
             let mut before = node.disk.current.term_at(LogIndex(first.index.0 - 1));
+            let keeps_data = self.witness != Some(id);
             for entry in &persist.append {
-                self.checks.appended(entry, before);
+                let is_data = matches!(entry.payload, Payload::Data(_));
+                assert!(keeps_data || !is_data, "data on a witness");
+                self.checks.appended(entry, before, keeps_data);
                 before = Some(entry.term);
             }
         }
@@ -578,8 +553,10 @@ impl World {
             } else {
                 group.applied(entry.index);
             }
-            let state_hash = node.state.hash;
-            self.checks.applied(&entry, state_hash);
+            if self.witness != Some(id) {
+                let state_hash = node.state.hash;
+                self.checks.applied(&entry, state_hash);
+            }
             self.check(id);
             self.greet(id);
             self.checkpoint(id);

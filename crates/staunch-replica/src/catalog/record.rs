@@ -7,8 +7,8 @@
 //! ┌─────────┬──────┬──────────────────────────────────────────────────────────────┐
 //! │ version │ kind │ 1: index u64, term u64, payload kind u8, payload             │
 //! │         │      │ 2: term u64, vote u64 (0 is none), commit u64                │
-//! │         │      │ 3: cluster u64, node u64, flags u8 (1 founder, 2 removed),   │
-//! │         │      │    name                                                      │
+//! │         │      │ 3: cluster u64, node u64, flags u8 (1 founder, 2 removed,    │
+//! │         │      │    4 witness), name                                          │
 //! │         │      │ 4: nothing                                                   │
 //! └─────────┴──────┴──────────────────────────────────────────────────────────────┘
 //! ```
@@ -19,8 +19,8 @@ use bytes::{Buf, BufMut, Bytes};
 use staunch_raft::{HardState, LogPosition, Payload, entry::InvalidPayload};
 use staunch_types::{LogIndex, Name, NodeId, Term};
 
-/// Version 2; the highest bit tells it from a command.
-const RECORD_VERSION: u8 = 0x82;
+/// Version 3; the highest bit tells it from a command.
+const RECORD_VERSION: u8 = 0x83;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
 const KIND_IDENTITY: u8 = 3;
@@ -55,6 +55,8 @@ pub struct Identity {
     pub is_founder: bool,
     /// The node was removed from it.
     pub is_removed: bool,
+    /// The node is a witness: it keeps no messages.
+    pub is_witness: bool,
     /// The node's name.
     pub name: Name,
 }
@@ -169,8 +171,8 @@ impl Identity {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u64(self.cluster);
         out.put_u64(self.node.0);
-        let is_removed = u8::from(self.is_removed);
-        out.put_u8(u8::from(self.is_founder) | is_removed << 1);
+        let (is_removed, is_witness) = (u8::from(self.is_removed), u8::from(self.is_witness));
+        out.put_u8(u8::from(self.is_founder) | is_removed << 1 | is_witness << 2);
         out.put_u8(u8::try_from(self.name.len()).expect("a name has at most 255 bytes"));
         out.put_slice(&self.name);
     }
@@ -182,7 +184,7 @@ impl Identity {
     pub fn take(bytes: &mut Bytes) -> Result<Self, CatalogRecordError> {
         let (cluster, node) = (take_u64(bytes)?, NodeId(take_u64(bytes)?));
         let flags = take_u8(bytes)?;
-        if flags > 3 {
+        if flags > 7 {
             return Err(CatalogRecordError::Identity);
         }
         let size = usize::from(take_u8(bytes)?);
@@ -198,6 +200,7 @@ impl Identity {
             node,
             is_founder: flags & 1 != 0,
             is_removed: flags & 2 != 0,
+            is_witness: flags & 4 != 0,
             name,
         })
     }
@@ -221,6 +224,7 @@ mod tests {
             node: NodeId(4),
             is_founder: true,
             is_removed: false,
+            is_witness: true,
             name: Name::from_static("n1"),
         }
     }
@@ -239,7 +243,7 @@ mod tests {
         assert_eq!(refused, Err(CatalogRecordError::Size));
         // A flag that nobody knows.
         let mut wrong = bytes;
-        wrong[18] = 4;
+        wrong[18] = 8;
         let refused = CatalogRecord::decode(wrong.into());
         assert_eq!(refused, Err(CatalogRecordError::Identity));
     }

@@ -29,6 +29,8 @@ pub(crate) struct World {
     confirmed: BTreeSet<u64>,
     /// Numbers that a consumer has acked: they may be gone, or come back.
     acked: BTreeSet<u64>,
+    /// A member that keeps no messages.
+    witness: Option<NodeId>,
     is_healed: bool,
     pub(crate) crash_count: u64,
     pub(crate) checkpoint_count: u64,
@@ -37,8 +39,18 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::of(seed, None)
+    }
+
+    /// Two members with messages, and a witness.
+    pub(crate) fn with_witness(seed: u64) -> Self {
+        Self::of(seed, Some(NodeId(1 + seed % NODES)))
+    }
+
+    fn of(seed: u64, witness: Option<NodeId>) -> Self {
         let ids = (1..=NODES).map(NodeId);
-        let nodes = ids.map(|id| (id, Node::founded(id, NODES, seed))).collect();
+        let nodes = ids.map(|id| (id, Node::founded(id, witness, seed)));
+        let nodes = nodes.collect();
         Self {
             random: Random::new(seed),
             nodes,
@@ -48,6 +60,7 @@ impl World {
             next_number: 1,
             confirmed: BTreeSet::new(),
             acked: BTreeSet::new(),
+            witness,
             is_healed: false,
             crash_count: 0,
             checkpoint_count: 0,
@@ -115,7 +128,7 @@ impl World {
         if let Some(to) = effects.needs_snapshot
             && (self.is_healed || self.random.below(3) > 0)
         {
-            let transfer = self.node(id).transfer();
+            let transfer = self.node(id).transfer(to);
             let meta = self.node(to).stage(&transfer);
             self.node(id).offer(to, meta);
             self.transfer_count += 1;
@@ -178,11 +191,22 @@ impl World {
     }
 
     fn check(&mut self) {
-        let mut states = self.nodes.values().map(Node::state);
+        let witness = self.witness;
+        for node in self
+            .nodes
+            .values_mut()
+            .filter(|node| Some(node.id()) == witness)
+        {
+            assert!(node.live_numbers().is_empty(), "a witness has no messages");
+        }
+        let nodes = self.nodes.values();
+        let copies = nodes.filter(|node| Some(node.id()) != witness);
+        let mut states = copies.map(Node::state);
         let first = states.next().expect("there are nodes");
         assert!(states.all(|other| other == first), "replicas are the same");
         let acked = &self.acked;
-        for node in self.nodes.values_mut() {
+        let nodes = self.nodes.values_mut();
+        for node in nodes.filter(|node| Some(node.id()) != witness) {
             let live = node.live_numbers();
             for number in &self.confirmed {
                 assert!(

@@ -33,6 +33,7 @@ pub(crate) struct Transfer {
 
 pub(crate) struct Node {
     id: NodeId,
+    witness: Option<NodeId>,
     seed: u64,
     lives: u64,
     disk: MemoryDisk,
@@ -55,18 +56,22 @@ fn settings() -> QueueSettings {
     }
 }
 
-fn members(count: u64) -> Members {
-    Members::of((1..=count).map(NodeId)).expect("ids are good")
+fn members() -> Members {
+    Members::of((1..=super::NODES).map(NodeId)).expect("ids are good")
 }
 
 impl Node {
-    pub(crate) fn founded(id: NodeId, count: u64, seed: u64) -> Self {
-        Self::open(id, MemoryDisk::new(), (count, seed, 0))
+    pub(crate) fn founded(id: NodeId, witness: Option<NodeId>, seed: u64) -> Self {
+        Self::open((id, witness), MemoryDisk::new(), (seed, 0))
     }
 
-    fn open(id: NodeId, disk: MemoryDisk, (count, seed, lives): (u64, u64, u64)) -> Self {
+    fn open(
+        (id, witness): (NodeId, Option<NodeId>),
+        disk: MemoryDisk,
+        (seed, lives): (u64, u64),
+    ) -> Self {
         let mut recovery = recover(disk.clone(), Config::tiny()).expect("nothing is damaged");
-        let mut rebuild = Rebuild::founding(STREAM, members(count), &settings());
+        let mut rebuild = Rebuild::founding(STREAM, members(), &settings());
         while let Some(item) = recovery.next().expect("nothing is damaged") {
             match item {
                 Recovered::State(bytes) => {
@@ -95,14 +100,17 @@ impl Node {
             }
         }
         let mut log = recovery.finish().expect("the disk takes it");
-        let config = GroupConfig::new(GroupId(1), id, seed ^ lives);
-        let found = rebuild.finish(config, &settings());
+        let mut config = GroupConfig::new(GroupId(1), id, seed ^ lives);
+        config.is_witness = witness == Some(id);
+        let mut found = rebuild.finish(config, &settings());
         assert_eq!(found.damage, None, "nothing is lost");
+        found.replica.group_mut().know_witnesses(witness.as_slice());
         for (body, size_bytes) in found.dead {
             log.store.release(body, size_bytes);
         }
         Self {
             id,
+            witness,
             seed,
             lives,
             disk,
@@ -119,13 +127,16 @@ impl Node {
 
     /// The power fails, and comes back.
     pub(crate) fn crash(&mut self, seed: u64) {
-        let count = 3;
         self.disk.crash(seed);
         *self = Self::open(
-            self.id,
+            (self.id, self.witness),
             self.disk.clone(),
-            (count, self.seed, self.lives + 1),
+            (self.seed, self.lives + 1),
         );
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
     }
 
     pub(crate) fn tick(&mut self) {
@@ -278,7 +289,7 @@ impl Node {
         if self.checkpoint.is_some() || self.log.store.is_checkpoint_under_way() {
             return false;
         }
-        let state = self.replica.checkpoint(&mut self.log.store, &self.queue);
+        let state = self.replica.checkpoint(&self.queue);
         let mut bytes = Vec::new();
         state.encode(&mut bytes);
         self.seal();
@@ -288,7 +299,13 @@ impl Node {
     }
 
     /// Everything that a member needs which lacks entries, as it is now.
-    pub(crate) fn transfer(&mut self) -> Transfer {
+    pub(crate) fn transfer(&mut self, to: NodeId) -> Transfer {
+        if self.witness == Some(to) {
+            return Transfer {
+                state: self.replica.witness_state_now(&settings()),
+                messages: Vec::new(),
+            };
+        }
         let bodies: Vec<_> = Replica::bodies_from(&self.queue, MessageIndex(0)).collect();
         let mut messages = Vec::new();
         for ((index, body, size_bytes), meta) in bodies {

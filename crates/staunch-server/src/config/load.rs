@@ -223,9 +223,10 @@ fn from_environment(
     given
 }
 
-/// Variables that Kubernetes sets for a service called `staunch`, and those of our own tests.
+/// Variables that Kubernetes sets for a service called `staunch`, those of our own tests, and those
+/// of the commands that speak with a node.
 fn is_reserved(name: &str) -> bool {
-    let reserved = ["SERVICE_", "PORT_", "TEST_"]
+    let reserved = ["SERVICE_", "PORT_", "TEST_", "CLI_"]
         .iter()
         .any(|prefix| name.starts_with(prefix));
     reserved || name == "PORT"

@@ -115,8 +115,8 @@ settings! {
     amqps: Listen = "0.0.0.0:5671";
     /// Where the HTTP API listens, without TLS. Users restricted to loopback are so here too.
     http: Listen = "0.0.0.0:15672";
-    /// Where Prometheus scrapes.
-    metrics: Address = "0.0.0.0:15692";
+    /// Where Prometheus scrapes `/metrics`, without login.
+    metrics: Listen = "0.0.0.0:15692";
     /// Where the other nodes of a cluster connect. Opened only when `seed` is given.
     peer: Address = "0.0.0.0:25672";
     /// The nodes that found the cluster and their peer ports, at most 9: the same list on every
@@ -129,6 +129,10 @@ settings! {
     /// Name of the node that leads every queue while it is well (mode `standby`), the same on every
     /// node. Unless it is given, leaders are spread over all nodes (mode `cluster`).
     primary_node: String = "";
+    /// This node is a witness: beside two nodes that keep messages it votes who of them leads. It
+    /// keeps no messages and serves no clients, and needs little disk and memory. What a node is it
+    /// stays; the others need not be told.
+    witness: bool = "false";
     /// Name of the cluster, the same on every node.
     cluster_name: String = "staunch";
     /// Certificate of this node for the others, in PEM: see `staunch certs`. Unless it is given,
@@ -209,6 +213,8 @@ settings! {
     /// Type of a queue that is declared without one, where the virtual host has no default: `auto`
     /// is `quorum` in a cluster and `classic` on a node that stands alone.
     default_queue_type: DefaultQueueType = "auto";
+    /// How often statistics are taken: rates are over such a time.
+    collect_statistics_interval: Duration = "5s";
     /// Heartbeat interval proposed to clients; 0 proposes none.
     heartbeat: Duration = "60s";
     /// Largest frame proposed to clients, in bytes; 0 means no limit.
@@ -268,6 +274,11 @@ impl Config {
                 "must be at most 63MiB: a message fits in one log file".to_owned(),
             ),
             (
+                "collect_statistics_interval",
+                !self.collect_statistics_interval.is_zero(),
+                "must be longer than 0".to_owned(),
+            ),
+            (
                 "data_dir",
                 !self.data_dir.as_os_str().is_empty(),
                 "must not be empty".to_owned(),
@@ -309,6 +320,16 @@ impl Config {
                 "primary_node",
                 self.primary_node.is_empty() || names.contains(self.primary_node.as_str()),
                 "is not among the nodes of seed".to_owned(),
+            ),
+            (
+                "witness",
+                !self.witness || !seeds.is_empty(),
+                "needs seed: a witness is one of several nodes".to_owned(),
+            ),
+            (
+                "primary_node",
+                !self.witness || self.primary_node != self.node_name.as_str(),
+                "is this node, which is a witness and never leads".to_owned(),
             ),
             (
                 "peer_key",

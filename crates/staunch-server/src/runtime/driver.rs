@@ -412,6 +412,11 @@ impl Driver {
                     links.send(output);
                 }
             }
+            Output::EndLink(peer) => {
+                if let Some(links) = &mut self.links {
+                    links.give_up(&peer, "too much that it sent waits for the catalog");
+                }
+            }
             Output::Membership(news) => self.follow(news),
             Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {

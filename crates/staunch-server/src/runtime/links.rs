@@ -117,7 +117,8 @@ impl Links {
         }
     }
 
-    fn give_up(&mut self, peer: &Name, why: &str) {
+    /// Ends the session with a peer; the node will hear that it is down.
+    pub(crate) fn give_up(&mut self, peer: &Name, why: &str) {
         let Some((handle, session)) = self.up.remove(peer) else {
             return;
         };

@@ -50,6 +50,9 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
     }
     for (id, message) in &index.messages {
         check_return(*id, message, out);
+        if history.refuses_nothing {
+            check_refusal(history, *id, message, out);
+        }
     }
 }
 
@@ -77,6 +80,24 @@ fn take(
     }
     for key in covered {
         outstanding.remove(&key);
+    }
+}
+
+/// A publish to queues that several nodes keep, and that are never full, is not refused.
+fn check_refusal(
+    history: &History,
+    id: MessageId,
+    message: &crate::check::index::Message<'_>,
+    out: &mut Vec<Violation>,
+) {
+    let mut queues = message.must.iter().chain(message.may);
+    let takes_all = queues.all(|queue| {
+        let facts = &history.queues[queue.0];
+        facts.is_replicated && !facts.refuses
+    });
+    if message.is_refused && takes_all {
+        let text = format_args!("message {} was refused though its queues work", id.0);
+        flag(out, Kind::ConfirmWrong, text);
     }
 }
 

@@ -18,7 +18,9 @@ struct Ready {
 ///
 /// A message certainly was ready from its confirm until somebody asked for messages who was the
 /// first to get it. If somebody else had had it on the way before, it would be flagged as
-/// redelivered.
+/// redelivered. A purge that nobody heard the end of may have taken it away for everyone to see, and
+/// a crash given it back: it counts until somebody sent one. Partitions that stand still are passed
+/// over and not counted.
 pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
     let ready = ready_messages(history, index);
     for (stamp, fact) in history.iter() {
@@ -30,6 +32,9 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
         else {
             continue;
         };
+        if history.queues[queue.0].is_partitioned {
+            continue;
+        }
         let spans = ready.get(queue).map_or(&[][..], Vec::as_slice);
         let was_there = |span: &&Ready| span.from < *asked && stamp < span.to;
         let there = spans.iter().filter(was_there).count() as u64;
@@ -58,13 +63,28 @@ fn ready_messages(history: &History, index: &Index<'_>) -> BTreeMap<QueueRef, Ve
         let Some(confirmed) = message.confirmed else {
             continue;
         };
-        let comes_once = !history.queues[queue.0].gets_dead_letters
+        let queue_facts = &history.queues[queue.0];
+        // One node's clock may say that its time is up, and another's that it is not.
+        let may_expire = message.ttl_millis.is_some()
+            || queue_facts.ttl_millis.is_some()
+            || queue_facts.is_ruled;
+        let comes_once = !queue_facts.gets_dead_letters
+            && !may_expire
             && message.delay_millis.is_none()
             && message.must.contains(&queue);
         if comes_once && !delivery.redelivered && confirmed < asked {
-            let (from, to) = (confirmed, asked);
+            let (from, to) = (confirmed, first_removal(index, queue, confirmed).min(asked));
             ready.entry(queue).or_default().push(Ready { from, to });
         }
     }
     ready
+}
+
+/// When a purge or delete of the queue was sent first after `from`.
+fn first_removal(index: &Index<'_>, queue: QueueRef, from: Stamp) -> Stamp {
+    let removals = index.removals.values();
+    let sent = removals.filter(|span| span.queue == queue && span.over.is_none_or(|it| it > from));
+    sent.map(|span| span.started)
+        .min()
+        .unwrap_or(Stamp(usize::MAX))
 }

@@ -9,6 +9,7 @@ use crate::history::{
 
 /// The life of a message as its publisher saw it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Message<'a> {
     /// When it was sent.
     pub sent: Stamp,
@@ -24,10 +25,14 @@ pub struct Message<'a> {
     pub delay_millis: Option<u64>,
     /// It was published in a transaction.
     pub in_tx: bool,
+    /// A hash of its routing key.
+    pub key_hash: u64,
     /// When the commit of that was sent.
     pub committing: Option<Stamp>,
     /// When its confirm, or the answer to its commit, came.
     pub confirmed: Option<Stamp>,
+    /// It was refused.
+    pub is_refused: bool,
     /// When it came back.
     pub returned: Option<Stamp>,
     /// Queues it had to reach.
@@ -41,6 +46,10 @@ pub struct Message<'a> {
 pub struct Delivery {
     /// When the node emitted it.
     pub emitted: Stamp,
+    /// When the queue's server handed it out: what comes from another node has been under way.
+    pub handed_out: Stamp,
+    /// That server knew all that was defined before.
+    pub known: Stamp,
     /// From which queue, by the node's id.
     pub queue_id: u64,
     /// The message.
@@ -139,6 +148,7 @@ impl<'a> Index<'a> {
                 ttl_millis,
                 delay_millis,
                 in_tx,
+                key_hash,
             } => {
                 if let Some(seq) = seq {
                     self.outstanding.insert((*channel, *seq), *id);
@@ -152,8 +162,10 @@ impl<'a> Index<'a> {
                     ttl_millis: *ttl_millis,
                     delay_millis: *delay_millis,
                     in_tx: *in_tx,
+                    key_hash: *key_hash,
                     committing: None,
                     confirmed: None,
+                    is_refused: false,
                     returned: None,
                     must: &[],
                     may: &[],
@@ -182,7 +194,11 @@ impl<'a> Index<'a> {
                 tag,
                 multiple,
             } => {
-                self.take_outstanding(*channel, *tag, *multiple);
+                for id in self.take_outstanding(*channel, *tag, *multiple) {
+                    if let Some(message) = self.messages.get_mut(&id) {
+                        message.is_refused = true;
+                    }
+                }
             }
             Fact::Returned { id } => {
                 if let Some(message) = self.messages.get_mut(id) {
@@ -239,10 +255,14 @@ impl<'a> Index<'a> {
                 queue_id,
                 id,
                 redelivered,
+                handed_out,
+                known,
                 ..
             } => {
                 let delivery = Delivery {
                     emitted: stamp,
+                    handed_out: *handed_out,
+                    known: *known,
                     queue_id: *queue_id,
                     id: *id,
                     redelivered: *redelivered,

@@ -1,5 +1,6 @@
 //! Fresh deliveries of one queue on one consumer channel follow the order in which each
-//! publisher channel sent them (C11, C12), but for those that an exchange delayed.
+//! publisher channel sent them (C11, C12), but for those that an exchange delayed. A queue of
+//! several partitions keeps the order of each routing key.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +31,11 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
             continue;
         }
         let is_urgent = history.queues[queue.0].is_replicated && payload::is_urgent(*id);
+        let key = history.queues[queue.0]
+            .is_partitioned
+            .then_some(message.key_hash);
         let newest = last
-            .entry((*channel, *queue, message.channel, is_urgent))
+            .entry((*channel, *queue, message.channel, is_urgent, key))
             .or_insert((message.sent, *id));
         if newest.0 > message.sent {
             let text = format_args!(

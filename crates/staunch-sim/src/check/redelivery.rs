@@ -9,8 +9,9 @@ use crate::{
 
 /// Flags `DupUnflagged`.
 ///
-/// Emissions count, not receptions: the bytes of the first delivery may arrive after those of
-/// the second when the first consumer reads slowly. A message can be several times in a queue that
+/// What counts is when the queue's server hands them out, not when they are received: the bytes of
+/// the first delivery may arrive after those of the second when the first consumer reads slowly,
+/// or when they wait for long on the way to the node of their client. A message can be several times in a queue that
 /// gets dead letters, once for every queue it was routed to from which it can get there: each
 /// place counts for itself, and a crash may take a dead letter and put it into another place, but
 /// there are never more fresh ones than that. The same is true of delayed messages, which have one
@@ -19,7 +20,12 @@ pub fn check(history: &History, known: &Index<'_>, out: &mut Vec<Violation>) {
     let graves = known.graves(history);
     let mut sent: BTreeSet<(u64, MessageId, Option<u64>)> = BTreeSet::new();
     let mut fresh_counts: BTreeMap<(u64, MessageId), usize> = BTreeMap::new();
-    for (_, fact) in history.iter() {
+    let mut handed_out: Vec<_> = history.iter().map(|(_, fact)| fact).collect();
+    handed_out.sort_by_key(|fact| match fact {
+        Fact::Emitted { handed_out, .. } => Some(*handed_out),
+        _ => None,
+    });
+    for fact in handed_out {
         let Fact::Emitted {
             queue_id,
             id,

@@ -1,13 +1,13 @@
 //! What was settled before a close-ok, purged or deleted never comes back (C9, C4).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
     check::{
         Kind, Violation, flag,
         index::{Delivery, Index, RemovalSpan},
     },
-    history::{ChannelKey, Emission, Fact, History, MessageId, RemovalKind},
+    history::{ChannelKey, Emission, Fact, History, MessageId, RemovalKind, Stamp},
 };
 
 /// Flags `Resurrected`.
@@ -18,7 +18,7 @@ pub fn check(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
 
 fn check_settled(history: &History, index: &Index<'_>, out: &mut Vec<Violation>) {
     let mut on_channel: BTreeMap<ChannelKey, Vec<Emission>> = BTreeMap::new();
-    let mut certain: BTreeSet<(u64, MessageId)> = BTreeSet::new();
+    let mut certain: BTreeMap<(u64, MessageId), Stamp> = BTreeMap::new();
     for (stamp, fact) in history.iter() {
         match fact {
             Fact::Settled { emission, .. } => {
@@ -41,10 +41,17 @@ fn check_settled(history: &History, index: &Index<'_>, out: &mut Vec<Violation>)
             Fact::Barrier { channel } => {
                 for emission in on_channel.remove(channel).unwrap_or_default() {
                     let delivery = &index.deliveries[&emission];
-                    certain.insert((delivery.queue_id, delivery.id));
+                    let since = certain.entry((delivery.queue_id, delivery.id));
+                    since.or_insert(stamp);
                 }
             }
-            Fact::Emitted { queue_id, id, .. } if certain.contains(&(*queue_id, *id)) => {
+            // What was handed out before may still have been on its way from another node.
+            Fact::Emitted {
+                queue_id,
+                id,
+                handed_out,
+                ..
+            } if (certain.get(&(*queue_id, *id))).is_some_and(|since| since < handed_out) => {
                 let text = format_args!(
                     "message {} of queue id {queue_id} was settled before a close-ok and came back",
                     id.0
@@ -62,19 +69,23 @@ fn check_removed(history: &History, index: &Index<'_>, out: &mut Vec<Violation>)
         .values()
         .filter(|removal| removal.done)
         .collect();
-    let mut first_emitted = BTreeMap::new();
+    let mut first_handed_out = BTreeMap::new();
     for delivery in index.deliveries.values() {
-        first_emitted
+        first_handed_out
             .entry((delivery.queue_id, delivery.id))
-            .or_insert(delivery.emitted);
+            .and_modify(|first: &mut Stamp| *first = delivery.handed_out.min(*first))
+            .or_insert(delivery.handed_out);
         let Some((_, queue)) = delivery.received else {
             continue;
         };
-        let first = first_emitted[&(delivery.queue_id, delivery.id)];
+        let first = first_handed_out[&(delivery.queue_id, delivery.id)];
         for removal in done.iter().filter(|removal| removal.queue == queue) {
             let gone = is_gone(index, delivery, removal);
-            let held =
-                removal.kind == RemovalKind::Purge && removal.over.is_some_and(|over| first < over);
+            // In a cluster it may have been on its way to a client of a node that never got it;
+            // then it is flagged.
+            let was_under_way = history.is_cluster && delivery.redelivered;
+            let held = removal.kind == RemovalKind::Purge
+                && (was_under_way || removal.over.is_some_and(|over| first < over));
             if gone && !held {
                 let text = format_args!(
                     "message {} of '{}' came back after {:?}",
@@ -86,12 +97,18 @@ fn check_removed(history: &History, index: &Index<'_>, out: &mut Vec<Violation>)
     }
 }
 
-/// The message was certainly in the queue when the removal began, and emitted after it ended.
+/// The message was certainly in the queue when the removal began, and handed out after it ended: of
+/// a queue that was deleted, by a node that knew that. One that is cut off from those who have
+/// agreed on it serves what it has.
 fn is_gone(index: &Index<'_>, delivery: &Delivery, removal: &RemovalSpan) -> bool {
     let message = index.messages.get(&delivery.id);
     // What is delayed comes to its queues after its confirm.
     let message = message.filter(|message| message.delay_millis.is_none());
     let confirmed = message.and_then(|message| message.confirmed);
+    let handed_out = match removal.kind {
+        RemovalKind::Purge => delivery.handed_out,
+        RemovalKind::Delete => delivery.known,
+    };
     confirmed.is_some_and(|stamp| stamp < removal.started)
-        && removal.over.is_some_and(|over| over < delivery.emitted)
+        && removal.over.is_some_and(|over| over < handed_out)
 }

@@ -15,6 +15,8 @@ const CONSUMER: ChannelKey = ChannelKey(2);
 const OTHER: ChannelKey = ChannelKey(3);
 const QUEUE: QueueRef = QueueRef(0);
 const GRAVE: QueueRef = QueueRef(1);
+/// Handed out when it is emitted.
+const AT_ONCE: Stamp = Stamp(usize::MAX);
 
 /// A history over one durable, lossless queue, without the drain.
 fn history(facts: Vec<Vec<Fact>>) -> History {
@@ -25,13 +27,21 @@ fn history(facts: Vec<Vec<Fact>>) -> History {
         ordered: true,
         dead_letters_to: None,
         gets_dead_letters: false,
+        is_partitioned: false,
         is_ruled: false,
         refuses: false,
         is_replicated: false,
         ttl_millis: None,
     };
     let mut history = History::new(vec![queue]);
-    for fact in facts.into_iter().flatten() {
+    for mut fact in facts.into_iter().flatten() {
+        if let Emitted {
+            handed_out, known, ..
+        } = &mut fact
+            && *handed_out == AT_ONCE
+        {
+            (*handed_out, *known) = (history.next_stamp(), history.next_stamp());
+        }
         history.push(fact);
     }
     history.push(Drained { queue: QUEUE });
@@ -62,6 +72,7 @@ fn publish(id: u64) -> Vec<Fact> {
             ttl_millis: None,
             delay_millis: None,
             in_tx: false,
+            key_hash: 0,
         },
         Routed {
             id: MessageId(id),
@@ -100,10 +111,13 @@ fn deliver_at(
     vec![
         Emitted {
             emission,
+            node: 0,
             queue_id: 9,
             index,
             id,
             redelivered,
+            handed_out: AT_ONCE,
+            known: AT_ONCE,
         },
         Received {
             emission,
@@ -268,6 +282,13 @@ fn legal_purge_delete_and_reused_place() {
         deliver(2, OTHER, 1, true),
     ];
     check_history(held, &[]);
+    for (redelivered, expected) in [(true, &[][..]), (false, &[Kind::Resurrected])] {
+        let purged = [publish(1), confirm(1), remove(RemovalKind::Purge)];
+        let back = [deliver(1, CONSUMER, 1, redelivered), ack(1)];
+        let mut on_its_way = history(purged.into_iter().chain(back).collect());
+        on_its_way.is_cluster = true;
+        check_found(&on_its_way, expected);
+    }
     let reused = vec![
         publish(1),
         deliver_at(1, CONSUMER, 1, false, 5),
@@ -339,6 +360,44 @@ fn planted_lost() {
     );
     let early = remove(RemovalKind::Purge);
     check_history(vec![early, publish(1), confirm(1)], &[Kind::Lost]);
+}
+
+/// What another node had handed out at a time, knowing all that was defined before.
+fn from_elsewhere(at: usize, mut facts: Vec<Fact>) -> Vec<Fact> {
+    for fact in &mut facts {
+        if let Emitted {
+            handed_out, known, ..
+        } = fact
+        {
+            (*handed_out, *known) = (Stamp(at), Stamp(at));
+        }
+    }
+    facts
+}
+
+#[test]
+fn legal_what_was_long_on_its_way_from_another_node() {
+    for kind in [RemovalKind::Purge, RemovalKind::Delete] {
+        let removed = |late: Vec<Fact>| vec![publish(1), confirm(1), remove(kind), late];
+        let late = from_elsewhere(4, deliver(1, CONSUMER, 1, false));
+        check_history(removed(late), &[]);
+        let again = from_elsewhere(100, deliver(1, CONSUMER, 1, false));
+        check_history(removed(again), &[Kind::Resurrected]);
+    }
+    let twice = |at: usize| {
+        let first = from_elsewhere(at, deliver(2, CONSUMER, 1, false));
+        vec![publish(1), deliver(1, OTHER, 1, true), first, ack(2)]
+    };
+    check_history(twice(1), &[]);
+    check_history(twice(100), &[Kind::DupUnflagged]);
+    let settled = |at: usize| {
+        let barrier = vec![Barrier { channel: CONSUMER }];
+        let late = from_elsewhere(at, deliver(2, OTHER, 1, true));
+        let first = deliver(1, CONSUMER, 1, false);
+        vec![publish(1), first, ack(1), barrier, late]
+    };
+    check_history(settled(3), &[]);
+    check_history(settled(100), &[Kind::Resurrected]);
 }
 
 #[test]
@@ -456,6 +515,7 @@ fn planted_missing_and_wrong_return() {
             ttl_millis: None,
             delay_millis: None,
             in_tx: false,
+            key_hash: 0,
         },
         Routed {
             id: MessageId(1),

@@ -16,7 +16,7 @@ use crate::{
         setup::{CONTROL_CHANNEL, declare_queue, open_for_work, short},
     },
     history::{Fact, QueueRef, Settlement},
-    payload::Payload,
+    payload::{self, Payload},
     random::Random,
     topology::{DEFAULT_EXCHANGE, QueueKind, ROUTING_KEYS, Topology},
     witness::Witness,
@@ -172,6 +172,7 @@ pub fn publish(channel: &mut Channel, draft: Draft, wire: &mut Wire<'_>) {
         ttl_millis,
         delay_millis,
         in_tx: channel.tx.is_some(),
+        key_hash: payload::hash_of(&payload.key),
     };
     if let Some(tx) = &mut channel.tx {
         tx.published.push(id);
@@ -301,7 +302,8 @@ pub fn start_consumer(
     channel.ask(method, Asked::Consume(tag.clone()), wire);
     let consumer = Consumer {
         queue,
-        prefetch,
+        // Each partition counts for itself.
+        held_max: u32::from(prefetch) * u32::from(topology.queues[queue.0].partitions.max(1)),
         no_ack,
         held: 0,
         cancelling: false,

@@ -86,7 +86,7 @@ pub struct Consumer {
     /// Its queue.
     pub queue: QueueRef,
     /// Deliveries it may hold; 0 is no limit.
-    pub prefetch: u16,
+    pub held_max: u32,
     /// Without acks.
     pub no_ack: bool,
     /// Deliveries it holds.

@@ -232,7 +232,7 @@ impl Channel {
         if !no_ack {
             state.held += 1;
         }
-        let over = state.prefetch > 0 && state.held > u32::from(state.prefetch);
+        let over = state.held_max > 0 && state.held > state.held_max;
         if over {
             let what = format!("consumer '{consumer}' got more than its prefetch");
             wire.witness.protocol_broken(what);

@@ -71,6 +71,10 @@ impl Progress {
             ..
         } = drainer
         else {
+            // Its node has gone, and all that it had begun with it.
+            if self.stage < Stage::Closing {
+                *self = Self::default();
+            }
             return;
         };
         if session.phase != Phase::Ready {
@@ -102,7 +106,10 @@ impl Progress {
         }
         let now = witness.history.now_nanos;
         let since = *self.alone_since.get_or_insert(now);
-        let is_delayed = topology.delays() && now < since + DELAYED_NANOS_MAX;
+        let slack = witness.history.clock_slack_nanos;
+        let is_delayed = self.stage == Stage::Draining
+            && topology.delays()
+            && now < since + DELAYED_NANOS_MAX + slack;
         if is_delayed || !self.is_empty(session, &topology, witness) {
             return;
         }

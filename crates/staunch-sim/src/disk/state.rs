@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
 };
 
+use super::harm::Harmed;
 use crate::{history::MessageId, payload, planted::Planted, random::Random};
 
 /// What a disk writes whole or not at all.
@@ -35,6 +36,7 @@ pub struct State {
     /// Changes of names since the last sync of the directory, in order.
     journal: Vec<NameChange>,
     power_lost: bool,
+    pub(super) harmed: Harmed,
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +73,40 @@ impl State {
             names_durable: BTreeMap::new(),
             journal: Vec::new(),
             power_lost: false,
+            harmed: Harmed::new(),
         }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.names.keys()
+    }
+
+    pub(super) fn inode_of(&self, name: &str) -> Option<u64> {
+        self.names.get(name).copied()
+    }
+
+    /// What a file holds.
+    pub(super) fn file(&self, name: &str) -> Option<&[u8]> {
+        let inode = self.inodes.get(&self.inode_of(name)?)?;
+        Some(&inode.data)
+    }
+
+    /// Changes what a file holds behind the back of whoever uses it.
+    pub(super) fn change_file(&mut self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let Some(inode) = self.inode_of(name) else {
+            return;
+        };
+        self.harmed.insert(inode);
+        if let Some(file) = self.inodes.get_mut(&inode) {
+            change(&mut file.data);
+            file.size_durable = file.size_durable.min(file.data.len());
+        }
+    }
+
+    /// Takes a file away behind the back of whoever uses it.
+    pub(super) fn unlink(&mut self, name: &str) {
+        self.names.remove(name);
+        self.names_durable.remove(name);
     }
 
     /// Whether power went in the middle of something; operations fail until
@@ -111,12 +146,11 @@ impl State {
         self.has_failed = false;
     }
 
-    /// Everything is gone.
+    /// Everything is gone. What was durable has been: promises were made because of that.
     pub fn wipe(&mut self) {
         self.names.clear();
         self.names_durable.clear();
         self.journal.clear();
-        self.durable.clear();
         self.collect();
     }
 

@@ -51,6 +51,24 @@ impl World {
             process.writer_free_at = process.writer_free_at.max(until);
             process.background_free_at = process.background_free_at.max(until);
         }
+        if self.faults.chance(self.cluster_knobs.clock_jump) {
+            self.jump_clock(one);
+        }
+    }
+
+    /// A machine's wall clock is set; a process reads it when it starts.
+    pub(super) fn jump_clock(&mut self, node: usize) {
+        let before = self.machines[node].clock.drift.off_millis;
+        let off_millis = self.cluster_knobs.draw_off_millis(&mut self.faults);
+        self.machines[node].clock.drift.off_millis = off_millis;
+        self.witness.coverage.hit(if off_millis > before {
+            "fault: clock jumps forward"
+        } else {
+            "fault: clock jumps back"
+        });
+        self.witness.line(format_args!(
+            "clock of node {node} jumps from {before} to {off_millis} ms"
+        ));
     }
 
     /// A node stands still: nothing in its process happens, and its sockets fill.
@@ -104,6 +122,7 @@ impl World {
             | Happening::RoomAgain(_)
             | Happening::Fault
             | Happening::Operate
+            | Happening::ChangeMembers
             | Happening::Progress => return 0,
         };
         self.machines[node].paused_until

@@ -90,7 +90,7 @@ impl World {
             self.schedule
                 .after(faults.below(4 * SECONDS), Happening::RoomAgain(node));
         }
-        if !self.is_damaged && faults.chance(self.knobs.disk_bit_flip) {
+        if !self.is_damaged && self.machines.len() == 1 && faults.chance(self.knobs.disk_bit_flip) {
             let flipped = disk.state().flip_bit();
             if let Some((name, offset)) = flipped {
                 self.witness.coverage.hit("fault: bit flip");

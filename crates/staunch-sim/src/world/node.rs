@@ -9,10 +9,13 @@ use staunch_raft::LivenessConfig;
 use staunch_types::{Name, Secret, UnixMillis};
 
 use crate::{
+    consensus::Looked,
     history::Fact,
+    knobs::Mode,
     machine::{Life, Machine},
     planted::Planted,
     process::Process,
+    scenario::Scenario,
     schedule::{MICROS, MILLIS, SECONDS},
     world::{
         Happening, Job, Stage, World,
@@ -27,14 +30,15 @@ const TICK: u64 = 200 * MILLIS;
 const DRAIN_INPUTS_MAX: usize = 128;
 /// Free space below which publishers wait.
 const DISK_FREE_LIMIT: u64 = 256 * 1024;
-/// The wall clock when virtual time began; it goes on through every crash.
-const STARTED_AT: UnixMillis = UnixMillis(1_700_000_000_000);
+/// The right time when virtual time began; it goes on through every crash.
+const EPOCH: UnixMillis = UnixMillis(1_700_000_000_000);
 
 impl World {
     pub(super) fn restart(&mut self, node: usize) {
         if self.machines[node].process.is_some() || self.stage == Stage::Done {
             return;
         }
+        self.look_at_disk(node);
         self.machines[node].lives += 1;
         let number = self.machines[node].lives;
         let life = Life { node, number };
@@ -47,10 +51,13 @@ impl World {
         if self.is_cluster() {
             self.machines[node].incarnation = self.node_random.next_u64();
         }
-        let config = self.node_config(node);
+        let now = self.schedule.now_nanos();
+        let started_at = self.machines[node].clock.start(now, EPOCH);
+        let config = self.node_config(node, started_at);
         let disks: Vec<_> = self.machines.iter().map(|it| it.disk.clone()).collect();
         match Process::start(disks, config, life, self.planted, random) {
-            Ok((process, notes)) => {
+            Ok((mut process, notes)) => {
+                process.has_many_queues = self.scenario == Some(Scenario::ElectionStorm);
                 let name = self.name(node);
                 self.witness
                     .line(format_args!("{name} starts, life {number}: {notes:?}"));
@@ -78,6 +85,12 @@ impl World {
                     .line(format_args!("node does not start: {error}"));
                 self.witness.coverage.hit("stopped on a disk error");
                 self.crash(node, "after a disk error at start");
+            }
+            // Whoever runs it gives it another disk.
+            Err(StartError::Removed) if self.is_cluster() => {
+                self.witness.coverage.hit("removed node does not start");
+                self.lose_disk(node);
+                self.schedule.after(0, Happening::Restart(node));
             }
             // Whoever supervises the process tries again; that ends when there is room.
             Err(StartError::Log(RecoverError::Disk(error))) if error.is_no_space() => {
@@ -116,6 +129,7 @@ impl World {
         if self.planted == Some(Planted::ForgetDisk) && self.is_cluster() {
             self.witness.coverage.hit("planted bug struck");
             self.machines[node].disk.state().wipe();
+            self.machines[node].keeps_id = true;
         }
         self.process_over(node, Ending::Crashed);
     }
@@ -143,7 +157,8 @@ impl World {
         let nodes = self.machines.len();
         self.witness
             .connections_over(|connection| home_of(connection, nodes) == node);
-        let delay = if self.stage == Stage::Safety && self.faults.chance(150) {
+        let is_soon = self.scenario.is_some_and(Scenario::restarts_soon);
+        let delay = if self.stage == Stage::Safety && !is_soon && self.faults.chance(150) {
             self.faults.below(60 * SECONDS)
         } else {
             self.faults.below(500 * MILLIS)
@@ -209,7 +224,12 @@ impl World {
         let Some(process) = &self.machines[node].process else {
             return;
         };
-        let wrong = self.consensus.look(node, &process.node);
+        let looked = if process.has_many_queues {
+            Looked::AtCatalog
+        } else {
+            Looked::AtAll
+        };
+        let wrong = self.consensus.look(node, &process.node, looked);
         self.witness.history.now_nanos = self.schedule.now_nanos();
         let stamp = self.witness.history.next_stamp();
         for (node, known) in self.consensus.catalog_known(stamp) {
@@ -224,7 +244,7 @@ impl World {
             let Some(process) = &self.machines[node].process else {
                 continue;
             };
-            let wrong = self.consensus.compare(node, &process.node);
+            let wrong = self.consensus.compare(&process.node);
             self.consensus_broken(wrong);
         }
     }
@@ -277,7 +297,9 @@ impl World {
                 process.inbox.push_back(verified);
             }
             Output::Peer(sent) => self.send_to_peer(node, sent),
+            Output::EndLink(peer) => self.end_link(node, &peer),
             Output::Membership(news) => self.note_membership(node, &news),
+            Output::Admin(_, answer) if self.is_cluster() => self.members_changed(&answer),
             Output::Admin(_, answer) => self.operator_answered(answer),
             Output::Stopped => {
                 let name = self.name(node);
@@ -381,7 +403,7 @@ impl World {
         self.plan_drain(life.node);
     }
 
-    fn node_config(&mut self, node: usize) -> NodeConfig {
+    fn node_config(&mut self, node: usize, started_at: UnixMillis) -> NodeConfig {
         let mut log = LogConfig::tiny();
         if !self.knobs.tiny_files {
             log.file_size_bytes = 1024 * 1024;
@@ -402,11 +424,13 @@ impl World {
         };
         let cluster = self.is_cluster().then(|| ClusterConfig {
             me: peer_name(node),
-            seeds: (0..self.machines.len())
-                .map(|node| (peer_name(node), Name::default()))
-                .collect(),
-            replica_repair_after: None,
-            primary: None,
+            seeds: self.seeds_of(node),
+            replica_repair_after: self.cluster_knobs.members.repair_after,
+            primary: match self.cluster_knobs.mode {
+                Mode::Standby(primary) => Some(peer_name(primary)),
+                Mode::Cluster | Mode::Partitioned => None,
+            },
+            is_witness: false,
             incarnation: self.machines[node].incarnation,
             liveness: LivenessConfig::default(),
         });
@@ -432,7 +456,7 @@ impl World {
             catalog_limits: CatalogLimits::default(),
             accept_loss: false,
             seed: self.node_random.next_u64(),
-            started_at: UnixMillis(STARTED_AT.0 + self.machines[node].clock.ahead_millis),
+            started_at,
             log,
             cluster,
         }

@@ -1,11 +1,14 @@
 //! Links between nodes: who hears what, and when.
 
 use bytes::Bytes;
-use staunch_node::{Input, MembershipNews, PeerInput, PeerOutput, PeerPayload, SendClass};
+use staunch_node::{
+    Input, MembershipNews, PeerInput, PeerOutput, PeerPayload, SendClass, deliveries_in,
+};
+use staunch_raft::Message;
 use staunch_types::Name;
 
 use crate::{
-    meddling::{meddle, pass_early},
+    meddling::{ask_who_it_was, corrupt_piece, in_name_of, meddle, pass_early},
     mesh::{Content, Sent},
     planted::Planted,
     schedule::{MILLIS, SECONDS},
@@ -41,7 +44,10 @@ impl World {
         match news {
             MembershipNews::Founded => self.witness.coverage.hit("cluster founded"),
             MembershipNews::Joined { .. } => self.witness.coverage.hit("node joined"),
-            MembershipNews::Removed => self.witness.coverage.hit("node removed"),
+            MembershipNews::Removed => {
+                self.witness.coverage.hit("node removed");
+                self.removed(node);
+            }
             MembershipNews::Links(_) | MembershipNews::Foreign { .. } => {}
         }
     }
@@ -170,6 +176,12 @@ impl World {
             return;
         }
         let mut payload = join(output.payload);
+        if self.machines[from].keeps_id
+            && output.kind == PeerPayload::Catalog
+            && let Some(changed) = ask_who_it_was(&payload)
+        {
+            payload = changed;
+        }
         let (mut from, mut to) = (from, to);
         if self.planted == Some(Planted::PassEarly)
             && output.kind == PeerPayload::Queue
@@ -180,7 +192,19 @@ impl World {
         }
         if output.kind == PeerPayload::Raft {
             self.plant_in_batch(&mut payload);
-            self.overhear(from, &payload);
+            self.overhear(from, to, &payload);
+        }
+        if self.planted == Some(Planted::CorruptRepair)
+            && output.kind == PeerPayload::Transfer
+            && let Some(changed) = corrupt_piece(&payload)
+        {
+            self.witness.coverage.hit("planted bug struck");
+            payload = changed;
+        }
+        if output.kind == PeerPayload::Queue {
+            for (connection, delivery) in deliveries_in(&payload) {
+                self.witness.hand_out(from, connection, &delivery);
+            }
         }
         let now = self.schedule.now_nanos();
         let mut delay = self.network.latency(self.knobs.net_delay_nanos);
@@ -209,17 +233,36 @@ impl World {
     }
 
     /// Looks at what members of groups tell each other.
-    fn overhear(&mut self, from: usize, batch: &Bytes) {
+    fn overhear(&mut self, from: usize, to: usize, batch: &Bytes) {
         match staunch_raft::wire::decode(batch) {
             Ok(messages) => {
                 for message in messages {
+                    if self.planted == Some(Planted::LearnerCounts) {
+                        self.count_learner(to, &message);
+                    }
                     self.witness
                         .detail(format_args!("node {from} says {message:?}"));
-                    let wrong = self.consensus.hear(from, &message);
+                    let wrong = self.consensus.hear(&message);
                     self.consensus_broken(wrong);
                 }
             }
             Err(error) => self.consensus_broken(vec![format!("an unreadable message: {error}")]),
+        }
+    }
+
+    /// What somebody says who only learns is said once more in the name of a voter.
+    fn count_learner(&mut self, to: usize, message: &Message) {
+        let Some((voter, machine)) = self.consensus.voter_beside(message) else {
+            return;
+        };
+        if let Some(forged) = in_name_of(voter, message) {
+            self.witness.coverage.hit("planted bug struck");
+            let times = (self.schedule.now_nanos(), 0);
+            let frame = (PeerPayload::Raft, forged);
+            if let Sent::Arrives(at) = self.mesh.pipe(machine, to).send(frame, times, true) {
+                let arrival = Happening::PeerArrival(machine, to);
+                self.schedule.at(at, arrival);
+            }
         }
     }
 
@@ -260,6 +303,14 @@ impl World {
     }
 
     /// A connection breaks: both ends hear of it, and what was under way is lost.
+    /// A node wants a link ended.
+    pub(super) fn end_link(&mut self, node: usize, peer: &Name) {
+        let other = (0..self.machines.len()).find(|other| peer_name(*other) == *peer);
+        if let Some(other) = other {
+            self.break_link(node, other);
+        }
+    }
+
     pub(super) fn break_link(&mut self, one: usize, other: usize) {
         if self.mesh.connection(one, other).session.take().is_none() {
             return;

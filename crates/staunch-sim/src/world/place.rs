@@ -1,8 +1,12 @@
 //! Which node it is.
 
-use staunch_types::{ConnectionId, Timestamp};
+use staunch_types::{ConnectionId, Name, Timestamp};
 
-use crate::{machine::Life, process::Process, world::World};
+use crate::{
+    machine::Life,
+    process::Process,
+    world::{World, peers::peer_name},
+};
 
 /// The node at which a connection is, of so many.
 pub(super) fn home_of(connection: ConnectionId, nodes: usize) -> usize {
@@ -52,6 +56,19 @@ impl World {
     /// Whether there are several nodes.
     pub(super) fn is_cluster(&self) -> bool {
         self.machines.len() > 1
+    }
+
+    /// Names and addresses that a node is told when it starts: all who found the cluster, and
+    /// itself.
+    pub(super) fn seeds_of(&self, node: usize) -> Vec<(Name, Name)> {
+        let mut seeds: Vec<usize> = (0..self.cluster_knobs.founders).collect();
+        if !seeds.contains(&node) {
+            seeds.push(node);
+        }
+        let named = seeds.into_iter();
+        named
+            .map(|node| (peer_name(node), Name::default()))
+            .collect()
     }
 
     /// Any node.

@@ -1,8 +1,10 @@
 //! Plays a scenario: at each scene it does to the leader, or to others, what it is about.
 
+use staunch_node::Input;
 use staunch_raft::Role;
 
 use crate::{
+    machine::NextDisk,
     scenario::Scenario,
     schedule::MILLIS,
     world::{Happening, Stage, World},
@@ -41,16 +43,7 @@ impl World {
                 let nanos = self.between_millis(200, 4_000);
                 self.isolate(leader, nanos);
             }
-            Scenario::OneWay => {
-                let nanos = self.between_millis(300, 4_000);
-                for other in self.others(leader) {
-                    if number.is_multiple_of(2) {
-                        self.cut(leader, other, nanos);
-                    } else {
-                        self.cut(other, leader, nanos);
-                    }
-                }
-            }
+            Scenario::OneWay => self.cut_one_way(leader, number.is_multiple_of(2)),
             Scenario::Bridge => {
                 let nanos = self.between_millis(300, 5_000);
                 let others = self.others(leader);
@@ -76,6 +69,23 @@ impl World {
                 let nanos = self.between_millis(50, 4_000);
                 self.pause(leader, nanos);
             }
+            Scenario::BitFlipMinority => self.damage_and_change_leader(leader),
+            Scenario::ClockJump => self.jump_all_clocks(number),
+            Scenario::RollingRestart => self.restart_next(),
+            Scenario::LostDisks => self.lose_next_disk(),
+            Scenario::ElectionStorm => self.storm(),
+        }
+    }
+
+    /// Nobody hears the leader, or it hears nobody.
+    fn cut_one_way(&mut self, leader: usize, is_silent: bool) {
+        let nanos = self.between_millis(300, 4_000);
+        for other in self.others(leader) {
+            if is_silent {
+                self.cut(leader, other, nanos);
+            } else {
+                self.cut(other, leader, nanos);
+            }
         }
     }
 
@@ -89,6 +99,56 @@ impl World {
         let power = self.between_millis(200, 700);
         self.schedule.after(power, Happening::PowerLoss(torn));
         self.schedule.after(pause, Happening::Isolation(leader));
+    }
+
+    /// One that follows is off, comes back damaged, and then the leader is gone.
+    fn damage_and_change_leader(&mut self, leader: usize) {
+        let others = self.others(leader);
+        let victim = *self.faults.pick(&others);
+        if self.wounds.machine.is_some() || !self.may_wound(victim) {
+            return;
+        }
+        self.machines[victim].next_disk = NextDisk::Damaged;
+        self.crash_if_up(victim, "power lost");
+        let power = self.between_millis(100, 1_500);
+        self.schedule.after(power, Happening::PowerLoss(leader));
+    }
+
+    /// Clocks jump, and a process reads its own when it starts again.
+    fn jump_all_clocks(&mut self, number: u32) {
+        for node in 0..self.machines.len() {
+            self.jump_clock(node);
+        }
+        let node = number as usize % self.machines.len();
+        self.crash_if_up(node, "killed");
+    }
+
+    /// The next node is stopped, if the one before is back and has everything.
+    fn restart_next(&mut self) {
+        if self.not_whole().is_some() {
+            return;
+        }
+        let node = self.take_turn();
+        self.witness.coverage.hit("scene: node restarted in turn");
+        if let Some(process) = &mut self.machines[node].process {
+            process.inbox.push_back(Input::Stop);
+            self.plan_drain(node);
+        }
+    }
+
+    /// The next machine comes back with an empty disk, if the one before is well.
+    fn lose_next_disk(&mut self) {
+        if self.wounds.machine.is_some() || !self.may_wound(0) || self.not_whole().is_some() {
+            return;
+        }
+        let node = self.take_turn();
+        self.machines[node].next_disk = NextDisk::Another;
+        self.crash_if_up(node, "power lost");
+    }
+
+    fn take_turn(&mut self) -> usize {
+        self.turns += 1;
+        (self.turns - 1) % self.machines.len()
     }
 
     /// What a scene has planned: a leader is cut off.

@@ -15,11 +15,14 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
-use staunch_client::proof::{
-    cluster::{ClusterProcess, Site, wait},
-    guard::Guard,
-    history::{Verdict, Violation},
-    workload::{Workload, WorkloadSpec},
+use staunch_client::{
+    ConnectOptions,
+    proof::{
+        cluster::{ClusterProcess, Site, wait},
+        guard::Guard,
+        history::{Verdict, Violation},
+        workload::{Workload, WorkloadSpec},
+    },
 };
 
 use super::{DRAIN_IDLE_MAX, DemoArgs, Mode, described, exit, per_second, show::Show};
@@ -100,9 +103,14 @@ pub(super) fn run(args: &DemoArgs, node_count: usize) -> anyhow::Result<ExitCode
         site.arguments
             .extend(["--primary-node", "n1"].map(str::to_owned));
     }
+    site.has_witness = args.witness;
     let mut nodes = ClusterProcess::new(&program, guard.directory(), &site)?;
     let show = Show::new();
-    show.say(&format!("starting {node_count} nodes"));
+    show.say(&if args.witness {
+        "starting two nodes and a witness".to_owned()
+    } else {
+        format!("starting {node_count} nodes")
+    });
     nodes.start()?;
     guard.watch(&nodes.pids())?;
     ensure!(nodes.view().wait_whole(PATIENCE), "the nodes do not meet");
@@ -114,7 +122,7 @@ pub(super) fn run(args: &DemoArgs, node_count: usize) -> anyhow::Result<ExitCode
     };
     let queue_count = spec.consumed_producers + spec.backlog_producers;
     let mut stage = Stage {
-        workload: Workload::start_on(&nodes.connect_options(), &spec)?,
+        workload: Workload::start_on(&clients_nodes(&nodes, args.witness), &spec)?,
         nodes,
         queues: (0..queue_count).map(Workload::queue_name).collect(),
         started: Instant::now(),
@@ -365,6 +373,13 @@ impl Failover {
         }
         Ok(())
     }
+}
+
+/// Nodes that clients may connect to.
+fn clients_nodes(nodes: &ClusterProcess, has_witness: bool) -> Vec<ConnectOptions> {
+    let mut options = nodes.connect_options();
+    options.truncate(nodes.len() - usize::from(has_witness));
+    options
 }
 
 fn most_frequent(leaders: &[Option<usize>]) -> Option<usize> {

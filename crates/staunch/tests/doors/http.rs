@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// Somebody who asks.
-struct Client {
+pub(crate) struct Client {
     base: String,
     authorization: String,
 }
 
 impl Client {
-    fn new(node: &Node, credentials: &str) -> Self {
+    pub(crate) fn new(node: &Node, credentials: &str) -> Self {
         Self {
             base: format!("http://{}/api", node.http),
             authorization: format!("Basic {}", STANDARD.encode(credentials)),
@@ -25,7 +25,7 @@ impl Client {
     }
 
     /// Status and body; null if there is none.
-    fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true);
@@ -46,12 +46,12 @@ impl Client {
         (response.status().as_u16(), body)
     }
 
-    fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
         self.ask("GET", path, &Value::Null)
     }
 
     #[track_caller]
-    fn check(&self, method: &str, path: &str, body: &Value, status: u16) {
+    pub(crate) fn check(&self, method: &str, path: &str, body: &Value, status: u16) {
         let answer = self.ask(method, path, body);
         assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);
     }

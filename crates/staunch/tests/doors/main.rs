@@ -1,6 +1,7 @@
 //! The ways into a node, over real sockets: TLS, client certificates, the PROXY protocol, HTTP.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod horizon;
 mod http;
 mod node;
 mod proxy;

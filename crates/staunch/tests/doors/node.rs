@@ -16,6 +16,7 @@ pub(crate) struct Node {
     pub(crate) amqp: SocketAddr,
     pub(crate) amqps: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) metrics: SocketAddr,
 }
 
 impl Node {
@@ -26,7 +27,7 @@ impl Node {
 
     /// None if it ends before it is ready.
     pub(crate) fn try_start(directory: &Path, flags: &[&str]) -> Option<Self> {
-        let [amqp, amqps, http] = free_addresses();
+        let [amqp, amqps, http, metrics] = free_addresses();
         let mut child = Command::new(env!("CARGO_BIN_EXE_staunch"))
             .arg("server")
             .arg("--data-dir")
@@ -34,6 +35,7 @@ impl Node {
             .args(["--amqp", &amqp.to_string()])
             .args(["--amqps", &amqps.to_string()])
             .args(["--http", &http.to_string()])
+            .args(["--metrics", &metrics.to_string()])
             .args(flags)
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(directory.join("log")).unwrap())
@@ -47,8 +49,17 @@ impl Node {
             amqp,
             amqps,
             http,
+            metrics,
         };
         lines.any(is_ready).then_some(node)
+    }
+
+    /// Stops it as an operator would, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.unwrap().success());
+        assert!(self.child.wait().unwrap().success());
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -218,7 +218,7 @@ fn the_default_kind_of_queues_is_filled_in_where_it_can_be() {
         })
     };
     let kind_of = |catalog: &Catalog, options: QueueOptions| {
-        let completed = catalog.complete_queue_options(b"/", options);
+        let completed = catalog.complete_queue_options(b"/", options, false);
         let kind = completed.arguments.get("x-queue-type").unwrap();
         kind.as_str().unwrap().to_owned()
     };
@@ -235,7 +235,7 @@ fn the_default_kind_of_queues_is_filled_in_where_it_can_be() {
     assert_eq!(kind_of(&catalog, plain.clone()), "classic");
     catalog.apply(&set(QueueKind::Quorum)).unwrap();
     let arguments = TableBuilder::new().long("x-max-length", 5).build();
-    let completed = catalog.complete_queue_options(b"/", queue_options(arguments));
+    let completed = catalog.complete_queue_options(b"/", queue_options(arguments), false);
     let both = TableBuilder::new()
         .long("x-max-length", 5)
         .longstr("x-queue-type", "quorum")

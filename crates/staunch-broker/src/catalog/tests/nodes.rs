@@ -28,6 +28,7 @@ fn begin(count: u64) -> CatalogCommand {
         cluster: 9,
         nodes: nodes.collect(),
         founder: NodeId(1),
+        is_witness: false,
         life: FIRST_LIFE,
     })
 }
@@ -37,6 +38,7 @@ fn join(node: u64, previous: Option<(NodeId, Origin)>, life: Origin) -> CatalogC
         name: name(&format!("n{node}")),
         address: name("127.0.0.1:2"),
         previous,
+        is_witness: false,
         life,
     })
 }
@@ -292,6 +294,116 @@ fn groups_are_led_by_those_who_lead_the_fewest() {
     assert!(kept.values().all(|count| *count == 30), "{kept:?}");
     let few = catalog.place_group(&nodes[..2], 3, NodeId(1), None);
     assert_eq!(few.members.len(), 2, "all, if they are fewer");
+}
+
+fn join_as(node: u64, previous: Option<(NodeId, Origin)>, is_witness: bool) -> CatalogCommand {
+    CatalogCommand::Node(NodeCommand::Join {
+        name: name(&format!("n{node}")),
+        address: name("127.0.0.1:2"),
+        previous,
+        is_witness,
+        life: SECOND_LIFE,
+    })
+}
+
+/// Nodes 1 and 2, and the witness 3.
+fn two_and_a_witness() -> Catalog {
+    let mut catalog = Catalog::new(1);
+    catalog.apply_replicated(&begin(3)).unwrap();
+    for (node, is_witness) in [(2, false), (3, true)] {
+        let invited = Some((NodeId(node), Origin(0)));
+        catalog
+            .apply_replicated(&join_as(node, invited, is_witness))
+            .unwrap();
+    }
+    assert_eq!(catalog.witnesses(), [NodeId(3)]);
+    catalog
+}
+
+fn declare_at(catalog: &mut Catalog, queue: &str, members: &[u64]) -> QueueId {
+    let mut command = declare_queue(queue);
+    if let CatalogCommand::DeclareQueue { placement, .. } = &mut command {
+        *placement = Placement::replicated(members.iter().copied().map(NodeId).collect());
+    }
+    catalog.apply_replicated(&command).unwrap().queue.unwrap()
+}
+
+fn members_of(catalog: &Catalog, queue: QueueId) -> Vec<u64> {
+    let entry = catalog.queue_by_id(queue).unwrap();
+    entry.placement.members.iter().map(|node| node.0).collect()
+}
+
+#[test]
+fn who_was_replaced_while_a_declaration_was_on_its_way_keeps_nothing() {
+    let mut catalog = two_and_a_witness();
+    let first = catalog.node(NodeId(1)).unwrap().life;
+    let again = join_as(1, Some((NodeId(1), first)), false);
+    catalog.apply_replicated(&again).unwrap();
+    assert!(catalog.is_removed(NodeId(1)));
+    let queue = declare_at(&mut catalog, "q", &[1, 2, 3]);
+    assert_eq!(members_of(&catalog, queue), [2, 3]);
+    assert_eq!(catalog.queue_by_id(queue).unwrap().placement.changes, 0);
+    let alone = [
+        Placement::replicated(vec![NodeId(1), NodeId(3)]),
+        Placement::at(NodeId(1)),
+    ];
+    for there in alone {
+        let mut command = declare_queue("alone");
+        if let CatalogCommand::DeclareQueue { placement, .. } = &mut command {
+            *placement = there;
+        }
+        let refused = catalog.apply_replicated(&command);
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("node 1 was to keep it"), "{text}");
+        assert_eq!(catalog.kept_count(NodeId(1)), 0);
+    }
+}
+
+#[test]
+fn a_witness_is_a_member_beside_two_others_only() {
+    let catalog = two_and_a_witness();
+    let check = |among: &[u64], size, primary, expected: &[u64]| {
+        let among: Vec<_> = among.iter().copied().map(NodeId).collect();
+        let placed = catalog.place_group(&among, size, NodeId(3), primary);
+        let expected: Vec<_> = expected.iter().copied().map(NodeId).collect();
+        assert_eq!(placed.members, expected, "{size} of {among:?}");
+    };
+    check(&[1, 2, 3], 3, None, &[1, 2, 3]);
+    check(&[1, 2, 3], 3, Some(NodeId(2)), &[2, 1, 3]);
+    check(&[1, 2, 3], 5, None, &[1, 2, 3]);
+    check(&[1, 2, 3], 2, None, &[1, 2]);
+    check(&[1, 2, 3], 1, None, &[1]);
+    check(&[1, 3], 3, None, &[1]);
+    check(&[1, 2, 3, 4], 3, None, &[1, 2, 4]);
+}
+
+#[test]
+fn a_witness_keeps_nothing_on_its_own() {
+    let mut catalog = two_and_a_witness();
+    let queue = declare_at(&mut catalog, "q", &[1, 2, 3]);
+    for members in [&[3][..], &[1, 3], &[3, 1, 2], &[1, 3, 2]] {
+        let refused = catalog.apply_replicated(&place(queue.0, 0, members));
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("node 3 is a witness"), "{text}");
+    }
+    let remove = |node| CatalogCommand::Node(NodeCommand::Remove { node: NodeId(node) });
+    catalog.apply_replicated(&remove(1)).unwrap();
+    assert_eq!(members_of(&catalog, queue), [2, 3]);
+    catalog.apply_replicated(&remove(2)).unwrap();
+    assert!(catalog.queue_by_id(queue).is_none(), "nobody has it");
+}
+
+#[test]
+fn who_comes_back_as_another_kind_of_node_takes_no_places() {
+    let mut catalog = two_and_a_witness();
+    let queue = declare_at(&mut catalog, "q", &[1, 2, 3]);
+    let known = Some((NodeId(3), SECOND_LIFE));
+    catalog.apply_replicated(&join_as(3, known, false)).unwrap();
+    assert_eq!(members_of(&catalog, queue), [1, 2]);
+    assert_eq!(catalog.witnesses(), []);
+    let known = Some((NodeId(2), SECOND_LIFE));
+    catalog.apply_replicated(&join_as(2, known, false)).unwrap();
+    assert_eq!(members_of(&catalog, queue), [1, 5]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Any history of a queue with any settings, against a model that is a map of messages and looks
 //! at all of them for every answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use staunch_types::{Outcome, UnixMillis};
@@ -62,7 +62,7 @@ struct World {
     live: BTreeMap<u64, Known>,
     consumers: BTreeMap<u32, Consuming>,
     /// What their clients have and others hold, or nobody any more.
-    astray: BTreeMap<u32, BTreeSet<u64>>,
+    astray: BTreeMap<u32, Indexes>,
     active: Option<u32>,
     /// Every message that ever came.
     arrivals: Vec<(MessageIndex, Arrival)>,
@@ -285,7 +285,10 @@ impl World {
     }
 
     fn unsettled_count(&self, key: u32) -> usize {
-        let astray = self.astray.get(&key).map_or(0, BTreeSet::len);
+        let astray = self
+            .astray
+            .get(&key)
+            .map_or(0, |astray| astray.len() as usize);
         self.held(key).len() + astray
     }
 

@@ -243,6 +243,7 @@ fn frame() -> impl Strategy<Value = Frame> {
         }),
         any::<u64>().prop_map(Frame::Barrier),
         any::<u64>().prop_map(|queue| Frame::Room(QueueId(queue))),
+        any::<(bool, bool)>().prop_map(|(memory, disk)| Frame::Alarm { memory, disk }),
         (any::<u64>(), terms()).prop_map(|(number, lost)| Frame::Passed { number, lost }),
         claim().prop_map(Frame::Claim),
         (any::<u64>(), proptest::option::of(key()))

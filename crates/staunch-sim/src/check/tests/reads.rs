@@ -37,4 +37,20 @@ fn legal_count_without_what_may_have_been_on_its_way() {
     check_history(read(AFTER_CONFIRM, 0, false, ANSWERED), &[]);
     // Somebody was sent it before.
     check_history(read(AFTER_CONFIRM, 0, true, after), &[]);
+    // Its time may have been up for a while, by some node's clock.
+    let mut history = read(AFTER_CONFIRM, 0, false, after);
+    if let Some(Published { ttl_millis, .. }) = history[0].first_mut() {
+        *ttl_millis = Some(5000);
+    }
+    check_history(history, &[]);
+}
+
+#[test]
+fn legal_count_after_a_purge_that_a_crash_has_undone() {
+    let mut history = read(AFTER_CONFIRM, 0, false, ANSWERED + 2);
+    let (mut removal, crash) = (remove(RemovalKind::Purge), vec![Crash]);
+    removal.pop();
+    history.insert(2, removal);
+    history.insert(4, crash);
+    check_history(history, &[]);
 }

@@ -15,7 +15,6 @@ impl World {
         let mut expected = 0;
         for index in first..end {
             let known = self.live.get_mut(&index);
-            let state = known.as_ref().map(|known| known.state);
             if let Some(known) = known.filter(|it| it.state == State::Ready)
                 && index < self.reserved
             {
@@ -24,7 +23,7 @@ impl World {
                 known.handed_out_at = self.delivery_next;
                 self.delivery_next += 1;
                 expected += 1;
-            } else if state != Some(State::Held(key)) {
+            } else {
                 self.astray.entry(key).or_default().insert(index);
             }
         }
@@ -41,8 +40,11 @@ impl World {
 
     /// Somebody acks what it has lost, or what it never had.
     pub(super) fn settle_claimed(&mut self, key: u32, skip: usize) {
-        let astray = self.astray.get(&key).and_then(|astray| astray.first());
-        let astray = astray.copied().filter(|_| skip.is_multiple_of(2));
+        let astray = self
+            .astray
+            .get(&key)
+            .and_then(|astray| astray.iter().next());
+        let astray = astray.filter(|_| skip.is_multiple_of(2));
         let Some(index) = astray.or_else(|| self.live.keys().nth(skip).copied()) else {
             return;
         };
@@ -53,7 +55,7 @@ impl World {
             Some(State::Dying) | None => false,
         };
         let is_held = state == Some(State::Held(key));
-        let was_astray = |astray: &mut BTreeSet<u64>| astray.remove(&index);
+        let was_astray = |astray: &mut Indexes| astray.remove(index);
         let counts = is_held || self.astray.get_mut(&key).is_some_and(was_astray);
         if let Some(State::Held(other)) = state
             && other != key
