@@ -590,6 +590,9 @@ impl Node {
 
     /// A queue is gone from the catalog: its messages, consumers and waiting gets go with it.
     fn remove_queue(&mut self, id: QueueId) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.groups.left.remove(&id);
+        }
         let Some(mut slot) = self.queues.remove(id) else {
             return;
         };

@@ -18,8 +18,8 @@ use staunch_log::{
 };
 use staunch_raft::Members;
 use staunch_replica::{
-    Batch, CatalogRebuild, CatalogRecord, Identity, Kept, OnRefusal, Rebuild, RebuildError,
-    is_catalog_record,
+    Batch, CatalogRebuild, CatalogRecord, Identity, Kept, OnRefusal, Parting, Rebuild,
+    RebuildError, is_catalog_record,
 };
 use staunch_types::{BodyRef, MessageIndex, Name, NodeId, QueueId};
 
@@ -212,6 +212,9 @@ fn open<D: Disk>(
         let tenured_below = replay.young_from.get(&id).copied().unwrap_or_default();
         lost_count += node.restore_own(id, queue, tenured_below);
     }
+    if let Some(cluster) = &mut node.cluster {
+        cluster.groups.left = replay.left;
+    }
     node.open_queues_without_log();
     node.doom_transient_queues();
     node.follow_nodes();
@@ -245,6 +248,8 @@ struct Replay {
     catalog_group: Option<CatalogRebuild>,
     /// Replicated queues.
     groups: BTreeMap<QueueId, Rebuild>,
+    /// Replicated queues that it keeps no longer.
+    left: BTreeMap<QueueId, Parting>,
     /// Queues that this node alone keeps.
     queues: BTreeMap<QueueId, Queue>,
     /// Records of messages that no longer live: the store counts every record as live at first.
@@ -262,6 +267,7 @@ impl Replay {
             is_lost: false,
             catalog_group: None,
             groups: BTreeMap::new(),
+            left: BTreeMap::new(),
             catalog: Catalog::new(seed),
             queues: BTreeMap::new(),
             dead: Vec::new(),
@@ -386,8 +392,8 @@ impl Replay {
                 let rebuild = self.groups.get_mut(&queue).expect("it is there");
                 let kept = rebuild.control(payload, in_state);
                 let kept = kept.map_err(|source| StartError::Replica { queue, source })?;
-                if kept == Kept::No {
-                    self.remove(queue);
+                if let Kept::No(parting) = kept {
+                    self.leave(queue, parting);
                 }
             }
             Item::Control { in_state: true, .. } => {}
@@ -554,6 +560,9 @@ impl Replay {
                 let rebuild = Rebuild::forgotten(StreamId(id.0), &settings);
                 self.groups.insert(id, rebuild);
             }
+            KeptQueue::Left(parting) => {
+                self.left.insert(id, parting);
+            }
             KeptQueue::Replica(state) => {
                 let entry = self.catalog.queue_by_id(id);
                 let settings = entry.map(settings_of).unwrap_or_default();
@@ -577,11 +586,12 @@ impl Replay {
             let members = members.expect("a placement names its members once");
             let stream = StreamId(entry.id.0);
             let settings = settings_of(entry);
+            let left = &mut self.left;
             self.groups.entry(entry.id).or_insert_with(|| {
                 if placement.changes == 0 {
                     Rebuild::founding(stream, members, &settings)
                 } else {
-                    Rebuild::joining(stream, &settings)
+                    Rebuild::joining(stream, left.remove(&entry.id), &settings)
                 }
             });
         } else if is_logged(entry) {
@@ -624,7 +634,17 @@ impl Replay {
         }
     }
 
+    /// The node has left a group. The catalog may be ahead of the log, and want it there again.
+    fn leave(&mut self, id: QueueId, parting: Parting) {
+        self.remove(id);
+        self.left.insert(id, parting);
+        if let Some(entry) = self.catalog.queue_by_id(id).cloned() {
+            self.begin(&entry);
+        }
+    }
+
     fn remove(&mut self, id: QueueId) {
+        self.left.remove(&id);
         if let Some(rebuild) = self.groups.remove(&id) {
             self.dead.extend(rebuild.bury());
         }

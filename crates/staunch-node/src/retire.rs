@@ -4,6 +4,8 @@
 //! and writes down the state that makes replaying the file unnecessary. A checkpoint goes to disk
 //! only after every chunk it speaks of: its job is held back like a confirm.
 
+use std::collections::BTreeMap;
+
 use staunch_broker::Released;
 use staunch_log::{BackgroundDone, Live, RecordMeta, Retiring, StreamId};
 use staunch_types::{BodyRef, MessageIndex, QueueId};
@@ -71,7 +73,10 @@ impl Node {
                 Owner::Member(Box::new((identity, cluster.catalog.state(&self.catalog))))
             }
         };
-        let state = state::encode(&self.catalog, &owner, &self.queues);
+        let nothing = BTreeMap::new();
+        let left = self.cluster.as_ref().map(|cluster| &cluster.groups.left);
+        let left = left.unwrap_or(&nothing);
+        let state = state::encode(&self.catalog, &owner, &self.queues, left);
         let job = self.store.checkpoint(state);
         self.pending.push(Pending::Checkpoint(Box::new(job)));
         self.pending.tie(self.last_sealed);

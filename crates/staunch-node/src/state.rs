@@ -16,12 +16,15 @@
 //! 4: as 2, but it does not know who it is either.
 //! Kind 0 is followed by the snapshot of a queue that this node alone keeps, kind 1 by the state
 //! of a replica (`staunch_replica::ReplicaState`), kind 2 by nothing: that replica has forgotten
-//! everything.
+//! everything. Kind 3 is that of a group that the node has left: how (`staunch_replica::Parting`).
+
+use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_broker::{Catalog, DecodeError, Queue};
 use staunch_replica::{
-    CatalogRecordError, CatalogState, Identity, ReplicaState, StateError as ReplicaStateError,
+    CatalogRecordError, CatalogState, Identity, Parting, ReplicaState,
+    StateError as ReplicaStateError,
 };
 use staunch_types::QueueId;
 
@@ -41,6 +44,7 @@ const WHOSE_LOST: u8 = 4;
 const KIND_OWN: u8 = 0;
 const KIND_REPLICA: u8 = 1;
 const KIND_FORGOTTEN: u8 = 2;
+const KIND_LEFT: u8 = 3;
 
 /// What is wrong with a checkpoint's state.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,8 @@ pub(crate) enum KeptQueue {
     Replica(ReplicaState),
     /// Several do, and this one has forgotten everything.
     Forgotten,
+    /// Several do, and this one has left them.
+    Left(Parting),
 }
 
 /// Whose checkpoint it is.
@@ -128,7 +134,12 @@ fn nothing(whose: u8, identity: Option<&Identity>) -> Vec<u8> {
 }
 
 /// The state as it is now.
-pub(crate) fn encode(catalog: &Catalog, owner: &Owner, queues: &Queues) -> Vec<u8> {
+pub(crate) fn encode(
+    catalog: &Catalog,
+    owner: &Owner,
+    queues: &Queues,
+    left: &BTreeMap<QueueId, Parting>,
+) -> Vec<u8> {
     match owner {
         Owner::Forgotten(identity) => return forgotten(Some(identity)),
         Owner::Lost => return forgotten(None),
@@ -181,6 +192,13 @@ pub(crate) fn encode(catalog: &Catalog, owner: &Owner, queues: &Queues) -> Vec<u
         out[size_at..size_at + 4].copy_from_slice(&size.to_be_bytes());
         count += 1;
     }
+    for (id, parting) in left {
+        out.put_u64(id.0);
+        out.put_u8(KIND_LEFT);
+        out.put_u32(Parting::SIZE_BYTES);
+        parting.put(&mut out);
+        count += 1;
+    }
     out[count_at..count_at + 4].copy_from_slice(&count.to_be_bytes());
     out
 }
@@ -229,6 +247,10 @@ pub(crate) fn decode(mut bytes: Bytes, seed: u64) -> Result<State, StateError> {
                 KeptQueue::Replica(state?)
             }
             KIND_FORGOTTEN => KeptQueue::Forgotten,
+            KIND_LEFT => {
+                let mut snapshot = snapshot;
+                KeptQueue::Left(Parting::take(&mut snapshot).ok_or(StateError::Short)?)
+            }
             kind => return Err(StateError::Kind(kind)),
         };
         queues.push((id, kept));

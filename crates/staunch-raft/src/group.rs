@@ -62,6 +62,10 @@ pub struct Group {
     reported_role: RoleChange,
     /// The last entry handed out to be applied, or put in place by a snapshot.
     handed_out: LogIndex,
+    /// The end of the log when the members last changed.
+    changed_at: LogIndex,
+    /// Where the log ended that this member had before it left the group and joined it again.
+    pledged: LogPosition,
     /// A snapshot that is being persisted; until it is, the group is deaf.
     installing: Option<LogPosition>,
     /// Members whose nodes are suspected.
@@ -161,6 +165,8 @@ impl Group {
     pub fn new(config: Config, restored: Restored) -> Result<Self, RestoreError> {
         restored.check()?;
         let applied = restored.applied;
+        let pledged = restored.pledged;
+        let changed_at = restored.last_index();
         let hard_state = HardState {
             commit: restored.committed(),
             ..restored.hard_state
@@ -183,6 +189,8 @@ impl Group {
             reported_state: hard_state,
             reported_role: RoleChange::default(),
             handed_out: applied,
+            changed_at,
+            pledged,
             installing: None,
             suspected: Vec::new(),
             forgetful: Vec::new(),

@@ -41,6 +41,8 @@ pub struct Restored {
     pub entries: Vec<RestoredEntry>,
     /// The last entry that the queue's state contains.
     pub applied: LogIndex,
+    /// Nobody whose log ends before this gets its vote, as if its own log ended here.
+    pub pledged: LogPosition,
 }
 
 /// An entry found on disk.
@@ -73,6 +75,7 @@ impl Restored {
             compacted: FOUNDING,
             entries: Vec::new(),
             applied: FOUNDING.index,
+            pledged: LogPosition::default(),
         }
     }
 
@@ -85,7 +88,19 @@ impl Restored {
             compacted: LogPosition::default(),
             entries: Vec::new(),
             applied: LogIndex(0),
+            pledged: LogPosition::default(),
         }
+    }
+
+    /// One that joins a group again which had let it go and has told it so at this position
+    /// ([`Group::farewell`](crate::Group::farewell)). It has none of the entries that it had then,
+    /// and keeps to what it had promised: it is in that term, and votes as if it had them.
+    #[must_use]
+    pub fn rejoining(left: LogPosition) -> Self {
+        let mut restored = Self::joining();
+        restored.hard_state.term = left.term;
+        restored.pledged = left;
+        restored
     }
 
     /// What is certainly committed.

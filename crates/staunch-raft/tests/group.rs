@@ -5,7 +5,7 @@ use staunch_raft::{
     Body, Change, ChangeError, ChangeStep, Config, Entry, Group, HardState, LogPosition, Members,
     Message, Payload, ProposeError, Ready, Restored, RestoredEntry, Role,
     config::{APPEND_SIZE_BYTES_MAX, ENTRY_SIZE_BYTES_MAX, UNCOMMITTED_SIZE_BYTES_MAX},
-    message::{Append, VoteAnswer},
+    message::{Append, Candidacy, VoteAnswer},
     state::RestoreError,
 };
 use staunch_types::{GroupId, LogIndex, NodeId, Term};
@@ -196,6 +196,7 @@ fn a_group_goes_on_after_a_restart() {
             })
             .collect(),
         applied: LogIndex(1),
+        pledged: LogPosition::default(),
     };
     member.group = Group::new(Config::new(GROUP, NodeId(1), 1), restored).unwrap();
     member.applied.clear();
@@ -567,4 +568,42 @@ fn a_leader_that_was_restarted_is_given_votes_at_once() {
             ..
         })
     )));
+}
+
+/// Whether a member that joins again after `left` gives its vote to a candidate of that term.
+fn votes_again(left: LogPosition, term: u64, last: LogPosition) -> bool {
+    let mut group = group_of(1, Restored::rejoining(left));
+    let commit = LogPosition::default();
+    let candidacy = Candidacy {
+        last,
+        commit,
+        is_transfer: false,
+    };
+    group
+        .step(message(2, 1, term, Body::Vote(candidacy)))
+        .expect("consistent");
+    let mut readies = polled(&mut group);
+    let persists: Vec<_> = readies
+        .iter()
+        .filter_map(|it| it.persist.as_ref())
+        .collect();
+    if let Some(last) = persists.last() {
+        let number = last.number;
+        group.persisted(number);
+        readies.extend(polled(&mut group));
+    }
+    sent(&readies)
+        .iter()
+        .any(|message| matches!(&message.body, Body::VoteAnswer(answer) if answer.is_granted))
+}
+
+/// It had entries that others count on, and may have voted in that term.
+#[test]
+fn who_joins_again_votes_as_if_it_had_what_it_had() {
+    let left = position(9, 3);
+    assert!(!votes_again(left, 3, position(9, 2)), "in the same term");
+    assert!(!votes_again(left, 4, position(9, 2)), "for an older log");
+    assert!(!votes_again(left, 4, position(8, 3)), "for a shorter log");
+    assert!(votes_again(left, 4, position(9, 3)));
+    assert!(votes_again(left, 5, position(7, 4)));
 }

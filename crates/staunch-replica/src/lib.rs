@@ -26,7 +26,7 @@ pub use catalog::{
 };
 pub use data::{DataError, EntryData, EntryMessage};
 pub use rebuild::{Kept, Rebuild, RebuildError, Rebuilt};
-pub use record::{Content, Record, RecordError};
+pub use record::{Content, Parting, Record, RecordError};
 pub use replica::{Effects, Replica, TakeError};
 pub use state::{ReplicaState, StateError};
 pub use transfer::StageError;

@@ -32,7 +32,7 @@ use staunch_types::{BodyRef, LogIndex, MessageIndex};
 
 use crate::catalog::{BatchError, CatalogRecordError};
 use crate::data::{EntryData, EntryMessage};
-use crate::record::{Content, Record, RecordError};
+use crate::record::{Content, Parting, Record, RecordError};
 use crate::replica::{Logged, Replica};
 use crate::state::{ReplicaState, StateError};
 
@@ -59,6 +59,8 @@ pub struct Rebuild {
     copy: Option<(usize, Found)>,
     dead: Vec<(BodyRef, u32)>,
     has_forgotten: bool,
+    /// Of one that joins the group again.
+    pledged: LogPosition,
 }
 
 /// Whether a node has still something of a queue after a record of its log.
@@ -67,7 +69,7 @@ pub enum Kept {
     /// It has.
     Yes,
     /// It has left the group: the caller [buries](Rebuild::bury) what was found.
-    No,
+    No(Parting),
 }
 
 #[derive(Debug)]
@@ -176,20 +178,22 @@ impl Rebuild {
         )
     }
 
-    /// A group that exists, of which this node is to become a member: it knows nothing yet.
-    pub fn joining(stream: StreamId, settings: &QueueSettings) -> Self {
-        let RestoredGroup {
-            hard_state,
-            compacted,
-            members,
-            ..
-        } = RestoredGroup::joining();
-        Self::with_queue(
+    /// A group that exists, of which this node is to become a member: it knows nothing yet. If it
+    /// was one before, it keeps to what it had promised.
+    pub fn joining(stream: StreamId, before: Option<Parting>, settings: &QueueSettings) -> Self {
+        let restored = match before {
+            None => RestoredGroup::joining(),
+            Some(Parting::At(left)) => RestoredGroup::rejoining(left),
+            Some(Parting::Forgotten) => return Self::forgotten(stream, settings),
+        };
+        let mut rebuild = Self::with_queue(
             stream,
-            hard_state,
-            (compacted, members),
+            restored.hard_state,
+            (restored.compacted, restored.members),
             Queue::following(settings),
-        )
+        );
+        rebuild.pledged = restored.pledged;
+        rebuild
     }
 
     /// A group as a checkpoint has it.
@@ -203,12 +207,9 @@ impl Rebuild {
     ) -> Result<Self, RebuildError> {
         let queue = state.queue(settings)?;
         let SnapshotMeta { last, members } = state.meta;
-        Ok(Self::with_queue(
-            stream,
-            state.hard_state,
-            (last, members),
-            queue,
-        ))
+        let mut rebuild = Self::with_queue(stream, state.hard_state, (last, members), queue);
+        rebuild.pledged = state.pledged;
+        Ok(rebuild)
     }
 
     fn with_queue(
@@ -231,6 +232,7 @@ impl Rebuild {
             copy: None,
             dead: Vec::new(),
             has_forgotten: false,
+            pledged: LogPosition::default(),
         }
     }
 
@@ -262,14 +264,14 @@ impl Rebuild {
                 }
                 self.has_forgotten |= !in_state;
             }
+            Record::HardState(_) | Record::Left(_) if in_state => {}
+            Record::Left(parting) => return Ok(Kept::No(parting)),
             _ if self.has_forgotten => {}
-            Record::HardState(_) | Record::Dropped if in_state => {}
             Record::HardState(state) => {
                 self.hard_state = state;
                 self.apply_committed();
             }
             Record::Entry { position, content } => self.entry(position, content),
-            Record::Dropped => return Ok(Kept::No),
         }
         Ok(Kept::Yes)
     }
@@ -458,6 +460,7 @@ impl Rebuild {
             compacted: self.applied,
             entries: logged.iter().map(restored_entry).collect(),
             applied: self.applied.index,
+            pledged: self.pledged,
         };
         Ok(Group::new(config, restored)?)
     }

@@ -8,6 +8,7 @@
 //! │ version │ kind │ 1: index u64, term u64, payload kind u8, payload   │
 //! │         │      │ 2: term u64, vote u64 (0 is none), commit u64      │
 //! │         │      │ 3: nothing                                         │
+//! │         │      │ 4: index u64, term u64 (0 and 0: it had forgotten) │
 //! └─────────┴──────┴────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -23,7 +24,7 @@ const RECORD_VERSION: u8 = 2;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
 const KIND_FORGOTTEN: u8 = 3;
-const KIND_DROPPED: u8 = 4;
+const KIND_LEFT: u8 = 4;
 
 const PAYLOAD_BLANK: u8 = 0;
 const PAYLOAD_DATA: u8 = 1;
@@ -44,7 +45,45 @@ pub enum Record {
     /// The replica has forgotten everything: what was written before is void.
     Forgotten,
     /// The node has left the group, and what it had of the queue is gone.
-    Dropped,
+    Left(Parting),
+}
+
+/// What a node keeps of a group that it has left, in case that it is to join it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// Where the leader said [farewell](staunch_raft::Group::farewell).
+    At(LogPosition),
+    /// It had forgotten everything before.
+    Forgotten,
+}
+
+impl Parting {
+    /// Size of its bytes.
+    pub const SIZE_BYTES: u32 = 16;
+
+    /// Appends its bytes: index u64, term u64; 0 and 0 if it had forgotten.
+    pub fn put(self, out: &mut impl BufMut) {
+        let position = match self {
+            Self::At(position) => position,
+            Self::Forgotten => LogPosition::default(),
+        };
+        out.put_u64(position.index.0);
+        out.put_u64(position.term.0);
+    }
+
+    /// Reads what [`Parting::put`] wrote; none if it is cut short.
+    pub fn take(bytes: &mut Bytes) -> Option<Self> {
+        let position = LogPosition {
+            index: LogIndex(bytes.try_get_u64().ok()?),
+            term: Term(bytes.try_get_u64().ok()?),
+        };
+        let has_forgotten = position == LogPosition::default();
+        Some(if has_forgotten {
+            Self::Forgotten
+        } else {
+            Self::At(position)
+        })
+    }
 }
 
 /// What an entry says, without its messages.
@@ -107,7 +146,10 @@ impl Record {
                 out.put_u64(state.commit.0);
             }
             Self::Forgotten => out.put_u8(KIND_FORGOTTEN),
-            Self::Dropped => out.put_u8(KIND_DROPPED),
+            Self::Left(parting) => {
+                out.put_u8(KIND_LEFT);
+                parting.put(&mut out);
+            }
         }
         out
     }
@@ -137,7 +179,7 @@ impl Record {
                 commit: LogIndex(take_u64(&mut bytes)?),
             }),
             KIND_FORGOTTEN => Self::Forgotten,
-            KIND_DROPPED => Self::Dropped,
+            KIND_LEFT => Self::Left(Parting::take(&mut bytes).ok_or(RecordError::Size)?),
             kind => return Err(RecordError::Kind(kind)),
         };
         if bytes.is_empty() {

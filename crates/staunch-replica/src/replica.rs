@@ -17,7 +17,7 @@ use staunch_types::{BodyRef, LogIndex, MessageIndex, NodeId, Term};
 use crate::catalog::BatchError;
 use crate::data::{DataError, EntryData};
 use crate::order::{Written, in_order};
-use crate::record::{Content, Record};
+use crate::record::{Content, Parting, Record};
 use crate::state::ReplicaState;
 use crate::transfer::{Staging, release_all};
 
@@ -360,9 +360,9 @@ impl Replica {
     }
 
     /// This node has left the group: a restart is not to find what it had of the queue. The caller
-    /// releases the queue's messages.
-    pub fn drop_out(self, store: &mut Store) {
-        self.append_record(store, &Record::Dropped);
+    /// releases the queue's messages, and keeps the parting.
+    pub fn drop_out(self, store: &mut Store, parting: Parting) {
+        self.append_record(store, &Record::Left(parting));
         self.bury(store);
     }
 

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! One that has not got anything of the group yet which it is to join does not know the members:
-//! their size is 0, and so are index and term.
+//! their size is 0, and index and term are those of its [parting](crate::Parting), if it was a member
+//! before, else 0.
 
 use bytes::{Buf, BufMut, Bytes};
 use staunch_broker::{DecodeError, Queue, QueueSettings};
@@ -25,6 +26,8 @@ pub struct ReplicaState {
     pub meta: SnapshotMeta,
     /// Term, vote and commit index.
     pub hard_state: HardState,
+    /// Of one that joins the group again, and has not got anything yet.
+    pub pledged: LogPosition,
     /// The queue: [`Queue::encode_snapshot`].
     pub queue: Bytes,
 }
@@ -52,7 +55,7 @@ impl ReplicaState {
     /// # Panics
     /// If there are more members than a group may have.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        encode_head(&self.meta, &self.hard_state, out);
+        encode_head(&self.meta, self.pledged, &self.hard_state, out);
         out.put_slice(&self.queue);
     }
 
@@ -61,10 +64,11 @@ impl ReplicaState {
     /// # Errors
     /// [`StateError`] on any other bytes; the queue is read by [`ReplicaState::queue`].
     pub fn decode(mut bytes: Bytes) -> Result<Self, StateError> {
-        let (meta, hard_state) = decode_head(&mut bytes)?;
+        let (meta, pledged, hard_state) = decode_head(&mut bytes)?;
         Ok(Self {
             meta,
             hard_state,
+            pledged,
             queue: bytes,
         })
     }
@@ -79,14 +83,20 @@ impl ReplicaState {
 }
 
 /// What a group's state is before that of which it is a group.
-pub(crate) fn encode_head(meta: &SnapshotMeta, hard_state: &HardState, out: &mut Vec<u8>) {
+pub(crate) fn encode_head(
+    meta: &SnapshotMeta,
+    pledged: LogPosition,
+    hard_state: &HardState,
+    out: &mut Vec<u8>,
+) {
+    let is_joining = meta.members == Members::default();
+    let last = if is_joining { pledged } else { meta.last };
     out.put_u8(STATE_VERSION);
-    out.put_u64(meta.last.index.0);
-    out.put_u64(meta.last.term.0);
+    out.put_u64(last.index.0);
+    out.put_u64(last.term.0);
     out.put_u64(hard_state.term.0);
     out.put_u64(hard_state.vote.map_or(0, |node| node.0));
     out.put_u64(hard_state.commit.0);
-    let is_joining = meta.members == Members::default();
     let members = if is_joining {
         Bytes::new()
     } else {
@@ -96,7 +106,9 @@ pub(crate) fn encode_head(meta: &SnapshotMeta, hard_state: &HardState, out: &mut
     out.put_slice(&members);
 }
 
-pub(crate) fn decode_head(bytes: &mut Bytes) -> Result<(SnapshotMeta, HardState), StateError> {
+pub(crate) fn decode_head(
+    bytes: &mut Bytes,
+) -> Result<(SnapshotMeta, LogPosition, HardState), StateError> {
     let version = bytes.try_get_u8().map_err(|_| StateError::Short)?;
     if version != STATE_VERSION {
         return Err(StateError::Version(version));
@@ -114,13 +126,16 @@ pub(crate) fn decode_head(bytes: &mut Bytes) -> Result<(SnapshotMeta, HardState)
     if size > bytes.len() {
         return Err(StateError::Short);
     }
-    let is_joining = size == 0 && last == LogPosition::default();
-    let members = if is_joining {
-        Members::default()
-    } else {
-        Members::decode(&bytes.split_to(size))?
-    };
-    Ok((SnapshotMeta { last, members }, hard_state))
+    if size == 0 {
+        let nothing = SnapshotMeta {
+            last: LogPosition::default(),
+            members: Members::default(),
+        };
+        return Ok((nothing, last, hard_state));
+    }
+    let members = Members::decode(&bytes.split_to(size))?;
+    let meta = SnapshotMeta { last, members };
+    Ok((meta, LogPosition::default(), hard_state))
 }
 
 fn take_u64(bytes: &mut Bytes) -> Result<u64, StateError> {

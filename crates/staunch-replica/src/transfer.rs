@@ -124,6 +124,7 @@ impl Replica {
         ReplicaState {
             meta,
             hard_state,
+            pledged: self.group.pledged(),
             queue: snapshot.into(),
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use staunch_broker::{Arrival, EntryHead, META_SIZE_BYTES, Queue, QueueSettings};
 use staunch_log::StreamId;
 use staunch_raft::{Config, HardState, LogPosition, Members, SnapshotMeta};
-use staunch_replica::{Content, Rebuild, Record, ReplicaState};
+use staunch_replica::{Content, Kept, Parting, Rebuild, Record, ReplicaState};
 use staunch_types::{BodyRef, GroupId, LogIndex, MessageIndex, NodeId, Term};
 
 const STREAM: StreamId = StreamId(1);
@@ -54,6 +54,7 @@ fn state() -> ReplicaState {
             vote: None,
             commit: LogIndex(17),
         },
+        pledged: LogPosition::default(),
         queue: snapshot.into(),
     }
 }
@@ -122,4 +123,25 @@ fn a_body_in_a_segment_is_not_replaced_by_one_that_was_never_committed() {
         stale_entry(rebuild, 20);
     });
     assert_eq!(body, BodyRef(10));
+}
+
+/// What it had promised is found in the log, and in a checkpoint from before it has got anything.
+#[test]
+fn who_joins_again_keeps_to_what_it_had_promised_after_a_restart() {
+    let settings = QueueSettings::default();
+    let config = Config::new(GroupId(1), NodeId(1), 1);
+    let mut before = Rebuild::from_state(STREAM, state(), &settings).expect("it is whole");
+    let left = Parting::At(position(20, 6));
+    let kept = before.control(Record::Left(left).encode().into(), false);
+    assert_eq!(kept, Ok(Kept::No(left)));
+    let again = Rebuild::joining(STREAM, Some(left), &settings).finish(config, &settings);
+    assert_eq!(again.replica.group().pledged(), position(20, 6));
+    assert_eq!(again.replica.group().role_now().term, Term(6));
+    let mut bytes = Vec::new();
+    again.replica.state_now(&again.queue).encode(&mut bytes);
+    let found = ReplicaState::decode(bytes.into()).expect("it is whole");
+    let found = Rebuild::from_state(STREAM, found, &settings).expect("it is whole");
+    let again = found.finish(config, &settings);
+    assert_eq!(again.replica.group().pledged(), position(20, 6));
+    assert_eq!(again.replica.group().role_now().term, Term(6));
 }

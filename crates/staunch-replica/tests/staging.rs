@@ -45,6 +45,7 @@ fn state() -> ReplicaState {
             vote: None,
             commit: LogIndex(2),
         },
+        pledged: LogPosition::default(),
         queue: snapshot.into(),
     }
 }
@@ -58,7 +59,7 @@ fn store() -> Store {
 #[test]
 fn what_a_leader_sent_that_was_further_than_the_next_one_comes_with_its_entries() {
     let (mut store, settings) = (store(), QueueSettings::default());
-    let rebuild = Rebuild::joining(STREAM, &settings);
+    let rebuild = Rebuild::joining(STREAM, None, &settings);
     let founded = rebuild.finish(Config::new(GroupId(1), MEMBER, 1), &settings);
     let (mut replica, mut queue) = (founded.replica, founded.queue);
     replica.begin_staging(&mut store, &queue);

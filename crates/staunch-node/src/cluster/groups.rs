@@ -17,7 +17,7 @@ use staunch_raft::{
     Body, Config, Members, StepError,
     config::{ENTRY_CACHE_BYTES_MAX, TICK},
 };
-use staunch_replica::{Effects, Rebuild, Replica, TakeError};
+use staunch_replica::{Effects, Parting, Rebuild, Replica, TakeError};
 use staunch_types::{GroupId, LogIndex, NodeId, QueueId, Timestamp};
 
 use super::proposal::Proposal;
@@ -108,6 +108,8 @@ pub(crate) struct Groups {
     pub(super) changing: BTreeSet<QueueId>,
     /// Groups that this node is to be a member of no longer.
     pub(super) leaving: BTreeSet<QueueId>,
+    /// Groups that it has left.
+    pub(crate) left: BTreeMap<QueueId, Parting>,
     pub(super) next_leaving_look: Timestamp,
 }
 
@@ -141,6 +143,7 @@ impl Groups {
             held: BTreeSet::new(),
             changing: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            left: BTreeMap::new(),
             next_leaving_look: now,
         }
     }
@@ -282,6 +285,9 @@ impl Node {
         let me = self.cluster.as_ref()?.me;
         let placement = &entry.placement;
         if !placement.members.contains(&me) {
+            if placement.is_replicated && self.is_relearning() {
+                self.note_left(entry.id, Parting::Forgotten);
+            }
             let queue = Queue::new(staunch_broker::Durability::Transient, &settings_of(entry));
             return Some((Place::Elsewhere, queue));
         }
@@ -296,7 +302,7 @@ impl Node {
             self.note_forgotten(entry.id);
             Rebuild::forgotten(stream, &settings)
         } else if placement.changes > 0 {
-            Rebuild::joining(stream, &settings)
+            return Some(self.join_group(entry.id, &settings));
         } else {
             Rebuild::founding(stream, members, &settings)
         };

@@ -9,17 +9,18 @@
 //!
 //! A leader cannot let itself go: it hands over first. Who was let go may never hear of it, for
 //! nobody sends it entries any more. So a node that finds itself outside of a placement asks the
-//! members until the leader says that the group has done without it, and drops what it has.
+//! members until the leader says [farewell](staunch_raft::Group::farewell), drops what it has, and
+//! keeps in mind where that was: if it is placed there again, it keeps to what it had promised.
 
-use bytes::{Buf, Bytes};
-use staunch_broker::{Durability, Queue};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use staunch_broker::{Durability, Queue, QueueSettings};
 use staunch_log::StreamId;
 use staunch_raft::{Change, ChangeStep, Group};
-use staunch_replica::Rebuild;
+use staunch_replica::{Parting, Rebuild};
 use staunch_types::{MessageIndex, NodeId, QueueId, Timestamp};
 
 use super::{
-    PeerPayload, Place,
+    Cluster, PeerPayload, Place,
     groups::Member,
     transfer::{KIND_LEAVING, KIND_LEFT, frame},
 };
@@ -212,15 +213,12 @@ impl Node {
         match (&slot.place, entry.placement.is_replicated) {
             (Place::Replicated(_), true) => self.watch_members(id),
             (Place::Elsewhere, true) if is_mine => {
-                let settings = settings_of(&entry);
-                let rebuild = Rebuild::joining(StreamId(id.0), &settings);
-                let made = rebuild.finish(self.group_config(id), &settings);
-                let place = Place::Replicated(Box::new(Member::new(made.replica)));
-                self.replace_place(id, place, made.queue, true);
+                let (place, queue) = self.join_group(id, &settings_of(&entry));
+                self.replace_place(id, place, queue, true);
                 self.begin_group(id, false);
             }
             (Place::Elsewhere | Place::Replicated(_), false) if is_mine => {
-                self.drop_replica(id);
+                self.drop_replica(id, Parting::Forgotten);
                 let is_durable = is_logged(&entry);
                 let durability = if is_durable {
                     Durability::Durable
@@ -232,8 +230,28 @@ impl Node {
                 self.watch_use(id);
                 self.mark_dirty(id);
             }
-            (Place::Replicated(_), false) => self.drop_replica(id),
+            (Place::Replicated(_), false) => self.drop_replica(id, Parting::Forgotten),
             (Place::Here | Place::Elsewhere, _) => {}
+        }
+    }
+
+    /// This node is to keep a queue that others keep already; it may have been one of them before.
+    pub(super) fn join_group(&mut self, id: QueueId, settings: &QueueSettings) -> (Place, Queue) {
+        let left = |cluster: &mut Box<Cluster>| cluster.groups.left.remove(&id);
+        let before = self.cluster.as_mut().and_then(left);
+        let rebuild = Rebuild::joining(StreamId(id.0), before, settings);
+        let joined = rebuild.finish(self.group_config(id), settings);
+        if joined.replica.has_forgotten() {
+            self.note_forgotten(id);
+        }
+        let member = Box::new(Member::new(joined.replica));
+        (Place::Replicated(member), joined.queue)
+    }
+
+    /// This node has left a group.
+    pub(super) fn note_left(&mut self, id: QueueId, parting: Parting) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.groups.left.insert(id, parting);
         }
     }
 
@@ -270,43 +288,56 @@ impl Node {
     /// A node asks whether the group has done without it.
     pub(super) fn let_leave(&mut self, id: QueueId, node: NodeId) {
         let entry = self.catalog.queue_by_id(id);
-        let member = self.queues.get(id).and_then(QueueSlot::member);
+        let member = self.queues.get_mut(id).and_then(QueueSlot::member_mut);
         let (Some(entry), Some(member)) = (entry, member) else {
             return;
         };
-        let group = member.replica.group();
-        let members = group.members();
-        let is_done = group.is_serving()
-            && !members.is_joint()
-            && !members.contains(node)
-            && !entry.placement.members.contains(&node);
-        if is_done {
-            let changes = Bytes::copy_from_slice(&entry.placement.changes.to_be_bytes());
+        let group = member.replica.group_mut();
+        if group.members().contains(node) || entry.placement.members.contains(&node) {
+            return;
+        }
+        if let Some(farewell) = group.farewell() {
+            let mut out = BytesMut::new();
+            out.put_u32(entry.placement.changes);
+            Parting::At(farewell).put(&mut out);
             self.send(
                 node,
                 PeerPayload::Transfer,
-                frame(KIND_LEFT, id, &[changes]),
+                frame(KIND_LEFT, id, &[out.freeze()]),
             );
         }
+        self.rouse(id);
     }
 
     /// The group has done without this node since the placement that is named.
     pub(super) fn have_left(&mut self, id: QueueId, mut payload: Bytes) {
-        let Ok(changes) = payload.try_get_u32() else {
+        let changes = payload.try_get_u32().ok();
+        let Some(Parting::At(farewell)) = Parting::take(&mut payload) else {
             return;
         };
         let Some(cluster) = &self.cluster else { return };
         let entry = self.catalog.queue_by_id(id);
         let is_current = entry.is_some_and(|entry| {
-            entry.placement.changes == changes && !entry.placement.members.contains(&cluster.me)
+            let placement = &entry.placement;
+            Some(placement.changes) == changes && !placement.members.contains(&cluster.me)
         });
-        if is_current {
-            self.drop_replica(id);
+        let Some(member) = self.queues.get(id).and_then(QueueSlot::member) else {
+            return;
+        };
+        let has_forgotten = member.replica.has_forgotten();
+        if !is_current || !has_forgotten && !member.replica.group().may_leave(farewell) {
+            return;
         }
+        let parting = if has_forgotten {
+            Parting::Forgotten
+        } else {
+            Parting::At(farewell)
+        };
+        self.drop_replica(id, parting);
     }
 
     /// This node keeps nothing of the queue any more.
-    fn drop_replica(&mut self, id: QueueId) {
+    fn drop_replica(&mut self, id: QueueId, parting: Parting) {
         if let Some(cluster) = &mut self.cluster {
             cluster.groups.leaving.remove(&id);
             cluster.groups.changing.remove(&id);
@@ -324,7 +355,8 @@ impl Node {
         if let Place::Replicated(mut member) = std::mem::replace(&mut slot.place, Place::Elsewhere)
         {
             self.forget_proposals(&mut member);
-            member.replica.drop_out(&mut self.store);
+            member.replica.drop_out(&mut self.store, parting);
+            self.note_left(id, parting);
         }
         for (_, body, size_bytes) in slot.queue.live_from(MessageIndex(0)) {
             self.store.release(body, size_bytes);

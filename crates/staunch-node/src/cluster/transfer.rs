@@ -30,7 +30,7 @@
 //! Staged     index u64 │ term u64 │ members
 //! Forgotten  (group u64, loss) of each: replicas that have forgotten everything; of no queue
 //! a loss     life u64 │ number u32
-//! Left       changes of the placement u32
+//! Left       changes of the placement u32 │ index u64 │ term u64: the farewell
 //! ```
 
 use std::collections::BTreeMap;

@@ -228,7 +228,8 @@ impl Group {
         }
     }
 
-    fn last(&self) -> LogPosition {
+    /// Where the log ends.
+    pub(super) fn last(&self) -> LogPosition {
         let index = self.last_index();
         LogPosition {
             index,

@@ -79,6 +79,11 @@ impl Group {
         if self.installing.is_some() {
             return Ok(());
         }
+        if let Body::PreVote(candidacy) | Body::Vote(candidacy) = &message.body
+            && self.is_pledged_against(candidacy.last)
+        {
+            return Ok(());
+        }
         let Some(message) = self.as_witness(message) else {
             return Ok(());
         };

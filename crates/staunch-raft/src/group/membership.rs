@@ -1,9 +1,19 @@
 //! Changes of the members.
+//!
+//! A member that a change has let go must stay until nobody needs it: a member that has the change
+//! and does not know it to be committed still asks the old ones for their votes. So the leader
+//! says [farewell](Group::farewell) by an entry that it appended after it had applied the change:
+//! whoever is elected from then on has that entry, and has learnt with it that the change counts.
+//! Who has left for good is free of what it had promised. One that may come back is not: it keeps
+//! the position of the farewell ([`Restored::rejoining`](crate::Restored::rejoining)).
+//! `docs/replication.md` has the argument.
 
+use bytes::Bytes;
 use staunch_types::{LogIndex, NodeId};
 
 use crate::{
     convert,
+    entry::LogPosition,
     members::{Change, ChangeStep, MEMBERS_MAX, Members},
 };
 
@@ -128,6 +138,7 @@ impl Group {
                 .node
                 .apply_conf_change(&convert::change_to_library(change));
             self.node.raft.maybe_free_inflight_buffers();
+            self.changed_at = self.last_index();
             let members = self.members();
             self.suspected.retain(|node| members.contains(*node));
             self.rouse();
@@ -135,6 +146,41 @@ impl Group {
         self.applied(index);
         self.leave_if_removed();
         self.members()
+    }
+
+    /// What members that were let go are told by a leader: its last applied entry, if it has
+    /// appended that after it had applied the change. Else it proposes one, and gives nothing.
+    pub fn farewell(&mut self) -> Option<LogPosition> {
+        if !self.is_serving() || self.members().is_joint() {
+            return None;
+        }
+        if self.applied_index() > self.changed_at {
+            return Some(self.snapshot_meta().last);
+        }
+        if self.last_index() == self.changed_at {
+            // If it is not taken, it is asked again.
+            let _refused = self.propose(Bytes::new());
+        }
+        None
+    }
+
+    /// Whether this member may drop what it has, because it was let go before `left`. If it has
+    /// more it was added again, or has entries that will never be committed.
+    #[must_use]
+    pub fn may_leave(&self, left: LogPosition) -> bool {
+        left.is_up_to_date_with(self.last()) && left.is_up_to_date_with(self.pledged)
+    }
+
+    /// Where the log ended that this member had before it left the group and joined it again.
+    #[must_use]
+    pub fn pledged(&self) -> LogPosition {
+        self.pledged
+    }
+
+    /// Whether a candidate whose log ends at `last` is to get no answer, because this member votes
+    /// as if it still had what it had before it left.
+    pub(super) fn is_pledged_against(&self, last: LogPosition) -> bool {
+        !last.is_up_to_date_with(self.pledged) && !self.last().is_up_to_date_with(self.pledged)
     }
 
     /// A leader that has no vote any more commits what is needed for others to take over, which

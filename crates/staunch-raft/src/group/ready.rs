@@ -117,6 +117,7 @@ impl Group {
         if let Some(meta) = &install {
             self.installing = Some(meta.last);
             self.handed_out = meta.last.index;
+            self.changed_at = meta.last.index;
             self.fetching = None;
         }
         if let Some(last) = ready.committed.last() {

@@ -13,10 +13,11 @@ pub(crate) struct Counts {
     pub(crate) joint_changes: u64,
     pub(crate) naps: u64,
     pub(crate) relearned: u64,
+    pub(crate) returned: u64,
 }
 
 impl Counts {
-    fn each(&self) -> [u64; 10] {
+    fn each(&self) -> [u64; 11] {
         [
             self.applied,
             self.leaders,
@@ -28,6 +29,7 @@ impl Counts {
             self.joint_changes,
             self.naps,
             self.relearned,
+            self.returned,
         ]
     }
 
@@ -42,6 +44,7 @@ impl Counts {
         self.joint_changes += other.joint_changes;
         self.naps += other.naps;
         self.relearned += other.relearned;
+        self.returned += other.returned;
     }
 
     /// A run in which something never happens says nothing about it.

@@ -35,6 +35,7 @@ pub(crate) struct Image {
     pub(crate) compacted: LogPosition,
     pub(crate) log: Vec<Entry>,
     pub(crate) checkpoint: State,
+    pledged: LogPosition,
 }
 
 impl Image {
@@ -48,6 +49,7 @@ impl Image {
                 members: restored.members.clone(),
                 hash: 0,
             },
+            pledged: restored.pledged,
         }
     }
 
@@ -103,6 +105,7 @@ impl Image {
                 })
                 .collect(),
             applied,
+            pledged: self.pledged,
         }
     }
 }
@@ -120,6 +123,8 @@ pub(crate) struct Disk {
     pub(crate) staged: Option<(SnapshotMeta, State)>,
     /// What it held before it was lost: entries whose commit is noticed late were there.
     pub(crate) lost: Option<Image>,
+    /// The same of what its member dropped when it had left the group.
+    left: Vec<Image>,
 }
 
 impl Disk {
@@ -132,6 +137,7 @@ impl Disk {
             syncing: None,
             staged: None,
             lost: None,
+            left: Vec::new(),
         }
     }
 
@@ -177,6 +183,16 @@ impl Disk {
         let nothing = Self::new(&Restored::joining());
         let lost = std::mem::replace(self, nothing);
         self.lost = Some(lost.durable);
+        self.left = lost.left;
+    }
+
+    /// Its member has left the group and drops what it has; `after` is what it begins with when it
+    /// joins again.
+    pub(crate) fn leave(&mut self, after: &Restored) {
+        let left = std::mem::replace(self, Self::new(after));
+        self.left = left.left;
+        self.left
+            .extend([Some(left.durable), left.lost].into_iter().flatten());
     }
 
     /// Whether it was lost, and nothing is on it since.
@@ -184,10 +200,15 @@ impl Disk {
         self.lost.is_some() && self.durable.compacted == LogPosition::default()
     }
 
+    /// Whether its member has left the group before.
+    pub(crate) fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     /// Whether this was on it, perhaps until it was lost.
     pub(crate) fn held(&self, at: LogPosition) -> bool {
-        let lost = self.lost.as_ref();
-        self.durable.holds(at) || lost.is_some_and(|lost| lost.holds(at))
+        let gone = self.lost.iter().chain(&self.left);
+        gone.chain([&self.durable]).any(|image| image.holds(at))
     }
 
     /// Power is lost.

@@ -141,8 +141,20 @@ fn change_members(world: &mut World, plan: &mut Random) {
     let others: Vec<_> = (members.voters.iter().copied())
         .filter(|node| *node != leader)
         .collect();
+    let nodes = world.nodes.keys().copied();
+    let gone: Vec<_> = nodes.filter(|node| !members.contains(*node)).collect();
     let (learner, voter) = (plan.pick(&near), plan.pick(&others));
+    let gone = plan.pick(&gone);
+    if let Some(gone) = gone
+        && plan.percent(50)
+    {
+        return world.ask_to_leave(gone, leader);
+    }
     let change = match (plan.below(10), learner, voter) {
+        (0..3, _, _) if gone.is_some() => {
+            world.counts.returned += 1;
+            vec![ChangeStep::AddLearner(gone.expect("one"))]
+        }
         (0..3, _, _) if next.0 <= NODES_MAX => vec![ChangeStep::AddLearner(next)],
         (3..5, Some(learner), _) => vec![ChangeStep::Promote(learner)],
         (5..8, Some(learner), Some(voter)) => {
@@ -296,4 +308,5 @@ fn planted_mistakes_are_found() {
     must_be_found(Plant::CheckpointAhead, 40);
     must_be_found(Plant::LossIgnored, 400);
     must_be_found(Plant::VotesAtOnce, 1000);
+    must_be_found(Plant::ReturnsAsNew, 1000);
 }

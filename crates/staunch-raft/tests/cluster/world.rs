@@ -1,6 +1,8 @@
 //! A cluster in one thread: nodes with disks, a network, and a clock that jumps from event to
 //! event. Everything is decided by the seed.
 
+mod leaving;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -11,7 +13,7 @@ use staunch_raft::{
     Body, Config, Entry, Group, LogPosition, Members, Message, Payload, Ready, Restored,
     SnapshotMeta, wire,
 };
-use staunch_types::{GroupId, LogIndex, NodeId};
+use staunch_types::{GroupId, LogIndex, NodeId, Term};
 
 use crate::{
     checks::Checks,
@@ -27,6 +29,9 @@ const TICK_MILLIS: u64 = 50;
 
 /// Applied entries after which a node writes a checkpoint and compacts.
 const CHECKPOINT_EVERY: u64 = 20;
+
+/// How late a message may be that comes when nobody expects it any more.
+const LATE_MILLIS_MAX: u64 = 5_000;
 
 /// A mistake that a driver could make; each must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub(crate) enum Plant {
     VotesAtOnce,
     /// Nobody knows that a witness is one, but itself.
     WitnessUnknown,
+    /// A member that comes back to a group which it has left knows nothing of that.
+    ReturnsAsNew,
 }
 
 /// How rough the world is, in percent.
@@ -85,6 +92,8 @@ enum Event {
         from: NodeId,
         life: u64,
     },
+    /// The group has let a member go.
+    Left(NodeId, LogIndex, Term),
 }
 
 pub(crate) struct Node {
@@ -283,6 +292,7 @@ impl World {
             } => self.transferred(from, to, life, index),
             Event::Withdrawn { from, to } => self.with(from, |group| group.withdraw_snapshot(to)),
             Event::Forgot { to, from, life } => self.hear_forgetful(to, from, life),
+            Event::Left(id, index, term) => self.leave(id, LogPosition { index, term }),
             Event::Suspect(by, whom) => {
                 let is_down = self
                     .nodes
@@ -360,7 +370,11 @@ impl World {
             if !self.can_step(id, &message) {
                 continue;
             }
-            self.with(id, |group| group.step(message).expect("consistent"));
+            let mut stepped = Ok(());
+            self.with(id, |group| stepped = group.step(message));
+            if let Err(refused) = stepped {
+                self.returns_without(id, &refused);
+            }
         }
     }
 
@@ -531,7 +545,10 @@ impl World {
         }
         let copies = 1 + u64::from(self.random.percent(self.weather.repeat));
         for _ in 0..copies {
-            let delay = self.random.between(1, self.weather.delay_millis + 2);
+            let mut delay = self.random.between(1, self.weather.delay_millis + 2);
+            if self.weather.drop > 0 && self.random.percent(2) {
+                delay += self.random.below(LATE_MILLIS_MAX);
+            }
             self.at(self.now + delay, Event::Deliver(to, batch.to_vec()));
         }
     }

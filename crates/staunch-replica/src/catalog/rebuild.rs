@@ -174,6 +174,7 @@ impl CatalogRebuild {
                 payload: Some(Payload::Change(change.clone())),
             }],
             applied: self.applied.index,
+            pledged: LogPosition::default(),
         };
         let config = Config::new(GroupId::CATALOG, NodeId(1), 0);
         let mut group = Group::new(config, restored)?;
@@ -199,6 +200,7 @@ impl CatalogRebuild {
             compacted: self.applied,
             entries: self.found.iter().map(entry).collect(),
             applied: self.applied.index,
+            pledged: LogPosition::default(),
         };
         let group = Group::new(config, restored)?;
         Ok(CatalogReplica::with_parts(group, self.found))

@@ -2,7 +2,7 @@
 //! lags too far.
 
 use bytes::Bytes;
-use staunch_raft::{HardState, SnapshotMeta};
+use staunch_raft::{HardState, LogPosition, SnapshotMeta};
 
 use crate::state::{StateError, decode_head, encode_head};
 
@@ -24,7 +24,8 @@ impl CatalogState {
     /// # Panics
     /// If there are more members than a group may have.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        encode_head(&self.meta, &self.hard_state, out);
+        let pledged = LogPosition::default();
+        encode_head(&self.meta, pledged, &self.hard_state, out);
         out.extend_from_slice(&self.catalog);
     }
 
@@ -33,7 +34,7 @@ impl CatalogState {
     /// # Errors
     /// [`StateError`] on any other bytes. The catalog is not looked at.
     pub fn decode(mut bytes: Bytes) -> Result<Self, StateError> {
-        let (meta, hard_state) = decode_head(&mut bytes)?;
+        let (meta, _, hard_state) = decode_head(&mut bytes)?;
         Ok(Self {
             meta,
             hard_state,
