@@ -159,6 +159,24 @@ impl Node {
         }
     }
 
+    /// Takes a session's gets out of their lines.
+    pub(crate) fn forget_getters(&mut self, session: SessionSlot) {
+        let Some(found) = self.sessions.get_mut(session) else {
+            return;
+        };
+        let channels = found.channels.values_mut();
+        let waiting = channels.flat_map(|open| std::mem::take(&mut open.waiting_gets));
+        for queue in waiting.collect::<Vec<_>>() {
+            let getters = self.queues.get_mut(queue).map(|slot| &mut slot.getters);
+            if let Some(getters) = getters {
+                *getters = getters.take().and_then(|mut waiting| {
+                    waiting.retain(|get| get.session != session);
+                    (!waiting.is_empty()).then_some(waiting)
+                });
+            }
+        }
+    }
+
     /// A queue is gone: whoever waits there is told.
     pub(crate) fn refuse_getters(&mut self, slot: &mut QueueSlot) {
         for get in slot.getters.take().into_iter().flatten() {

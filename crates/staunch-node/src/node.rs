@@ -478,6 +478,11 @@ impl Node {
                 self.outputs.push_back(Output::Write(job));
             }
         }
+        self.send_events();
+    }
+
+    /// Hands on what sessions have been told so far.
+    pub(crate) fn send_events(&mut self) {
         for (id, shadow_of, events) in self.sessions.take_events() {
             match (shadow_of, &mut self.cluster) {
                 (Some(node), Some(cluster)) => cluster.edge.push_events(node, id, events),

@@ -59,6 +59,23 @@ pub(crate) enum Pending {
 }
 
 impl Pending {
+    /// Whether it is an answer to that session.
+    pub(crate) fn answers(&self, to: SessionSlot) -> bool {
+        match self {
+            Self::Answer { session, .. } | Self::Counts(CountsDue { session, .. }) => {
+                *session == to
+            }
+            Self::Again(again) => again.session == to,
+            Self::Frame(_)
+            | Self::Confirm { .. }
+            | Self::Admin { .. }
+            | Self::Reserve { .. }
+            | Self::Checkpoint(_)
+            | Self::Ticket(_)
+            | Self::EndSession { .. } => false,
+        }
+    }
+
     /// Whether it is to be said to a node, or to one of the sessions.
     pub(crate) fn is_for(&self, node: NodeId, sessions: &BTreeSet<SessionSlot>) -> bool {
         match self {
@@ -168,9 +185,18 @@ impl PendingList {
     /// A node is not connected any more: what was to be said to it, and to those sessions of its
     /// clients, belongs to a link that is over. They may come back under the same ids.
     pub(crate) fn forget_link(&mut self, node: NodeId, shadows: &BTreeSet<SessionSlot>) {
+        self.retain(|pending| !pending.is_for(node, shadows));
+    }
+
+    /// A session waits for no answer any more.
+    pub(crate) fn forget_answers(&mut self, session: SessionSlot) {
+        self.retain(|pending| !pending.answers(session));
+    }
+
+    fn retain(&mut self, mut is_kept: impl FnMut(&Pending) -> bool) {
         let lists = self.tied.iter_mut().map(|(_, waiting)| waiting);
         for waiting in lists.chain([&mut self.open]) {
-            waiting.retain(|pending| !pending.is_for(node, shadows));
+            waiting.retain(&mut is_kept);
         }
     }
 

@@ -13,7 +13,7 @@ use staunch_types::{
     request::Settle,
 };
 
-use super::edge::Edge;
+use super::{edge::Edge, wire::Frame};
 use crate::session::SessionSlot;
 
 /// See the module's description.
@@ -26,6 +26,9 @@ pub(crate) struct Abroad {
     by_server: BTreeMap<(NodeId, ConsumerKey), u64>,
     by_queue: BTreeMap<QueueId, BTreeSet<u64>>,
     pub(super) asked: BTreeMap<ConnectionId, Asked>,
+    /// Nodes that were told to forget what they had been asked for connections, how often, and have
+    /// not said that they have.
+    pub(super) forgetting: BTreeMap<(NodeId, ConnectionId), u32>,
     /// What was asked of queues that are gone.
     pub(super) unserved: Vec<(ConnectionId, Asked)>,
     /// Remotes that ended before their claims were answered, by token.
@@ -176,6 +179,21 @@ impl Abroad {
         tokens.into_iter().flatten().copied().collect()
     }
 
+    /// Whether what a node answers for a connection was asked before it was told to forget that.
+    pub(super) fn is_forgetting(&self, node: NodeId, connection: ConnectionId) -> bool {
+        self.forgetting.contains_key(&(node, connection))
+    }
+
+    /// A node has forgotten what was asked of it before it was told so once.
+    pub(super) fn has_forgotten(&mut self, node: NodeId, connection: ConnectionId) {
+        if let Some(count) = self.forgetting.get_mut(&(node, connection)) {
+            *count -= 1;
+            if *count == 0 {
+                self.forgetting.remove(&(node, connection));
+            }
+        }
+    }
+
     /// Queues with remotes, or of which something was asked.
     pub(super) fn queues(&self) -> impl Iterator<Item = QueueId> {
         let asked = self.asked.values().map(|asked| asked.queue);
@@ -223,6 +241,13 @@ impl Abroad {
 }
 
 impl Edge {
+    /// A node is to forget what it was asked for a connection.
+    pub(super) fn forget_asked(&mut self, connection: ConnectionId, node: NodeId) {
+        let forgetting = &mut self.abroad.forgetting;
+        *forgetting.entry((node, connection)).or_default() += 1;
+        self.push(node, Frame::Forget(connection));
+    }
+
     /// Tells the servers what has drained.
     pub(super) fn push_drained(&mut self) {
         let mut drained = Vec::new();

@@ -150,6 +150,7 @@ impl Node {
         let answers = asked.is_some_and(|asked| {
             asked.channel == channel
                 && asked.sent_to == Some(from)
+                && !abroad.is_some_and(|it| it.is_forgetting(from, connection))
                 && is_answer(&asked.request, &reply)
         });
         let asked = if answers {
@@ -334,6 +335,7 @@ impl Node {
         let answers = asked.is_some_and(|asked| {
             asked.channel == channel
                 && asked.sent_to == Some(from)
+                && !abroad.is_some_and(|it| it.is_forgetting(from, connection))
                 && operation(&asked.request) == refused
         });
         if answers {

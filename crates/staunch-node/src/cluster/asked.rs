@@ -1,4 +1,8 @@
 //! What this node asks others on behalf of its clients, one request of a connection at a time.
+//!
+//! Answers have no numbers. So when a request is given up that a node may still answer, that node is
+//! told to forget it ([`Frame::Forget`]), and until it says that it has, its answers for that
+//! connection are passed over.
 
 use std::time::Duration;
 
@@ -6,7 +10,7 @@ use staunch_types::{ChannelNumber, ConnectionId, NodeId, Operation, QueueId, Req
 
 use super::{
     abroad::{Asked, At},
-    wire,
+    wire::{self, Frame},
 };
 use crate::{node::Node, session::SessionSlot};
 
@@ -68,13 +72,24 @@ impl Node {
             sent_to: None,
         };
         let cluster = self.cluster.as_mut()?;
-        cluster.edge.abroad.asked.insert(connection, asked);
+        let before = cluster.edge.abroad.asked.insert(connection, asked);
+        self.give_up_asked(connection, before.as_ref());
         Some(connection)
     }
 
     fn send_asked(&mut self, connection: ConnectionId) {
-        let Some(cluster) = &self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         let me = cluster.me;
+        let edge = &mut cluster.edge;
+        let Some(asked) = edge.abroad.asked.get_mut(&connection) else {
+            return;
+        };
+        if let Some(before) = asked.sent_to.take() {
+            edge.forget_asked(connection, before);
+        }
+        let Some(cluster) = &self.cluster else { return };
         let Some(asked) = cluster.edge.abroad.asked.get(&connection) else {
             return;
         };
@@ -126,6 +141,34 @@ impl Node {
         }
     }
 
+    /// Nobody waits for the answer any more.
+    pub(super) fn give_up_asked(&mut self, connection: ConnectionId, asked: Option<&Asked>) {
+        if let Some(sent_to) = asked.and_then(|asked| asked.sent_to)
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.edge.forget_asked(connection, sent_to);
+        }
+    }
+
+    /// A node does not wait any more for what it has asked for a connection. What is answered already
+    /// is on its way before this is.
+    pub(super) fn forget_asked_here(&mut self, from: NodeId, connection: ConnectionId) {
+        if let Some(session) = self.find_shadow(from, connection) {
+            self.send_events();
+            self.pending.forget_answers(session);
+            drop(self.take_waiting(|pending| pending.answers(session)));
+            self.forget_getters(session);
+        }
+        self.queue_frame(from, Frame::Forgotten(connection));
+    }
+
+    /// A node has forgotten what was asked of it before.
+    pub(super) fn has_forgotten_asked(&mut self, from: NodeId, connection: ConnectionId) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.edge.abroad.has_forgotten(from, connection);
+        }
+    }
+
     pub(super) fn take_asked(&mut self, connection: ConnectionId) -> Option<Asked> {
         let cluster = self.cluster.as_mut()?;
         cluster.edge.abroad.asked.remove(&connection)
@@ -161,7 +204,8 @@ impl Node {
                 && !is_here
             {
                 let consumer = *consumer;
-                self.take_asked(connection);
+                let asked = self.take_asked(connection);
+                self.give_up_asked(connection, asked.as_ref());
                 self.end_remote_consumer(consumer, true);
             } else {
                 self.send_asked(connection);
@@ -187,6 +231,7 @@ impl Node {
         for guests in abroad.guests.values_mut() {
             guests.remove(&node);
         }
+        abroad.forgetting.retain(|(of, _), _| *of != node);
         let there = |at: At| matches!(at, At::Claiming(it) | At::Known(it, _) if it == node);
         let remotes = abroad.remotes.iter();
         let lost: Vec<_> = remotes
@@ -231,6 +276,7 @@ impl Node {
                 }
                 continue;
             }
+            self.give_up_asked(connection, Some(&asked));
             let refusal = self.no_server(asked.queue);
             let operation = operation(&asked.request);
             self.refuse(asked.session, asked.channel, operation, refusal);

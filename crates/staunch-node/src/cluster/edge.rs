@@ -350,6 +350,8 @@ impl Node {
                 }
             }
             Frame::Events { connection, events } => self.take_events(from, connection, events),
+            Frame::Forget(connection) => self.forget_asked_here(from, connection),
+            Frame::Forgotten(connection) => self.has_forgotten_asked(from, connection),
             Frame::Barrier(number) => self.answer_barrier(from, number),
             Frame::Passed { number, lost } => self.barrier_passed(from, number, &lost),
             Frame::Claim(claim) => {

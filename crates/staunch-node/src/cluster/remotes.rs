@@ -2,7 +2,10 @@
 
 use staunch_types::{ChannelNumber, ConsumerKey, Request, request::Settle};
 
-use super::{abroad::At, wire::SettledRun};
+use super::{
+    abroad::{Asked, At},
+    wire::SettledRun,
+};
 use crate::{consumers::ConsumerKind, node::Node, queues::QueueSlot, session::SessionSlot};
 
 impl Node {
@@ -162,12 +165,12 @@ impl Node {
                 guest.channels.remove(&channel);
             }
         }
+        let of_channel = |asked: &Asked| asked.channel == channel;
         let asked = &mut edge.abroad.asked;
-        if asked
-            .get(&connection)
-            .is_some_and(|it| it.channel == channel)
+        if asked.get(&connection).is_some_and(of_channel)
+            && let Some(asked) = asked.remove(&connection)
         {
-            asked.remove(&connection);
+            self.give_up_asked(connection, Some(&asked));
         }
     }
 
@@ -198,6 +201,9 @@ impl Node {
         };
         let (connection, edge) = (found.id, &mut cluster.edge);
         edge.abroad.asked.remove(&connection);
+        edge.abroad
+            .forgetting
+            .retain(|(_, of), _| *of != connection);
         for (node, _) in edge.abroad.guests.remove(&connection).unwrap_or_default() {
             let of = (connection, &found.vhost);
             edge.push_request(node, of, None, Request::CloseConnection);
@@ -223,7 +229,9 @@ impl Node {
             }
         }
         for connection in self.asked_where(|asked| asked.queue == id) {
-            if let Some(asked) = self.take_asked(connection)
+            let asked = self.take_asked(connection);
+            self.give_up_asked(connection, asked.as_ref());
+            if let Some(asked) = asked
                 && let Some(cluster) = &mut self.cluster
             {
                 cluster.edge.abroad.unserved.push((connection, asked));

@@ -211,7 +211,11 @@ impl Node {
         Some(slot)
     }
 
-    fn find_shadow(&self, from: NodeId, connection: ConnectionId) -> Option<SessionSlot> {
+    pub(super) fn find_shadow(
+        &self,
+        from: NodeId,
+        connection: ConnectionId,
+    ) -> Option<SessionSlot> {
         let slot = self.sessions.find(connection)?;
         let session = self.sessions.get(slot)?;
         (session.shadow_of == Some(from)).then_some(slot)

@@ -4,7 +4,7 @@
 //! (u32) and theirs, lists a count (u32) and their items, flags 0 or 1.
 //!
 //! ```text
-//! frame    u8 version = 4 | u8 kind | u64 how much of the catalog the sender has | body
+//! frame    u8 version = 5 | u8 kind | u64 how much of the catalog the sender has | body
 //! PUBLISH  u64 queue | u64 base | u64 follows | list of (u64 number | meta 16 B | u32 | stored)
 //! HEARD    u64 queue | u64 upto | u64 doubtful | list of u64 refused
 //! SERVES   list of (u64 queue | u64 term)
@@ -19,6 +19,7 @@
 //! CLAIMED_ALL  list of (u64 queue | u64 term)
 //! ROOM     u64 queue
 //! ALARM    u8 memory | u8 disk
+//! FORGET, FORGOTTEN  u64 connection
 //! SETTLED  u64 queue | u64 term | list of (u64 first | u32 count | u8 outcome)
 //! ```
 //!
@@ -44,7 +45,7 @@ pub(super) use events::travels;
 pub(crate) use requests::count;
 
 /// The layout above.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Bytes after which a frame of publishes is full. One message is always taken.
 pub(crate) const FRAME_SIZE_BYTES_TARGET: usize = 1 << 20;
@@ -62,6 +63,8 @@ const KIND_CLAIMED_ALL: u8 = 10;
 const KIND_SETTLED: u8 = 11;
 const KIND_ROOM: u8 = 12;
 const KIND_ALARM: u8 = 13;
+const KIND_FORGET: u8 = 14;
+const KIND_FORGOTTEN: u8 = 15;
 
 /// What nodes say to each other for their clients.
 #[derive(Clone, Debug)]
@@ -90,6 +93,10 @@ pub(crate) enum Frame {
         connection: ConnectionId,
         events: Vec<Event>,
     },
+    /// What was asked for this connection is not to be answered any more.
+    Forget(ConnectionId),
+    /// The answer: whatever is answered from now on was asked behind that.
+    Forgotten(ConnectionId),
     /// Answered by [`Frame::Passed`] when everything asked before is safe.
     Barrier(u64),
     /// The answer.
@@ -213,6 +220,7 @@ pub(crate) fn encode(at: u64, frame: &Frame) -> Vec<Bytes> {
             out.u64(connection.0);
             out.list(events, events::put);
         }
+        Frame::Forget(connection) | Frame::Forgotten(connection) => out.u64(connection.0),
         Frame::Barrier(number) => out.u64(*number),
         Frame::Room(queue) => out.u64(queue.0),
         Frame::Alarm { memory, disk } => {
@@ -259,6 +267,8 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Settled { .. } => KIND_SETTLED,
         Frame::Room(_) => KIND_ROOM,
         Frame::Alarm { .. } => KIND_ALARM,
+        Frame::Forget(_) => KIND_FORGET,
+        Frame::Forgotten(_) => KIND_FORGOTTEN,
     }
 }
 
@@ -346,6 +356,8 @@ fn take_frame(kind: u8, taker: &mut Taker) -> Result<Frame, WireError> {
             events: taker.list(events::take)?,
         },
         KIND_BARRIER => Frame::Barrier(taker.u64()?),
+        KIND_FORGET => Frame::Forget(ConnectionId(taker.u64()?)),
+        KIND_FORGOTTEN => Frame::Forgotten(ConnectionId(taker.u64()?)),
         KIND_ROOM => Frame::Room(QueueId(taker.u64()?)),
         KIND_ALARM => Frame::Alarm {
             memory: taker.bool()?,

@@ -94,6 +94,40 @@ fn a_leader_that_has_stood_still_does_not_say_that_nothing_is_there() {
 }
 
 #[test]
+fn the_answer_to_what_was_given_up_is_not_taken_for_that_to_what_was_asked_next() {
+    let mut world = World::new(3);
+    let a = Client::connect(&mut world, 1);
+    declare(&mut world, a, "q", quorum());
+    let leader = server(&mut world, "q");
+    let own = Client::connect(&mut world, leader);
+    declare(&mut world, own, "home", classic(&["durable"]));
+    let other = Client::connect(&mut world, 1 + leader % 3);
+    publish_all(&mut world, other, "q", 1, 3);
+    assert_eq!(wait_for_answers(&mut world, other, 3), [0_u64; 0]);
+    publish_all(&mut world, other, "home", 4, 4);
+    assert_eq!(wait_for_answers(&mut world, other, 4), [0_u64; 0]);
+    assert_eq!(got(&mut world, other, "q"), Some(("m1".to_owned(), 2)));
+    world.stop(leader);
+    assert_eq!(got(&mut world, other, "q"), Some(("m2".to_owned(), 1)));
+    other.send(&mut world, get("home"));
+    world.run(Duration::from_millis(10));
+    for input in world.go_on() {
+        world.give(leader, Input::Peer(input));
+    }
+    let is_reply = |event: &Event| matches!(event, Event::Reply { .. });
+    let Event::Reply { reply, .. } = other.wait_for(&mut world, is_reply) else {
+        unreachable!("it is one");
+    };
+    let Reply::Got { delivery, .. } = reply else {
+        panic!("{reply:?}");
+    };
+    assert_eq!(body(&delivery), "m4");
+    // What was got in vain is there again.
+    assert_eq!(got(&mut world, other, "q"), Some(("m3".to_owned(), 0)));
+    world.check_invariants();
+}
+
+#[test]
 fn what_a_full_queue_has_refused_stays_refused_when_the_answer_is_lost_with_its_link() {
     for millis in 0..8 {
         let mut world = World::new(5);

@@ -242,6 +242,8 @@ fn frame() -> impl Strategy<Value = Frame> {
             events,
         }),
         any::<u64>().prop_map(Frame::Barrier),
+        any::<u64>().prop_map(|id| Frame::Forget(ConnectionId(id))),
+        any::<u64>().prop_map(|id| Frame::Forgotten(ConnectionId(id))),
         any::<u64>().prop_map(|queue| Frame::Room(QueueId(queue))),
         any::<(bool, bool)>().prop_map(|(memory, disk)| Frame::Alarm { memory, disk }),
         (any::<u64>(), terms()).prop_map(|(number, lost)| Frame::Passed { number, lost }),
