@@ -284,6 +284,7 @@ impl Node {
         let Some(cluster) = &self.cluster else { return };
         let remotes = cluster.edge.abroad.remotes.values();
         let lost: Vec<_> = remotes
+            .filter(|remote| remote.spec.is_some())
             .filter(|remote| matches!(remote.at, At::Nowhere(since) if is_late(since)))
             .map(|remote| (remote.queue, remote.key))
             .collect();

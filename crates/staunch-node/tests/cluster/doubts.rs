@@ -128,6 +128,32 @@ fn the_answer_to_what_was_given_up_is_not_taken_for_that_to_what_was_asked_next(
 }
 
 #[test]
+fn what_was_got_of_a_node_that_stays_away_can_still_be_settled() {
+    let mut world = World::new(3);
+    let own = Client::connect(&mut world, 2);
+    declare(&mut world, own, "home", classic(&["durable"]));
+    let client = Client::connect(&mut world, 1);
+    publish_all(&mut world, client, "home", 1, 1);
+    assert_eq!(wait_for_answers(&mut world, client, 1), [0_u64; 0]);
+    client.send(&mut world, get("home"));
+    let is_got = |event: &Event| matches!(event, Event::Reply { .. });
+    let Event::Reply {
+        reply: Reply::Got { delivery, .. },
+        ..
+    } = client.wait_for(&mut world, is_got)
+    else {
+        panic!("nothing was got");
+    };
+    world.kill(2);
+    world.run(Duration::from_secs(8));
+    // Who only gets has no consumer that could be cancelled.
+    assert_eq!(client.heard(&mut world).len(), 0);
+    client.send(&mut world, settle(&delivery, Outcome::Requeue));
+    world.run(Duration::from_secs(1));
+    world.check_invariants();
+}
+
+#[test]
 fn what_a_full_queue_has_refused_stays_refused_when_the_answer_is_lost_with_its_link() {
     for millis in 0..8 {
         let mut world = World::new(5);
