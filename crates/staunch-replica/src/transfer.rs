@@ -151,7 +151,8 @@ impl Replica {
         Some(last.map_or(staging.first, |(last, _)| last.next()))
     }
 
-    /// A body has come; the index after it, from which to go on. None if nothing is staged.
+    /// A body has come; the index after it, from which to go on. None if it belongs to no transfer
+    /// that has begun here: none has, or another leader's has ended.
     ///
     /// # Errors
     /// [`DecodeError`] if what is kept beside it cannot be read.
@@ -167,7 +168,8 @@ impl Replica {
     ) -> Result<Option<MessageIndex>, DecodeError> {
         let size = u32::try_from(stored.len()).expect("messages are below 4 GiB");
         Arrival::from_meta(BodyRef(0), size, meta)?;
-        let Some(staging) = &mut self.staging else {
+        let staging = self.staging.as_mut().filter(|it| it.whole.is_none());
+        let Some(staging) = staging else {
             return Ok(None);
         };
         let is_new = staging
@@ -208,6 +210,10 @@ impl Replica {
         settings: &QueueSettings,
     ) -> Result<SnapshotMeta, StageError> {
         let mut queue = state.queue(settings)?;
+        if self.staged_next().is_none() {
+            // What is whole came from a leader before this one.
+            self.drop_staging(store);
+        }
         let mut staging = self.staging.take().unwrap_or_default();
         let end = queue.next_index();
         for (index, arrival) in std::mem::take(&mut staging.messages) {

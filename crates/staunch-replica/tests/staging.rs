@@ -82,3 +82,27 @@ fn what_a_leader_sent_that_was_further_than_the_next_one_comes_with_its_entries(
     assert_eq!(queue.next_index(), MessageIndex(2));
     assert_eq!(queue.live_from(MessageIndex(0)).count(), 2);
 }
+
+/// Two leaders that do not know of each other send at the same time.
+#[test]
+fn nothing_of_two_transfers_at_once_stays_in_the_log_that_no_queue_knows() {
+    let (mut store, settings) = (store(), QueueSettings::default());
+    let rebuild = Rebuild::joining(STREAM, None, &settings);
+    let founded = rebuild.finish(Config::new(GroupId(1), MEMBER, 1), &settings);
+    let (mut replica, queue) = (founded.replica, founded.queue);
+    let body = arrival(0).meta();
+    replica.begin_staging(&mut store, &queue);
+    for index in 0..2 {
+        let staged = replica.stage(&mut store, MessageIndex(index), body, STORED);
+        assert_eq!(staged, Ok(Some(MessageIndex(index + 1))));
+    }
+    let whole = replica.stage_state(&mut store, &state(), &settings);
+    assert!(whole.is_ok());
+    let late = replica.stage(&mut store, MessageIndex(2), body, STORED);
+    assert_eq!(late, Ok(None), "it is whole");
+    let again = replica.stage_state(&mut store, &state(), &settings);
+    assert!(again.is_err(), "its bodies were not sent");
+    replica.bury(&mut store);
+    store.seal();
+    assert_eq!(store.facts().young_live_count, 0);
+}

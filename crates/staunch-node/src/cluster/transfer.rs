@@ -469,7 +469,8 @@ impl Node {
             };
             match member.replica.stage(store, index, meta, &stored) {
                 Ok(Some(upto)) => next = Some(upto),
-                Ok(None) | Err(_) => return,
+                Ok(None) => return self.ask_for_transfer(queue, leader),
+                Err(_) => return,
             }
         }
         self.mark_appended();
