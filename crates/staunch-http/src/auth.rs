@@ -7,6 +7,7 @@ use axum::{
     http::{header, request::Parts},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
 use staunch_broker::{Access, PasswordHash};
 use staunch_types::{Name, Resource};
 
@@ -154,6 +155,11 @@ impl Caller {
              '{vhost}' refused for user '{}'",
             self.name
         )))
+    }
+
+    /// Whether that is the caller's name.
+    pub(crate) fn is_called(&self, user: &Value) -> bool {
+        user.as_str() == Some(&self.name.to_string())
     }
 
     pub(crate) fn is_anybody(&self, tags: &[&str]) -> bool {

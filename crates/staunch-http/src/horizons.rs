@@ -182,6 +182,15 @@ impl Basis {
         }
     }
 
+    /// As it is called in a query and in a horizon.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Now => "now",
+            Self::Stress => "stress",
+            Self::Peak => "peak",
+        }
+    }
+
     pub(crate) fn of(self, horizon: &Horizon) -> &Bound {
         match self {
             Self::Now => &horizon.now,

@@ -5,7 +5,8 @@
 //! who may do what; [`error`] the one that knows what errors look like.
 //!
 //! Handlers never touch the node: they ask it through [`NodePort`], one [`AdminRequest`] at a
-//! time, and do everything that costs in their own time.
+//! time, and do everything that costs in their own time. What other nodes of a cluster know is asked
+//! of their interfaces by [`PeerPort`]; [`question`] has the words for it.
 //!
 //! [`AdminRequest`]: staunch_node::AdminRequest
 
@@ -20,6 +21,8 @@ mod metrics;
 mod node;
 mod nouns;
 mod objectives;
+mod others;
+mod question;
 mod rates;
 mod router;
 mod session;
@@ -28,8 +31,9 @@ mod statistics;
 pub use definitions::{DefinitionsError, apply_definitions};
 pub use metrics::metrics_router;
 pub use node::{Asked, Line, NodePort};
+pub use others::{Answering, PeerPort};
 pub use router::{
-    BODY_SIZE_BYTES_MAX, DEFINITIONS_SIZE_BYTES_MAX, REQUEST_TIMEOUT, REQUESTS_MAX, router,
+    BODY_SIZE_BYTES_MAX, DEFINITIONS_SIZE_BYTES_MAX, Interface, REQUEST_TIMEOUT, REQUESTS_MAX,
 };
 pub use statistics::SharedStatistics;
 
@@ -106,6 +110,7 @@ pub struct Listener {
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) node: NodePort,
+    pub(crate) peers: PeerPort,
     pub(crate) settings: Arc<Settings>,
     pub(crate) statistics: SharedStatistics,
     /// Turns for slow password checks.
@@ -113,4 +118,11 @@ pub(crate) struct Api {
     /// What a login as somebody unknown, or without a password, is checked against: that takes as
     /// long as with somebody known, and never fits.
     pub(crate) decoy: Arc<PasswordHash>,
+}
+
+impl Api {
+    /// Of this node, as the catalog has it.
+    pub(crate) fn name(&self) -> Name {
+        Name::new(self.settings.node_name.as_bytes()).unwrap_or_default()
+    }
 }

@@ -3,9 +3,11 @@
 
 use std::{cmp::Ordering, ops::Range};
 
-use axum::extract::{FromRequestParts, Query};
-use axum::http::request::Parts;
-use serde::Deserialize;
+use axum::{
+    extract::{FromRequestParts, Query},
+    http::{Uri, request::Parts},
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use staunch_broker::pattern::Pattern;
 use staunch_stats::Window;
@@ -48,6 +50,8 @@ struct Asked {
 /// The query of a list, read.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
+    /// As it came.
+    pub(crate) query: String,
     page: Option<Page>,
     name: Option<Filter>,
     /// A column, as the path to it; none: as it comes.
@@ -91,8 +95,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Listing {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let asked = Query::<Asked>::from_request_parts(parts, state).await;
         let Query(asked) = asked.map_err(|error| ApiError::BadRequest(error.to_string()))?;
-        Self::read(asked)
+        Ok(Self {
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            ..Self::read(asked)?
+        })
     }
+}
+
+/// The first rows of a list, as far as who asks needs them: those of one node.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Head {
+    /// All rows.
+    total: usize,
+    /// Those that are wanted.
+    filtered: usize,
+    /// Of those the first ones, in order.
+    rows: Vec<Value>,
 }
 
 /// Which rows of a list that always comes in pages.
@@ -102,6 +120,16 @@ pub(crate) struct PageAsked {
     pub(crate) page_size: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) use_regex: Option<String>,
+}
+
+impl Head {
+    pub(crate) fn into_rows(self) -> Vec<Value> {
+        self.rows
+    }
+
+    pub(crate) fn into_first(self) -> Option<Value> {
+        self.rows.into_iter().next()
+    }
 }
 
 impl Listing {
@@ -129,6 +157,7 @@ impl Listing {
         };
         let columns = asked.columns.filter(|columns| !columns.is_empty());
         Ok(Self {
+            query: String::new(),
             // Filters belong to pages (RabbitMQ).
             name: name.filter(|_| page.is_some()),
             page,
@@ -160,7 +189,62 @@ impl Listing {
 
     /// Answers with all rows, or with a page of them.
     pub(crate) fn answer(&self, rows: Vec<Value>) -> Answer {
+        self.answer_heads([self.head(rows)])
+    }
+
+    /// Answers with what several nodes have, each of which has cut off what cannot be shown.
+    pub(crate) fn answer_heads(&self, heads: impl IntoIterator<Item = Head>) -> Answer {
+        let mut all = Head::default();
+        for head in heads {
+            all.total += head.total;
+            all.filtered += head.filtered;
+            all.rows.extend(head.rows);
+        }
+        let Head {
+            total,
+            filtered,
+            mut rows,
+        } = all;
+        if let Some(column) = &self.sort {
+            // The heads are in order: rows that are alike stay so.
+            let order = |a: &Value, b: &Value| compare(at(a, column), at(b, column));
+            rows.sort_by(|a, b| {
+                if self.is_reversed {
+                    order(b, a)
+                } else {
+                    order(a, b)
+                }
+            });
+        }
+        let (range, frame) = self.cut(total, filtered)?;
+        let rows = rows.drain(range).map(|row| self.only_columns(row));
+        framed(rows.collect(), frame)
+    }
+
+    /// The query of a list that another node was asked for.
+    pub(crate) fn of(query: &str) -> Result<Self, ApiError> {
+        let uri = format!("/?{query}").parse();
+        let uri: Uri = uri.map_err(|_| ApiError::BadRequest("no query".to_owned()))?;
+        let asked = Query::try_from_uri(&uri);
+        let Query(asked) = asked.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        Self::read(asked)
+    }
+
+    /// Wanted rows, in order, without those behind the page.
+    pub(crate) fn head(&self, rows: Vec<Value>) -> Head {
         let total = rows.len();
+        let mut rows = self.arranged(rows);
+        let filtered = rows.len();
+        rows.truncate(self.rows_max());
+        Head {
+            total,
+            filtered,
+            rows,
+        }
+    }
+
+    /// Wanted rows, in order.
+    pub(crate) fn arranged(&self, rows: Vec<Value>) -> Vec<Value> {
         let named = |row: &Value| row["name"].as_str().is_none_or(|name| self.wants(name));
         let mut rows: Vec<_> = rows.into_iter().filter(|row| named(row)).collect();
         if let Some(column) = &self.sort {
@@ -170,9 +254,7 @@ impl Listing {
         if self.is_reversed {
             rows.reverse();
         }
-        let (range, frame) = self.cut(total, rows.len())?;
-        let rows = rows.drain(range).map(|row| self.only_columns(row));
-        framed(rows.collect(), frame)
+        rows
     }
 
     /// Which rows are on the page, of so many that are wanted of so many, and what is said about
@@ -204,6 +286,18 @@ impl Listing {
             Value::Object(frame) => Ok((range, Some(frame))),
             _ => Ok((range, None)),
         }
+    }
+
+    /// Rows that can be on the page, from the first of all.
+    pub(crate) fn rows_max(&self) -> usize {
+        let page = self.page.as_ref();
+        page.map_or(usize::MAX, |page| page.number.saturating_mul(page.size))
+    }
+
+    /// Whether the order follows from what moves.
+    pub(crate) fn sorts_by_rate(&self) -> bool {
+        let first = self.sort.as_ref().and_then(|column| column.first());
+        first.is_some_and(|name| name == "message_stats" || name.ends_with("_details"))
     }
 
     pub(crate) fn is_paged(&self) -> bool {
@@ -328,9 +422,7 @@ mod tests {
     use super::*;
 
     fn listing(query: &str) -> Listing {
-        let uri = format!("/?{query}").parse().expect("a path");
-        let Query(asked) = Query::try_from_uri(&uri).expect("a query");
-        Listing::read(asked).expect("a list")
+        Listing::of(query).expect("a list")
     }
 
     async fn answer(query: &str, rows: Value) -> Value {
@@ -383,6 +475,28 @@ mod tests {
         );
         // Without a page there is no filter.
         assert_eq!(answer("name=alpha", rows()).await, rows());
+    }
+
+    #[tokio::test]
+    async fn a_page_of_several_nodes_is_that_of_all_their_rows() {
+        let Value::Array(rows) = rows() else {
+            panic!("rows are a list");
+        };
+        let (one, other) = rows.split_at(1);
+        for query in [
+            "sort=n&columns=name,n",
+            "page=1&page_size=2&sort=n&sort_reverse=true&columns=name",
+            "page=2&page_size=1&sort=name&columns=name",
+            "page=1&page_size=1&name=a&sort=deep.er&columns=name",
+            "page=2&page_size=2&sort=name",
+        ] {
+            let listing = listing(query);
+            let heads = [one, other].map(|rows| listing.head(rows.to_vec()));
+            let response = listing.answer_heads(heads).expect("an answer");
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await;
+            let of_both: Value = serde_json::from_slice(&bytes.expect("a body")).expect("JSON");
+            assert_eq!(of_both, answer(query, rows.clone().into()).await, "{query}");
+        }
     }
 
     #[test]

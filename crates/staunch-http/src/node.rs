@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use staunch_broker::{Catalog, CatalogCommand, Change};
 use staunch_node::{
     AdminAnswer, AdminRequest, CatalogRead, ChannelInfo, ClusterStatus, Condition, ConnectionInfo,
-    ConsumerInfo, OnRefusal, QueueInfo, QueueReplicas, StopCheck,
+    ConsumerInfo, OnRefusal, OtherNode, QueueInfo, QueueReplicas, StopCheck,
 };
 use staunch_types::{Event, Name, QueueId, Refusal, Request};
 use tokio::sync::mpsc;
@@ -151,6 +151,14 @@ impl NodePort {
     pub(crate) async fn cluster_status(&self) -> Result<Option<Box<ClusterStatus>>, ApiError> {
         match self.answer(AdminRequest::ClusterStatus).await? {
             AdminAnswer::Cluster(status) => Ok(status),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// Who could be asked beside this node.
+    pub(crate) async fn others(&self) -> Result<Vec<OtherNode>, ApiError> {
+        match self.answer(AdminRequest::OtherNodes).await? {
+            AdminAnswer::Others(others) => Ok(others),
             _ => Err(ApiError::Unavailable),
         }
     }

@@ -8,25 +8,25 @@ use axum::{
 use crate::Api;
 
 mod bindings;
-mod channels;
+pub(crate) mod channels;
 mod cluster;
-mod connections;
+pub(crate) mod connections;
 mod definitions;
-mod exchanges;
+pub(crate) mod exchanges;
 mod health;
 pub(crate) mod horizon;
 mod limits;
 mod membership;
 mod messages;
-mod nodes;
-mod overview;
+pub(crate) mod nodes;
+pub(crate) mod overview;
 mod parameters;
 mod permissions;
 mod policies;
-mod queues;
+pub(crate) mod queues;
 mod topic_permissions;
 mod users;
-mod vhosts;
+pub(crate) mod vhosts;
 
 /// Every path below `/api`.
 pub(crate) fn routes() -> Router<Api> {

@@ -1,6 +1,6 @@
 //! Numbers that move, as RabbitMQ shows them: `name` and `name_details`.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 use staunch_stats::{MESSAGE_NAMES, Points, Round, Series, Window};
 
 /// Every number and how fast it moves; with its past if that is asked for and known.
@@ -53,6 +53,42 @@ pub(crate) fn message_stats(
     }
 }
 
+/// Adds the numbers of another node to these. Samples are added by their place, newest first, as far as
+/// both have them; everything else stays as it is.
+pub(crate) fn add(sum: &mut Map<String, Value>, other: Map<String, Value>) {
+    for (name, other) in other {
+        match sum.get_mut(&name) {
+            Some(value) => add_value(value, other),
+            None => {
+                sum.insert(name, other);
+            }
+        }
+    }
+}
+
+fn add_value(sum: &mut Value, other: Value) {
+    match (sum, other) {
+        (Value::Object(sum), Value::Object(other)) => add(sum, other),
+        (Value::Array(sum), Value::Array(other)) => {
+            sum.truncate(other.len());
+            for (point, other) in sum.iter_mut().zip(other) {
+                let sample = point["sample"].as_u64().zip(other["sample"].as_u64());
+                if let Some((one, other)) = sample {
+                    point["sample"] = (one + other).into();
+                }
+            }
+        }
+        (Value::Number(sum), Value::Number(other)) => {
+            if let Some((one, other)) = sum.as_u64().zip(other.as_u64()) {
+                *sum = one.saturating_add(other).into();
+            } else if let Some((one, other)) = sum.as_f64().zip(other.as_f64()) {
+                *sum = Number::from_f64(one + other).unwrap_or_else(|| 0.into());
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Adds `more` to a row.
 pub(crate) fn extend(row: &mut Value, more: Map<String, Value>) {
     if let Value::Object(row) = row {
@@ -66,4 +102,41 @@ fn add_points(details: &mut Value, points: &Points) {
     details["samples"] = samples.collect();
     details["avg"] = points.average.into();
     details["avg_rate"] = points.average_rate.into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rates_and_samples_of_two_nodes_are_added() {
+        let of = |value: Value| match value {
+            Value::Object(map) => map,
+            other => panic!("{other}"),
+        };
+        let mut sum = of(json!({
+            "publish": 3,
+            "publish_details": {
+                "rate": 1.5,
+                "samples": [{"sample": 3, "timestamp": 20}, {"sample": 1, "timestamp": 10}],
+            },
+            "node": "n1",
+        }));
+        add(
+            &mut sum,
+            of(json!({
+                "publish": 4,
+                "publish_details": {"rate": 0.5, "samples": [{"sample": 4, "timestamp": 18}]},
+                "ack": 2,
+                "node": "n2",
+            })),
+        );
+        let expected = json!({
+            "publish": 7,
+            "publish_details": {"rate": 2.0, "samples": [{"sample": 7, "timestamp": 20}]},
+            "ack": 2,
+            "node": "n1",
+        });
+        assert_eq!(Value::Object(sum), expected);
+    }
 }

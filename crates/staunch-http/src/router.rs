@@ -13,7 +13,8 @@ use staunch_broker::PasswordHash;
 use tokio::{sync::Semaphore, time};
 
 use crate::{
-    Api, NodePort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX, error::ApiError, nouns,
+    Api, NodePort, PeerPort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX, error::ApiError,
+    nouns,
 };
 
 /// Largest body of a request, in bytes.
@@ -25,28 +26,50 @@ pub const REQUESTS_MAX: usize = 256;
 /// Time that a request may take in all, its body included.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The interface of a node. Requests need `ConnectInfo<SocketAddr>`.
-pub fn router(node: NodePort, settings: Settings, statistics: SharedStatistics) -> Router {
-    // An empty password is never right.
-    let decoy = PasswordHash::hash(settings.password_hashing, b"", &(settings.salt)());
-    let api = Api {
-        node,
-        statistics,
-        decoy: Arc::new(decoy),
-        settings: Arc::new(settings),
-        verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
-    };
-    let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
-    let routes = Router::new()
-        .nest("/api", nouns::routes())
-        .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(other_method)
-        .layer(middleware::from_fn_with_state(turns, bounded))
-        .with_state(api);
-    // Paths are changed before they are looked up.
-    Router::new()
-        .fallback_service(routes)
-        .layer(middleware::from_fn(trimmed))
+/// The interface of a node.
+#[derive(Clone)]
+pub struct Interface(Api);
+
+impl Interface {
+    /// That of this node, which asks others by `peers`.
+    #[must_use]
+    pub fn new(
+        node: NodePort,
+        settings: Settings,
+        statistics: SharedStatistics,
+        peers: PeerPort,
+    ) -> Self {
+        // An empty password is never right.
+        let decoy = PasswordHash::hash(settings.password_hashing, b"", &(settings.salt)());
+        Self(Api {
+            node,
+            peers,
+            statistics,
+            decoy: Arc::new(decoy),
+            settings: Arc::new(settings),
+            verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+        })
+    }
+
+    /// What serves HTTP. Requests need `ConnectInfo<SocketAddr>`.
+    pub fn router(&self) -> Router {
+        let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let routes = Router::new()
+            .nest("/api", nouns::routes())
+            .fallback(async || ApiError::NotFound)
+            .method_not_allowed_fallback(other_method)
+            .layer(middleware::from_fn_with_state(turns, bounded))
+            .with_state(self.0.clone());
+        // Paths are changed before they are looked up.
+        Router::new()
+            .fallback_service(routes)
+            .layer(middleware::from_fn(trimmed))
+    }
+
+    /// Answers the interface of another node; none if there is no answer.
+    pub async fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+        self.0.answer(question).await
+    }
 }
 
 /// The methods that there are come with the answer, which is no error if that was the question.

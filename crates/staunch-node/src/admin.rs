@@ -12,7 +12,7 @@ use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, UnixMillis, req
 
 use crate::{
     alarm::Condition,
-    cluster::{ClusterStatus, QueueReplicas, StopCheck},
+    cluster::{ClusterStatus, OtherNode, QueueReplicas, StopCheck},
     counts::QueueCounts,
     input::Output,
     lists::{ChannelInfo, ConsumerInfo},
@@ -70,6 +70,8 @@ pub enum AdminRequest {
     Condition,
     /// How the cluster is. Answered by [`AdminAnswer::Cluster`].
     ClusterStatus,
+    /// Who could be asked beside this node. Answered by [`AdminAnswer::Others`].
+    OtherNodes,
     /// Where a queue is kept. Answered by [`AdminAnswer::Replicas`].
     QueueReplicas {
         /// Its virtual host.
@@ -139,6 +141,8 @@ pub enum AdminAnswer {
     Closing(usize),
     /// How the cluster is; none from a node that stands alone.
     Cluster(Option<Box<ClusterStatus>>),
+    /// The cluster's other nodes; none beside a node that stands alone.
+    Others(Vec<OtherNode>),
     /// Where the queue is kept; none if there is no such queue.
     Replicas(Option<QueueReplicas>),
     /// What would stand still; none if there is no such node.
@@ -185,6 +189,10 @@ pub struct QueueInfo {
     pub memory_size_bytes: u64,
     /// It is a partition of a queue, whose numbers contain its own.
     pub is_partition: bool,
+    /// It has partitions: each node tells the sum over those that it serves.
+    pub is_split: bool,
+    /// This node hands out its messages. The numbers of others are for that one to tell.
+    pub is_served_here: bool,
     /// What happened in it.
     pub counts: QueueCounts,
     /// What it holds; of a queue with partitions, what is beside the counts above.
@@ -225,6 +233,7 @@ impl Node {
             AdminRequest::ClusterStatus => {
                 AdminAnswer::Cluster(self.cluster_status().map(Box::new))
             }
+            AdminRequest::OtherNodes => AdminAnswer::Others(self.other_nodes()),
             AdminRequest::QueueReplicas { vhost, name } => {
                 AdminAnswer::Replicas(self.queue_replicas(&vhost, &name))
             }
@@ -326,12 +335,16 @@ impl Node {
         found.map(|slot| self.queue_info(slot)).collect()
     }
 
-    /// Of a queue with partitions: what is in all of them, as this node knows.
+    /// Of a queue with partitions: what is in those that this node serves.
     fn queue_info(&self, slot: &QueueSlot) -> QueueInfo {
         let mut sum = queue_info(slot);
         let entry = self.catalog.queue_by_id(slot.id);
         let parts = entry.map(QueueEntry::partitions).into_iter().flatten();
-        for part in parts.filter_map(|id| self.queues.get(id)) {
+        for id in parts {
+            sum.is_split = true;
+            let Some(part) = self.queues.get(id).filter(|it| it.is_served_here()) else {
+                continue;
+            };
             let part = queue_info(part);
             sum.ready_count += part.ready_count;
             sum.unacked_count += part.unacked_count;
@@ -380,6 +393,8 @@ fn queue_info(slot: &QueueSlot) -> QueueInfo {
         consumer_count: slot.queue.consumer_count(),
         memory_size_bytes: slot.queue.memory_bytes() as u64,
         is_partition: slot.settings.partition.is_some(),
+        is_split: false,
+        is_served_here: slot.is_served_here(),
         counts: slot.counts_now(),
         held: slot.held(),
     }

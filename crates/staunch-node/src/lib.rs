@@ -64,8 +64,8 @@ pub use admin::{
 };
 pub use alarm::Condition;
 pub use cluster::{
-    ClusterStatus, GroupFacts, NodeStatus, PeerInput, PeerOutput, PeerPayload, PlacementFacts,
-    QueueReplicas, ReplicaStatus, SendClass, StopCheck, deliveries_in,
+    ClusterStatus, GroupFacts, NodeStatus, OtherNode, PeerInput, PeerOutput, PeerPayload,
+    PlacementFacts, QueueReplicas, ReplicaStatus, SendClass, StopCheck, deliveries_in,
 };
 pub use config::{ClusterConfig, FirstUser, NodeConfig};
 pub use counts::{ChannelCounts, Churn, ExchangeCounts, QueueCounts};

@@ -36,6 +36,8 @@ impl FrameKind {
     pub(crate) const GOODBYE: Self = Self(3);
     pub(crate) const JOIN_REQUEST: Self = Self(4);
     pub(crate) const JOIN_ANSWER: Self = Self(5);
+    pub(crate) const QUESTION: Self = Self(6);
+    pub(crate) const ANSWER: Self = Self(7);
 }
 
 /// A frame to be sent.

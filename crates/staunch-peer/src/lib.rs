@@ -1,7 +1,8 @@
 //! Links between the nodes of a cluster, and the certificates that protect them.
 //!
 //! [`Peers`] keeps one connection with every other member and tells its owner what happens on them
-//! as [`PeerEvent`]s; frames are sent through a [`PeerHandle`]. Connections are mutual TLS 1.3 with
+//! as [`PeerEvent`]s; frames are sent through a [`PeerHandle`], and questions are asked and answered
+//! beside them ([`Question`]). Connections are mutual TLS 1.3 with
 //! certificates of the cluster's own [`Authority`]; without TLS they stay on this machine unless
 //! the operator asks for the opposite by name. What the frames mean is their owner's business, and
 //! so are heartbeats: a link only knows whether its connection is there.
@@ -17,6 +18,7 @@ mod link;
 mod listener;
 mod outgoing;
 mod peers;
+mod question;
 mod stream;
 mod tls;
 pub mod token;
@@ -29,5 +31,9 @@ pub use outgoing::{LinkCounters, QueueLimits, SendError};
 pub use peers::{
     Member, PeerHandle, PeerLimits, PeerStatus, Peers, PeersConfig, PlaintextScope, Security,
     StartError, is_loopback,
+};
+pub use question::{
+    ANSWER_SIZE_BYTES_MAX, OUTSTANDING_MAX, Patience, QUESTION_SIZE_BYTES_MAX, Question, Reply,
+    Unanswered,
 };
 pub use tls::{Identity, IdentityError, IdentityFiles};

@@ -23,7 +23,10 @@ use staunch_types::Name;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     net::{self, TcpStream},
-    sync::{mpsc, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     time,
 };
 
@@ -36,6 +39,7 @@ use crate::{
     hello,
     outgoing::Outgoing,
     peers::{PlaintextScope, Security, Shared},
+    question::{self, Question, Questions},
 };
 
 /// Room made for each read, in bytes.
@@ -58,6 +62,7 @@ pub(crate) struct Link {
     /// HOST:PORT.
     pub(crate) address: Mutex<String>,
     pub(crate) outgoing: Outgoing,
+    pub(crate) questions: Questions,
     /// The peer's process, while it is connected.
     incarnation: Mutex<Option<u64>>,
     /// Why there is no connection, if that is known.
@@ -70,6 +75,7 @@ impl Link {
             name,
             address: Mutex::new(address),
             outgoing,
+            questions: Questions::default(),
             incarnation: Mutex::new(None),
             trouble: Mutex::new(None),
         }
@@ -233,7 +239,7 @@ async fn connect_to<I: Inbox>(
 /// One session, from `Up` to `Down`; returns the connection that replaces it, if one does.
 async fn serve<I: Inbox>(
     shared: &Shared<I>,
-    link: &Link,
+    link: &Arc<Link>,
     connection: Established,
     arrivals: &mut mpsc::Receiver<Established>,
     stopping: &Stopping,
@@ -248,11 +254,12 @@ async fn serve<I: Inbox>(
         peer: link.name.clone(),
         session,
         incarnation: hello.incarnation,
-        features: hello.features,
+        features: hello.features & !question::FEATURE,
     };
     *lock(&link.trouble) = None;
     *lock(&link.incarnation) = Some(hello.incarnation);
     tracing::info!(event = "peer.up", peer = %link.name, session = session.0, "peer connected");
+    link.questions.open(hello.features);
     link.outgoing.open(session);
     let mut next = None;
     let reason = if let Err(InboxClosed) = shared.inbox.deliver(vec![up]).await {
@@ -263,6 +270,7 @@ async fn serve<I: Inbox>(
             link,
             session,
             inbox: &shared.inbox,
+            asked: shared.questions.as_ref(),
             reader,
             buffer,
         };
@@ -290,6 +298,7 @@ async fn serve<I: Inbox>(
 
 async fn close<I: Inbox>(shared: &Shared<I>, link: &Link, session: Session, reason: DownReason) {
     link.outgoing.close();
+    link.questions.close();
     *lock(&link.incarnation) = None;
     *lock(&link.trouble) = Some(reason.to_string());
     tracing::info!(
@@ -311,9 +320,11 @@ async fn close<I: Inbox>(shared: &Shared<I>, link: &Link, session: Session, reas
 
 /// The reading side of a connection.
 struct Incoming<'a, I, S> {
-    link: &'a Link,
+    link: &'a Arc<Link>,
     session: Session,
     inbox: &'a I,
+    /// Where questions go.
+    asked: Option<&'a mpsc::Sender<Question>>,
     reader: ReadHalf<S>,
     buffer: BytesMut,
 }
@@ -347,6 +358,12 @@ impl<I: Inbox, S: AsyncRead + AsyncWrite> Incoming<'_, I, S> {
             match frame::decode(&mut self.buffer, PAYLOAD_SIZE_BYTES_MAX) {
                 Ok(None) => break None,
                 Ok(Some((FrameKind::GOODBYE, _))) => break Some(DownReason::Goodbye),
+                Ok(Some((kind @ (FrameKind::QUESTION | FrameKind::ANSWER), payload))) => {
+                    if !self.take_aside(kind, payload) {
+                        let error = "that is no question, and no answer".to_owned();
+                        break Some(DownReason::Nonsense(error));
+                    }
+                }
                 Ok(Some((kind, _))) if kind < FrameKind::OWNERS_FIRST => {
                     let error = format!("a frame of kind {} has no place here", kind.0);
                     break Some(DownReason::Nonsense(error));
@@ -365,6 +382,24 @@ impl<I: Inbox, S: AsyncRead + AsyncWrite> Incoming<'_, I, S> {
         };
         self.link.outgoing.received(events.len(), size_bytes);
         end
+    }
+
+    /// Takes what the links' owner does not hear of; false if it is nothing that can be read.
+    fn take_aside(&self, kind: FrameKind, payload: Bytes) -> bool {
+        if kind == FrameKind::ANSWER {
+            return self.link.questions.hear(payload);
+        }
+        let Some(question) = Question::read(self.link, self.session, payload) else {
+            return false;
+        };
+        match self.asked.map(|asked| asked.try_send(question)) {
+            // Who asks those who take no questions gets no answer.
+            Some(Ok(())) | None => {}
+            Some(Err(TrySendError::Full(question) | TrySendError::Closed(question))) => {
+                question.reply.refuse();
+            }
+        }
+        true
     }
 }
 

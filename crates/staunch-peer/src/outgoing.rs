@@ -1,9 +1,10 @@
-//! What waits to be written to one peer: two queues, both bounded in frames and bytes.
+//! What waits to be written to one peer: three queues, all bounded in frames and bytes.
 //!
 //! *Lossy* frames go first and are dropped when their queue is full: they are repeated anyway, and
 //! old ones are of no use. *Reliable* frames are refused when their queue is full, and their sender
 //! hears when there is room again; they arrive in order or their session ends. Nothing is promised
-//! about the order between the two.
+//! about the order between the two. *Idle* frames go when there is room beside the others, one in each
+//! write at least; who sends one waits for room.
 //!
 //! A reliable frame names its session. Without that, a sender who does not know yet that the
 //! connection has been replaced would send the middle of a conversation to somebody who has not
@@ -11,6 +12,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -63,6 +65,8 @@ pub(crate) struct Outgoing {
     room: Notify,
     /// A session was ended.
     ended: Notify,
+    /// Idle frames have gone.
+    idle_room: Notify,
 }
 
 #[derive(Debug)]
@@ -72,6 +76,7 @@ struct State {
     ended: Option<Session>,
     lossy: Queue,
     reliable: Queue,
+    idle: Queue,
     /// Somebody was refused and has not been told about room.
     wants_room: bool,
     counters: LinkCounters,
@@ -85,19 +90,21 @@ struct Queue {
 }
 
 impl Outgoing {
-    pub(crate) fn new(lossy: QueueLimits, reliable: QueueLimits) -> Self {
+    pub(crate) fn new([lossy, reliable, idle]: [QueueLimits; 3]) -> Self {
         Self {
             state: Mutex::new(State {
                 session: None,
                 ended: None,
                 lossy: Queue::new(lossy),
                 reliable: Queue::new(reliable),
+                idle: Queue::new(idle),
                 wants_room: false,
                 counters: LinkCounters::default(),
             }),
             filled: Notify::new(),
             room: Notify::new(),
             ended: Notify::new(),
+            idle_room: Notify::new(),
         }
     }
 
@@ -129,6 +136,36 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Sends a frame that can wait, after all that were sent so in this session; false if that has
+    /// ended.
+    pub(crate) async fn send_idle(&self, session: Session, mut frame: Frame) -> bool {
+        loop {
+            let mut room = pin!(self.idle_room.notified());
+            room.as_mut().enable();
+            match self.try_send_idle(session, frame) {
+                Ok(()) => return true,
+                Err(SendError::Down) => return false,
+                Err(SendError::Full(back)) => frame = back,
+            }
+            room.await;
+        }
+    }
+
+    /// The same, if there is room now.
+    pub(crate) fn try_send_idle(&self, session: Session, frame: Frame) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if state.session != Some(session) {
+            return Err(SendError::Down);
+        }
+        if !state.idle.has_room_for(&frame) {
+            return Err(SendError::Full(frame));
+        }
+        state.idle.push(frame);
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
     /// From now on frames are taken, for this session.
     pub(crate) fn open(&self, session: Session) {
         let mut state = self.lock();
@@ -147,6 +184,7 @@ impl Outgoing {
         state.ended = Some(session);
         drop(state);
         self.ended.notify_one();
+        self.idle_room.notify_waiters();
         true
     }
 
@@ -160,10 +198,11 @@ impl Outgoing {
     /// Forgets what has not been written.
     pub(crate) fn close(&self) {
         self.lock().forget();
+        self.idle_room.notify_waiters();
     }
 
     /// Waits for frames and takes about `size_bytes_max` of them, at least one: lossy ones first,
-    /// but if a reliable one waits it is never left out.
+    /// but if a reliable one waits it is never left out, and neither is an idle one.
     pub(crate) async fn take(&self, size_bytes_max: usize) -> Vec<Frame> {
         loop {
             let frames = self.try_take(size_bytes_max);
@@ -179,7 +218,12 @@ impl Outgoing {
         let mut state = self.lock();
         let mut frames = Vec::new();
         let left = state.lossy.take_into(&mut frames, size_bytes_max);
-        state.reliable.take_into(&mut frames, left);
+        let left = state.reliable.take_into(&mut frames, left);
+        let taken = frames.len();
+        state.idle.take_into(&mut frames, left);
+        if frames.len() > taken {
+            self.idle_room.notify_waiters();
+        }
         let size_bytes: usize = frames.iter().map(Frame::size_bytes).sum();
         state.counters.frames_sent += u64::try_from(frames.len()).unwrap_or(0);
         state.counters.size_bytes_sent += u64::try_from(size_bytes).unwrap_or(0);
@@ -222,6 +266,7 @@ impl State {
         self.counters.lossy_dropped += u64::try_from(self.lossy.frames.len()).unwrap_or(0);
         self.lossy.clear();
         self.reliable.clear();
+        self.idle.clear();
     }
 }
 
@@ -273,7 +318,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future as _, pin::pin, task::Poll};
+    use std::{future::Future as _, task::Poll};
 
     use bytes::Bytes;
 
@@ -294,7 +339,7 @@ mod tests {
             frames_max,
             size_bytes_max,
         };
-        let outgoing = Outgoing::new(limits, limits);
+        let outgoing = Outgoing::new([limits; 3]);
         outgoing.open(SESSION);
         outgoing
     }
@@ -351,6 +396,38 @@ mod tests {
         assert!(outgoing.send(SESSION, frame(24)).is_err());
         assert!(outgoing.send(Session(2), frame(25)).is_ok());
         assert_eq!(kinds(&outgoing, usize::MAX), [25]);
+    }
+
+    #[test]
+    fn idle_frames_go_behind_all_others_and_one_of_them_always() {
+        let outgoing = outgoing(9, usize::MAX);
+        for i in 0..3 {
+            assert!(outgoing.try_send_idle(SESSION, frame(40 + i)).is_ok());
+            assert!(outgoing.send_lossy(frame(20 + i)));
+            assert!(outgoing.send(SESSION, frame(30 + i)).is_ok());
+        }
+        assert_eq!(kinds(&outgoing, 2 * SIZE), [20, 21, 30, 40]);
+        assert_eq!(kinds(&outgoing, 4 * SIZE), [22, 31, 32, 41]);
+        assert_eq!(kinds(&outgoing, usize::MAX), [42]);
+    }
+
+    #[tokio::test]
+    async fn who_sends_an_idle_frame_waits_for_room_or_for_the_end_of_the_session() {
+        let outgoing = outgoing(1, usize::MAX);
+        assert!(outgoing.send_idle(SESSION, frame(20)).await);
+        let mut second = pin!(outgoing.send_idle(SESSION, frame(21)));
+        let mut third = pin!(outgoing.send_idle(SESSION, frame(22)));
+        let steps = std::future::poll_fn(|context| {
+            let mut steps = vec![second.as_mut().poll(context)];
+            assert_eq!(kinds(&outgoing, usize::MAX), [20]);
+            steps.push(second.as_mut().poll(context));
+            steps.push(third.as_mut().poll(context));
+            outgoing.close();
+            steps.push(third.as_mut().poll(context));
+            Poll::Ready(steps)
+        });
+        let (waits, is_sent, is_over) = (Poll::Pending, Poll::Ready(true), Poll::Ready(false));
+        assert_eq!(steps.await, [waits, is_sent, waits, is_over]);
     }
 
     #[tokio::test]

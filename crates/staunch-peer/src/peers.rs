@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    Inbox, LinkCounters, QueueLimits, SendError, Session,
+    Inbox, LinkCounters, Patience, Question, QueueLimits, SendError, Session, Unanswered,
     authority::Authority,
     frame::Frame,
     handshake::Established,
@@ -23,6 +23,7 @@ use crate::{
     link::{self, Link},
     listener::{self, HalfOpen},
     outgoing::Outgoing,
+    question,
     tls::Identity,
 };
 
@@ -44,7 +45,7 @@ pub struct PeersConfig {
     pub name: Name,
     /// A random number, new with every start of the process.
     pub incarnation: u64,
-    /// Feature bits that the others are told.
+    /// Feature bits that the others are told; the highest is the links' own.
     pub features: u64,
     /// The members; this node may be among them.
     pub members: Vec<Member>,
@@ -58,6 +59,8 @@ pub struct PeersConfig {
     pub authority: Option<Arc<Authority>>,
     /// Bounds.
     pub limits: PeerLimits,
+    /// Where questions of peers go; none: nobody answers them. One that finds it full is refused.
+    pub questions: Option<mpsc::Sender<Question>>,
     /// What waits between attempts to connect are drawn from.
     pub seed: u64,
 }
@@ -87,6 +90,8 @@ pub struct PeerLimits {
     pub lossy: QueueLimits,
     /// Frames that are refused when there are more.
     pub reliable: QueueLimits,
+    /// Questions and answers, which wait when there are more.
+    pub idle: QueueLimits,
     /// Connections that have not yet shown who they are; a new one displaces the oldest.
     pub half_open_max: usize,
     /// Time they have to show it.
@@ -102,6 +107,10 @@ impl Default for PeerLimits {
         Self {
             lossy: queue,
             reliable: queue,
+            idle: QueueLimits {
+                frames_max: 256,
+                size_bytes_max: 512 << 10,
+            },
             half_open_max: 64,
             handshake_timeout: Duration::from_secs(5),
         }
@@ -147,6 +156,7 @@ pub(crate) struct Shared<I> {
     pub(crate) limits: PeerLimits,
     pub(crate) inbox: I,
     pub(crate) half_open: HalfOpen,
+    pub(crate) questions: Option<mpsc::Sender<Question>>,
     pub(crate) session_next: AtomicU64,
     introduces: bool,
     seed: u64,
@@ -219,6 +229,16 @@ impl PeerHandle {
         self.link.outgoing.send(session, frame)
     }
 
+    /// Asks the peer something and waits for its answer ([`Question`]).
+    ///
+    /// # Errors
+    /// [`Unanswered`]; the session goes on.
+    pub async fn ask(&self, question: &[u8], patience: Patience) -> Result<Vec<u8>, Unanswered> {
+        let session = self.link.outgoing.session().ok_or(Unanswered::Down)?;
+        let outgoing = (&self.link.outgoing, session);
+        self.link.questions.ask(outgoing, question, patience).await
+    }
+
     /// Ends a session whose conversation cannot go on: what waits is forgotten, the connection is
     /// closed, and when the peer is connected again both sides begin anew. Frames that have arrived
     /// before may still be reported, then `Down`. False if the session is over already.
@@ -252,12 +272,13 @@ impl<I: Inbox> Peers<I> {
         inbox: I,
     ) -> Result<Self, StartError> {
         check_protection(&config, &listeners)?;
+        let taken = config.questions.as_ref().map_or(0, |_| question::FEATURE);
         let shared = Arc::new(Shared {
             local: Local {
                 cluster: config.cluster,
                 name: config.name,
                 incarnation: config.incarnation,
-                features: config.features,
+                features: config.features | taken,
             },
             security: RwLock::new(config.security),
             plaintext: config.plaintext,
@@ -265,6 +286,7 @@ impl<I: Inbox> Peers<I> {
             limits: config.limits,
             inbox,
             half_open: HalfOpen::default(),
+            questions: config.questions,
             session_next: AtomicU64::new(1),
             introduces: config.introduces,
             seed: config.seed,
@@ -397,7 +419,7 @@ impl<I> Shared<I> {
         I: Inbox,
     {
         let limits = self.limits;
-        let outgoing = Outgoing::new(limits.lossy, limits.reliable);
+        let outgoing = Outgoing::new([limits.lossy, limits.reliable, limits.idle]);
         let is_lower = self.local.name < name;
         let dials = !is_stranger && (is_lower || self.introduces);
         let accepts = is_stranger || !is_lower;

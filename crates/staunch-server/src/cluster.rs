@@ -10,10 +10,13 @@ use std::{
 use anyhow::Context;
 use staunch_peer::{
     Authority, Identity, IdentityFiles, Inbox, Member, PeerLimits, Peers, PeersConfig,
-    PlaintextScope, Security, authority::identity_files,
+    PlaintextScope, Question, Security, authority::identity_files,
 };
 use staunch_types::Name;
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 
 use crate::{
     config::{Config, Listen},
@@ -37,6 +40,7 @@ pub fn start_peers<I: Inbox>(
     config: &Config,
     (incarnation, is_new): (u64, bool),
     inbox: I,
+    questions: Option<mpsc::Sender<Question>>,
 ) -> anyhow::Result<Peers<I>> {
     let name = |text: &str| Name::new(text.as_bytes()).context("a name is too long");
     let members = config.seed.0.iter().map(|(node, address)| {
@@ -61,6 +65,7 @@ pub fn start_peers<I: Inbox>(
         },
         authority: config.peer_authority.as_ref().map(open).transpose()?,
         limits: PeerLimits::default(),
+        questions,
         seed: incarnation,
     };
     let listeners = bind(&Listen::At(config.peer.clone()), "peers")?;
@@ -191,7 +196,6 @@ mod tests {
         PeerEvent,
         authority::{NODE_VALID, NodeRequest},
     };
-    use tokio::sync::mpsc;
 
     use super::*;
     use crate::config::{Address, Seeds, Sources, resolve};
@@ -244,7 +248,7 @@ mod tests {
 
     fn refusal(config: &Config) -> String {
         let (inbox, _events) = mpsc::channel(1);
-        let refused = start_peers(config, (1, false), inbox)
+        let refused = start_peers(config, (1, false), inbox, None)
             .err()
             .expect("it is refused");
         format!("{refused:#}")
@@ -268,9 +272,15 @@ mod tests {
         let mut second = config("n2", two.path(), &seeds, &[]);
         second.peer.port = port;
         let (inbox, mut events) = mpsc::channel(1);
-        let second = start_peers(&second, (2, false), inbox).unwrap();
+        let second = start_peers(&second, (2, false), inbox, None).unwrap();
         let (inbox, _events) = mpsc::channel(1);
-        let first = start_peers(&config("n1", one.path(), &seeds, &[]), (1, false), inbox).unwrap();
+        let first = start_peers(
+            &config("n1", one.path(), &seeds, &[]),
+            (1, false),
+            inbox,
+            None,
+        )
+        .unwrap();
         let up = events.recv().await.unwrap();
         assert!(matches!(up, PeerEvent::Up { incarnation: 1, .. }), "{up:?}");
         first.stop().await;
@@ -287,11 +297,11 @@ mod tests {
         assert!(refused.contains("staunch certs"), "{refused}");
         open.insecure_peers = true;
         let (inbox, _events) = mpsc::channel(1);
-        let peers = start_peers(&open, (1, false), inbox).unwrap();
+        let peers = start_peers(&open, (1, false), inbox, None).unwrap();
         peers.stop().await;
         let (inbox, _events) = mpsc::channel(1);
         let on_loopback = config("n1", data.path(), &seeds, &[]);
-        start_peers(&on_loopback, (1, false), inbox)
+        start_peers(&on_loopback, (1, false), inbox, None)
             .unwrap()
             .stop()
             .await;

@@ -1,13 +1,22 @@
 //! The HTTP interface on its listener, with the node behind it.
 
-use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    future::IntoFuture as _,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use axum::{Router, serve::ListenerExt as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
-use staunch_http::{Asked, Listener, Machine, MachineFn, NodePort, Settings, SharedStatistics};
+use staunch_http::{
+    Answering, Asked, Interface, Listener, Machine, MachineFn, NodePort, PeerPort, Settings,
+    SharedStatistics,
+};
+use staunch_peer::{Patience, Peers};
 use staunch_types::Name;
 use tokio::{net::TcpListener, sync::watch};
 
@@ -15,10 +24,16 @@ use crate::{
     banner::Bound,
     config::{Config, access::PasswordHashing},
     machine,
-    runtime::NodeHandle,
+    runtime::{NodeHandle, PeerInbox},
 };
 
 mod listener;
+
+/// How long another node's answer is waited for.
+const PATIENCE: Patience = Patience {
+    silence: Duration::from_secs(1),
+    all: Duration::from_secs(5),
+};
 
 /// Serves until `stopping`.
 pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
@@ -42,12 +57,13 @@ pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::
 }
 
 /// The interface of this node, and its metrics.
-pub(crate) fn routers(
+pub(crate) fn interface(
     config: &Config,
     bound: &Bound,
     node: &NodeHandle,
     statistics: SharedStatistics,
-) -> anyhow::Result<(Router, Router)> {
+    peers: Option<Peers<PeerInbox>>,
+) -> anyhow::Result<(Interface, Router)> {
     let names = config.loopback_users.0.iter();
     let names = names.map(|name| Name::new(name.as_bytes()));
     let listener = |protocol| {
@@ -72,8 +88,8 @@ pub(crate) fn routers(
         listeners: plain.chain(encrypted).chain(http).chain(metrics).collect(),
     };
     let metrics = staunch_http::metrics_router(port(node), settings.clone(), statistics.clone());
-    let router = staunch_http::router(port(node), settings, statistics);
-    Ok((router, metrics))
+    let interface = Interface::new(port(node), settings, statistics, peer_port(peers));
+    Ok((interface, metrics))
 }
 
 fn machine_of(config: &Config) -> impl Fn() -> Machine + Send + Sync + use<> {
@@ -91,6 +107,22 @@ pub(crate) fn port(node: &NodeHandle) -> NodePort {
         Box::pin(async move { node.ask(request).await }) as Asked
     };
     NodePort::new(ask, move || dialled.dial())
+}
+
+/// How the interface asks those of other nodes.
+fn peer_port(peers: Option<Peers<PeerInbox>>) -> PeerPort {
+    PeerPort::new(move |node, question| {
+        let peer = peers.as_ref().and_then(|peers| peers.peer(&node));
+        Box::pin(async move {
+            match peer?.ask(&question, PATIENCE).await {
+                Ok(answer) => Some(answer),
+                Err(error) => {
+                    tracing::debug!(event = "peer.unanswered", %node, %error, "no answer of a peer");
+                    None
+                }
+            }
+        }) as Answering
+    })
 }
 
 /// A password as `password_hash` of a user in definitions: base64, or a PHC string.

@@ -13,6 +13,7 @@ mod listener;
 pub mod logging;
 mod machine;
 mod proxy;
+mod questions;
 mod resources;
 mod runtime;
 mod server;

@@ -5,17 +5,17 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 use anyhow::Context;
 use staunch_amqp_connection::CONSUMERS_PER_CHANNEL_MAX;
 use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
-use staunch_http::SharedStatistics;
+use staunch_http::{Interface, SharedStatistics};
 use staunch_log::{RealDisk, RecoverError};
 use staunch_node::{
     ClusterConfig, FirstUser, Input, LivenessConfig, NodeConfig, NodeLimits, StartError,
 };
-use staunch_peer::Peers;
+use staunch_peer::{Peers, Question};
 use staunch_types::{Name, Secret};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     fatal::{EXIT_CONFIG, EXIT_DATA_REFUSED, EXIT_DISK_FAILED},
     histories, http,
     listener::{self, Shared},
-    logging, resources,
+    logging, questions, resources,
     runtime::{self, NodeHandle, PeerInbox, Stopped},
     tls::{
         self, ClientCertificates,
@@ -101,7 +101,8 @@ async fn serve(
     stopped: Stopped,
     (incarnation, is_new): (u64, bool),
 ) -> anyhow::Result<ExitCode> {
-    let peers = match connect_peers(&config, &node, (incarnation, is_new)) {
+    let (asked, questions) = mpsc::channel(questions::WAITING_MAX);
+    let peers = match connect_peers(&config, &node, (incarnation, is_new), asked) {
         Ok(peers) => peers,
         Err(error) => {
             let error = format!("{error:#}");
@@ -127,7 +128,8 @@ async fn serve(
     loaded.context("load definitions")?;
     let statistics = SharedStatistics::default();
     histories::restore(&config.data_dir, &statistics);
-    let bound = open_doors(&config, &shared, &statistics)?;
+    let (bound, interface) = open_doors(&config, &shared, &statistics, peers.clone())?;
+    questions::answer(interface, questions)?;
     let keeping = histories::keep(config.data_dir.clone(), statistics.clone());
     tokio::spawn(keeping);
     tokio::spawn(resources::watch(config.data_dir.clone(), node.clone()));
@@ -158,11 +160,13 @@ fn connect_peers(
     config: &Config,
     node: &NodeHandle,
     (incarnation, is_new): (u64, bool),
+    asked: mpsc::Sender<Question>,
 ) -> anyhow::Result<Option<Peers<PeerInbox>>> {
     if config.seed.0.is_empty() {
         return Ok(None);
     }
-    let peers = node.connect(|inbox| cluster::start_peers(config, (incarnation, is_new), inbox))?;
+    let peers = node
+        .connect(|inbox| cluster::start_peers(config, (incarnation, is_new), inbox, Some(asked)))?;
     let seeds = config
         .seed
         .0
@@ -191,7 +195,8 @@ fn open_doors(
     config: &Config,
     shared: &Shared,
     statistics: &SharedStatistics,
-) -> anyhow::Result<Bound> {
+    peers: Option<Peers<PeerInbox>>,
+) -> anyhow::Result<(Bound, Interface)> {
     let proxied = |listener| config.proxy_protocol.0.contains(&listener);
     let accept = |listen_at: &Listen, door: Door, what: &str| -> anyhow::Result<Vec<SocketAddr>> {
         let listeners = bind(listen_at, what)?;
@@ -238,14 +243,16 @@ fn open_doors(
         move || gauges.read(),
     );
     tokio::spawn(keeping);
-    let (router, metrics) = http::routers(config, &bound, &shared.node, statistics.clone())?;
+    let (interface, metrics) =
+        http::interface(config, &bound, &shared.node, statistics.clone(), peers)?;
+    let router = interface.router();
     for listener in listeners {
         http::serve(listener, router.clone(), shared.stopping.clone());
     }
     for listener in scraped {
         http::serve(listener, metrics.clone(), shared.stopping.clone());
     }
-    Ok(bound)
+    Ok((bound, interface))
 }
 
 pub(crate) fn bind(listen_at: &Listen, what: &str) -> anyhow::Result<Vec<TcpListener>> {

@@ -311,6 +311,11 @@ impl Statistics {
         self.vhosts.get(vhost)
     }
 
+    /// Virtual hosts in which something happened.
+    pub fn vhosts(&self) -> impl Iterator<Item = (&Name, &VhostStats)> {
+        self.vhosts.iter()
+    }
+
     /// All of the node.
     #[must_use]
     pub fn totals(&self) -> &Totals {

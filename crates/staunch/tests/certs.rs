@@ -196,6 +196,7 @@ fn host(runtime: &tokio::runtime::Runtime, ca: &Path) -> (Peers<mpsc::Sender<Pee
         plaintext: PlaintextScope::Loopback,
         authority: Some(Arc::new(Authority::open(ca).unwrap())),
         limits: PeerLimits::default(),
+        questions: None,
         seed: 1,
     };
     let (inbox, _events) = mpsc::channel(1);

@@ -14,8 +14,9 @@ use crate::{
     body::{self, Answer},
     error::ApiError,
     json::{name, object},
-    listing::Listing,
+    listing::{Head, Listing},
     nouns::connections,
+    question::{Question, Wanted},
     rates::message_stats,
 };
 
@@ -24,7 +25,7 @@ use crate::{
 const CONSUMER_TIMEOUT_MILLIS: u64 = 1_800_000;
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
-    shown_if(&api, &caller, &listing, |_| true).await
+    list_of(&api, &caller, &listing, Wanted::default()).await
 }
 
 pub(crate) async fn list_vhost(
@@ -33,9 +34,12 @@ pub(crate) async fn list_vhost(
     listing: Listing,
     Path(vhost): Path<String>,
 ) -> Answer {
-    let vhost = name(&vhost)?;
-    caller.enter(&api, &vhost).await?;
-    shown_if(&api, &caller, &listing, |channel| channel.vhost == vhost).await
+    caller.enter(&api, &name(&vhost)?).await?;
+    let wanted = Wanted {
+        vhosts: Some(vec![vhost]),
+        ..Wanted::default()
+    };
+    list_of(&api, &caller, &listing, wanted).await
 }
 
 pub(crate) async fn list_connection(
@@ -44,8 +48,12 @@ pub(crate) async fn list_connection(
     listing: Listing,
     Path(connection): Path<String>,
 ) -> Answer {
-    let found = connections::find(&api, &caller, &connection).await?;
-    shown_if(&api, &caller, &listing, |it| it.connection == found.id).await
+    connections::find(&api, &caller, &connection, &Listing::default()).await?;
+    let wanted = Wanted {
+        connection: Some(connection),
+        ..Wanted::default()
+    };
+    list_of(&api, &caller, &listing, wanted).await
 }
 
 pub(crate) async fn get(
@@ -54,26 +62,27 @@ pub(crate) async fn get(
     listing: Listing,
     Path(channel): Path<String>,
 ) -> Answer {
-    let channels = api.node.channels().await?;
-    let found = channels.into_iter().find(|it| channel_name(it) == channel);
-    let found = found.ok_or(ApiError::NotFound)?;
-    if found.user != caller.name && !caller.is_monitor() {
+    let row = if let Some(row) = own_channel(&api, &channel, &listing).await? {
+        row
+    } else {
+        let question = Question::Channel {
+            name: channel,
+            query: listing.query.clone(),
+        };
+        let heard = api.ask_others::<Option<Value>>(&question).await?;
+        let mut found = heard.answers.into_iter().filter_map(|(_, row)| row);
+        found.next().ok_or(ApiError::NotFound)?
+    };
+    if !caller.is_called(&row["user"]) && !caller.is_monitor() {
         return Err(ApiError::NotAuthorized("Not monitor user".to_owned()));
     }
-    let consumers = api.node.consumers().await?;
-    let own = consumers.iter().filter(|consumer| {
-        (consumer.connection, consumer.channel) == (found.connection, found.number)
-    });
-    let mut row = shown(&api, &found, listing.windows.messages);
-    row["consumer_details"] = own.map(|it| shown_consumer(&api, it)).collect();
     body::ok(&listing.only_columns(row))
 }
 
 pub(crate) async fn consumers(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     let vhosts = caller.vhosts(&api).await?;
-    let consumers = api.node.consumers().await?;
-    let seen = consumers.iter().filter(|it| vhosts.contains(&it.vhost));
-    listing.answer(seen.map(|it| shown_consumer(&api, it)).collect())
+    let vhosts = vhosts.iter().map(Name::to_string).collect();
+    consumers_in(&api, &listing, vhosts).await
 }
 
 pub(crate) async fn consumers_vhost(
@@ -82,27 +91,96 @@ pub(crate) async fn consumers_vhost(
     listing: Listing,
     Path(vhost): Path<String>,
 ) -> Answer {
-    let vhost = name(&vhost)?;
-    caller.enter(&api, &vhost).await?;
-    let consumers = api.node.consumers().await?;
-    let inside = consumers.iter().filter(|it| it.vhost == vhost);
-    listing.answer(inside.map(|it| shown_consumer(&api, it)).collect())
+    caller.enter(&api, &name(&vhost)?).await?;
+    consumers_in(&api, &listing, vec![vhost]).await
+}
+
+async fn consumers_in(api: &Api, listing: &Listing, vhosts: Vec<String>) -> Answer {
+    let wanted = Wanted {
+        vhosts: Some(vhosts),
+        ..Wanted::default()
+    };
+    let rows = own_consumers(api, &wanted).await?;
+    let query = listing.query.clone();
+    let question = Question::Consumers { wanted, query };
+    api.list(listing, rows, &question).await
+}
+
+/// Consumers of a queue, whatever node they are connected to.
+pub(crate) async fn consumers_of(
+    api: &Api,
+    vhost: &Name,
+    queue: &Name,
+) -> Result<Vec<Value>, ApiError> {
+    let wanted = Wanted {
+        vhosts: Some(vec![vhost.to_string()]),
+        queue: Some(queue.to_string()),
+        ..Wanted::default()
+    };
+    let mut rows = own_consumers(api, &wanted).await?;
+    let query = String::new();
+    let question = Question::Consumers { wanted, query };
+    let heard = api.ask_others::<Head>(&question).await?;
+    rows.extend(
+        heard
+            .answers
+            .into_iter()
+            .flat_map(|(_, head)| head.into_rows()),
+    );
+    Ok(rows)
 }
 
 /// Monitors see every channel, others their own.
-async fn shown_if(
+async fn list_of(api: &Api, caller: &Caller, listing: &Listing, wanted: Wanted) -> Answer {
+    let wanted = wanted.seen_by(caller);
+    let rows = own(api, &wanted, listing).await?;
+    let query = listing.query.clone();
+    let question = Question::Channels { wanted, query };
+    api.list(listing, rows, &question).await
+}
+
+/// Channels of this node's clients.
+pub(crate) async fn own(
     api: &Api,
-    caller: &Caller,
+    wanted: &Wanted,
     listing: &Listing,
-    wanted: impl Fn(&ChannelInfo) -> bool,
-) -> Answer {
+) -> Result<Vec<Value>, ApiError> {
     let channels = api.node.channels().await?;
-    let seen = channels
+    let wanted = channels
         .iter()
-        .filter(|channel| caller.is_monitor() || channel.user == caller.name)
-        .filter(|channel| wanted(channel));
+        .filter(|it| wanted.takes(&it.user, &it.vhost, &it.connection_name));
     let window = listing.windows.messages;
-    listing.answer(seen.map(|channel| shown(api, channel, window)).collect())
+    Ok(wanted.map(|channel| shown(api, channel, window)).collect())
+}
+
+/// A channel of one of this node's clients, with its consumers.
+pub(crate) async fn own_channel(
+    api: &Api,
+    channel: &str,
+    listing: &Listing,
+) -> Result<Option<Value>, ApiError> {
+    let channels = api.node.channels().await?;
+    let found = channels.into_iter().find(|it| channel_name(it) == channel);
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    let consumers = api.node.consumers().await?;
+    let own = consumers.iter().filter(|consumer| {
+        (consumer.connection, consumer.channel) == (found.connection, found.number)
+    });
+    let mut row = shown(api, &found, listing.windows.messages);
+    row["consumer_details"] = own.map(|it| shown_consumer(api, it)).collect();
+    Ok(Some(row))
+}
+
+/// Consumers of this node's clients.
+pub(crate) async fn own_consumers(api: &Api, wanted: &Wanted) -> Result<Vec<Value>, ApiError> {
+    let consumers = api.node.consumers().await?;
+    let is_wanted = |it: &&ConsumerInfo| {
+        wanted.takes(&it.user, &it.vhost, &it.connection_name) && wanted.takes_queue(&it.queue)
+    };
+    let wanted = consumers.iter().filter(is_wanted);
+    Ok(wanted.map(|it| shown_consumer(api, it)).collect())
 }
 
 fn channel_name(channel: &ChannelInfo) -> String {
@@ -138,7 +216,7 @@ fn shown(api: &Api, channel: &ChannelInfo, window: Option<Window>) -> Value {
     })
 }
 
-pub(crate) fn shown_consumer(api: &Api, consumer: &ConsumerInfo) -> Value {
+fn shown_consumer(api: &Api, consumer: &ConsumerInfo) -> Value {
     let status = if consumer.is_active { "up" } else { "waiting" };
     json!({
         "consumer_tag": consumer.tag.to_string(),

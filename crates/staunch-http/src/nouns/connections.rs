@@ -8,7 +8,7 @@ use axum::{
 use serde_json::{Value, json};
 use staunch_node::ConnectionInfo;
 use staunch_stats::{ConnectionStats, TRAFFIC_NAMES, Window};
-use staunch_types::field_table::Value as Field;
+use staunch_types::{Name, field_table::Value as Field};
 
 use crate::{
     Api,
@@ -16,7 +16,8 @@ use crate::{
     body::{self, Answer},
     error::ApiError,
     json::{name, object},
-    listing::Listing,
+    listing::{Head, Listing},
+    question::{Question, Wanted},
     rates::{extend, moving},
 };
 
@@ -25,8 +26,15 @@ const REASON: &str = "Closed via management plugin";
 /// Longest reason: a reply text is a short string with `CONNECTION_FORCED - ` before it.
 const REASON_SIZE_BYTES_MAX: usize = 200;
 
+/// A connection, here or elsewhere.
+pub(crate) struct Found {
+    row: Value,
+    /// The other node that has it.
+    node: Option<Name>,
+}
+
 pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
-    shown_if(&api, &caller, &listing, |_| true).await
+    list_of(&api, &caller, &listing, Wanted::default()).await
 }
 
 pub(crate) async fn list_user(
@@ -35,11 +43,11 @@ pub(crate) async fn list_user(
     listing: Listing,
     Path(user): Path<String>,
 ) -> Answer {
-    let user = name(&user)?;
-    shown_if(&api, &caller, &listing, |connection| {
-        connection.user == user
-    })
-    .await
+    let wanted = Wanted {
+        user: Some(user),
+        ..Wanted::default()
+    };
+    list_of(&api, &caller, &listing, wanted).await
 }
 
 pub(crate) async fn list_vhost(
@@ -48,12 +56,12 @@ pub(crate) async fn list_vhost(
     listing: Listing,
     Path(vhost): Path<String>,
 ) -> Answer {
-    let vhost = name(&vhost)?;
-    caller.enter(&api, &vhost).await?;
-    shown_if(&api, &caller, &listing, |connection| {
-        connection.vhost == vhost
-    })
-    .await
+    caller.enter(&api, &name(&vhost)?).await?;
+    let wanted = Wanted {
+        vhosts: Some(vec![vhost]),
+        ..Wanted::default()
+    };
+    list_of(&api, &caller, &listing, wanted).await
 }
 
 pub(crate) async fn get(
@@ -62,8 +70,8 @@ pub(crate) async fn get(
     listing: Listing,
     Path(connection): Path<String>,
 ) -> Answer {
-    let found = find(&api, &caller, &connection).await?;
-    body::ok(&listing.only_columns(shown(&api, &found, listing.windows.data)))
+    let found = find(&api, &caller, &connection, &listing).await?;
+    body::ok(&listing.only_columns(found.row))
 }
 
 pub(crate) async fn delete(
@@ -72,8 +80,8 @@ pub(crate) async fn delete(
     Path(connection): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    let found = find(&api, &caller, &connection).await?;
-    if found.user != caller.name && !caller.is_anybody(&["administrator"]) {
+    let found = find(&api, &caller, &connection, &Listing::default()).await?;
+    if !caller.is_called(&found.row["user"]) && !caller.is_anybody(&["administrator"]) {
         return Err(ApiError::NotAuthorized("Not administrator user".to_owned()));
     }
     let reason = headers
@@ -84,48 +92,76 @@ pub(crate) async fn delete(
         .chars()
         .take(REASON_SIZE_BYTES_MAX)
         .collect();
-    match api.node.close_connection(found.name, reason).await? {
+    let closed = match found.node {
+        None => api.node.close_connection(connection, reason).await?,
+        Some(node) => {
+            let question = Question::Close {
+                name: connection,
+                reason,
+            };
+            let closed = api.ask_node(node, &question).await;
+            closed.ok_or(ApiError::Unavailable)?
+        }
+    };
+    match closed {
         0 => Err(ApiError::NotFound),
         _ => Ok(StatusCode::NO_CONTENT.into_response()),
     }
 }
 
 /// Monitors see every connection, others their own.
-async fn shown_if(
+async fn list_of(api: &Api, caller: &Caller, listing: &Listing, wanted: Wanted) -> Answer {
+    let wanted = wanted.seen_by(caller);
+    let rows = own(api, &wanted, listing).await?;
+    let query = listing.query.clone();
+    let question = Question::Connections { wanted, query };
+    api.list(listing, rows, &question).await
+}
+
+/// Those of this node's clients.
+pub(crate) async fn own(
     api: &Api,
-    caller: &Caller,
+    wanted: &Wanted,
     listing: &Listing,
-    wanted: impl Fn(&ConnectionInfo) -> bool,
-) -> Answer {
+) -> Result<Vec<Value>, ApiError> {
     let connections = api.node.connections().await?;
-    let seen = connections
+    let wanted = connections
         .iter()
-        .filter(|connection| may_see(caller, connection));
-    let shown = seen
-        .filter(|connection| wanted(connection))
-        .map(|connection| shown(api, connection, listing.windows.data));
-    listing.answer(shown.collect())
+        .filter(|it| wanted.takes(&it.user, &it.vhost, &it.name));
+    Ok(wanted
+        .map(|it| shown(api, it, listing.windows.data))
+        .collect())
 }
 
 pub(crate) async fn find(
     api: &Api,
     caller: &Caller,
     name: &str,
-) -> Result<ConnectionInfo, ApiError> {
-    let connections = api.node.connections().await?;
-    let found = connections
-        .into_iter()
-        .find(|connection| connection.name == name);
-    let found = found.ok_or(ApiError::NotFound)?;
-    if may_see(caller, &found) {
+    listing: &Listing,
+) -> Result<Found, ApiError> {
+    let wanted = Wanted {
+        connection: Some(name.to_owned()),
+        ..Wanted::default()
+    };
+    let here = own(api, &wanted, listing).await?.into_iter().next();
+    let found = if let Some(row) = here {
+        Found { row, node: None }
+    } else {
+        let query = listing.query.clone();
+        let question = Question::Connections { wanted, query };
+        let heard = api.ask_others::<Head>(&question).await?;
+        let mut rows = heard.answers.into_iter().filter_map(|(node, head)| {
+            let row = head.into_first()?;
+            let node = Some(node);
+            Some(Found { row, node })
+        });
+        rows.next().ok_or(ApiError::NotFound)?
+    };
+    if caller.is_monitor() || caller.is_called(&found.row["user"]) {
         Ok(found)
     } else {
         Err(ApiError::NotAuthorized("Not monitor user".to_owned()))
     }
-}
-
-fn may_see(caller: &Caller, connection: &ConnectionInfo) -> bool {
-    connection.user == caller.name || caller.is_monitor()
 }
 
 fn shown(api: &Api, connection: &ConnectionInfo, window: Option<Window>) -> Value {

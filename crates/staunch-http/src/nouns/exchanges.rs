@@ -1,5 +1,7 @@
 //! `/api/exchanges`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,8 +15,10 @@ use crate::{
     body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
-    listing::Listing,
-    rates::moving,
+    listing::{Listing, Windows},
+    others::Unknown,
+    question::Question,
+    rates::{add, moving},
 };
 
 /// The body of PUT.
@@ -47,7 +51,8 @@ pub(crate) struct Conditions {
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     let vhosts = caller.vhosts(&api).await?;
-    listing.answer(all(&api, vhosts, &listing, |_| true).await?)
+    let (rows, unknown) = all(&api, vhosts, &listing, |_| true).await?;
+    Ok(unknown.mark(listing.answer(rows)?))
 }
 
 pub(crate) async fn list_vhost(
@@ -58,7 +63,8 @@ pub(crate) async fn list_vhost(
 ) -> Answer {
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
-    listing.answer(all(&api, vec![vhost], &listing, |_| true).await?)
+    let (rows, unknown) = all(&api, vec![vhost], &listing, |_| true).await?;
+    Ok(unknown.mark(listing.answer(rows)?))
 }
 
 pub(crate) async fn get(
@@ -69,9 +75,10 @@ pub(crate) async fn get(
 ) -> Answer {
     let (vhost, exchange) = (name(&vhost)?, named(&exchange)?);
     caller.enter(&api, &vhost).await?;
-    let found = all(&api, vec![vhost], &listing, move |name| *name == exchange).await?;
+    let wanted = move |name: &Name| *name == exchange;
+    let (found, unknown) = all(&api, vec![vhost], &listing, wanted).await?;
     let found = found.into_iter().next().ok_or(ApiError::NotFound)?;
-    body::ok(&listing.only_columns(found))
+    Ok(unknown.mark(body::ok(&listing.only_columns(found))?))
 }
 
 pub(crate) async fn put(
@@ -132,7 +139,12 @@ async fn all(
     vhosts: Vec<Name>,
     listing: &Listing,
     wanted: impl Fn(&Name) -> bool + Send + 'static,
-) -> Result<Vec<Value>, ApiError> {
+) -> Result<(Vec<Value>, Unknown), ApiError> {
+    let (mut moving, unknown) = if listing.has_no_stats {
+        (Moved::new(), Unknown::default())
+    } else {
+        rates(api, &vhosts, listing).await?
+    };
     let found = api.node.read(move |catalog| {
         let mut found = Vec::new();
         for vhost in vhosts {
@@ -161,18 +173,61 @@ async fn all(
         shown
     };
     let found = found.await?;
-    let statistics = api.statistics.read();
     let rows = found.iter().map(|row| {
         let mut shown = shown(row);
-        let series = statistics.exchange(&(row.0.clone(), row.1.clone()));
-        if let Some(series) = series.filter(|_| !listing.has_no_stats) {
-            let window = listing.windows.messages;
-            let moving = moving(&EXCHANGE_NAMES, series, statistics.round(), window);
-            shown["message_stats"] = Value::Object(moving);
+        let moved = moving.get_mut(&row.0.to_string());
+        if let Some(moved) = moved.and_then(|moved| moved.remove(&row.1.to_string())) {
+            shown["message_stats"] = Value::Object(moved);
         }
         shown
     });
-    Ok(rows.collect())
+    Ok((rows.collect(), unknown))
+}
+
+/// Rates of exchanges to which something was published, by virtual host and name.
+type Moved = BTreeMap<String, BTreeMap<String, Map<String, Value>>>;
+
+/// What went through exchanges on all nodes.
+async fn rates(
+    api: &Api,
+    vhosts: &[Name],
+    listing: &Listing,
+) -> Result<(Moved, Unknown), ApiError> {
+    let vhosts: Vec<_> = vhosts.iter().map(Name::to_string).collect();
+    let mut moving = moved(api, &vhosts, &listing.windows);
+    let query = listing.query.clone();
+    let question = Question::Exchanges { vhosts, query };
+    let heard = api.ask_others::<Moved>(&question).await?;
+    let others = heard.answers.into_iter().flat_map(|(_, moved)| moved);
+    for (vhost, exchanges) in others {
+        let known = moving.entry(vhost).or_default();
+        for (name, other) in exchanges {
+            add(known.entry(name).or_default(), other);
+        }
+    }
+    Ok((moving, heard.unknown))
+}
+
+/// What went through exchanges on this node.
+pub(crate) fn moved(api: &Api, vhosts: &[String], windows: &Windows) -> Moved {
+    let statistics = api.statistics.read();
+    let mut moved = Moved::new();
+    for ((vhost, name), series) in statistics.exchanges() {
+        let vhost = vhost.to_string();
+        if vhosts.contains(&vhost) {
+            let rates = moving(
+                &EXCHANGE_NAMES,
+                series,
+                statistics.round(),
+                windows.messages,
+            );
+            moved
+                .entry(vhost)
+                .or_default()
+                .insert(name.to_string(), rates);
+        }
+    }
+    moved
 }
 
 fn policy(catalog: &Catalog, vhost: &Name, exchange: &Name) -> Option<Name> {

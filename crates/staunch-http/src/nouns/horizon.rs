@@ -1,8 +1,11 @@
-//! `/api/staunch/v1/horizon`: how long queues, virtual hosts and this node hold out
+//! `/api/staunch/v1/horizon`: how long queues, virtual hosts and nodes hold out
 //! (`docs/horizon.md`).
 
-use axum::extract::{Path, State};
-use serde::Deserialize;
+use axum::{
+    extract::{Path, Query, RawQuery, State},
+    http::Uri,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use staunch_broker::duration_millis;
 use staunch_horizon::{Horizon, TimeLeft};
@@ -17,10 +20,11 @@ use crate::{
     horizons::{Basis, Row, Table},
     json::name,
     listing::{Listing, PageAsked},
+    question,
 };
 
 mod shown;
-pub(super) mod what_if;
+pub(crate) mod what_if;
 
 pub(crate) use shown::{RESOURCES, resource_name, seconds};
 
@@ -48,52 +52,103 @@ enum Slo {
     Below(TimeLeft),
 }
 
-/// Node, virtual hosts and queues, the soonest first.
+/// What one node tells of what it keeps.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Part {
+    at_millis: u64,
+    total: usize,
+    filtered: usize,
+    /// Queues, the soonest first, without those behind the page.
+    queues: Vec<Value>,
+    /// Every virtual host.
+    vhosts: Vec<Value>,
+    node: Value,
+}
+
+/// Nodes, virtual hosts and queues, the soonest first.
 pub(crate) async fn list(
     State(api): State<Api>,
     caller: Caller,
+    RawQuery(query): RawQuery,
     Asked(asked): Asked<Question>,
 ) -> Answer {
-    let basis = asked
-        .basis
-        .as_deref()
-        .map_or(Ok(Basis::default()), Basis::read)?;
-    let slo = asked.slo.as_deref().map(Slo::read).transpose()?;
-    let listing = Listing::paged(PageAsked {
-        page: asked.page,
-        page_size: asked.page_size,
-        name: asked.name,
-        use_regex: asked.use_regex,
-    })?;
+    let looked = Look::read(&asked)?;
     let mut vhosts = caller.vhosts(&api).await?;
     if let Some(vhost) = &asked.vhost {
         let vhost = name(vhost)?;
         caller.enter(&api, &vhost).await?;
         vhosts.retain(|it| *it == vhost);
     }
-    let table = api.statistics.horizons(&api.node).await?;
-    let seen = |row: &&Row| vhosts.contains(&row.queue.vhost);
-    let mut rows: Vec<&Row> = table.queues.iter().filter(seen).collect();
-    let total = rows.len();
-    rows.retain(|row| {
-        listing.wants(&row.queue.name.to_string())
-            && slo.is_none_or(|slo| slo.is_missed(row, basis))
-    });
-    rows.sort_by(|one, other| basis.compare(one, other));
-    let (range, frame) = listing.cut(total, rows.len())?;
-    let shown = rows[range]
-        .iter()
-        .map(|row| shown_row(&api, row, table.at_millis));
+    let own = part(&api, &looked, &vhosts).await?;
+    let question = question::Question::Horizons {
+        vhosts: vhosts.iter().map(Name::to_string).collect(),
+        query: query.unwrap_or_default(),
+    };
+    let heard = api.ask_others::<Part>(&question).await?;
+    let mut all = own;
+    let node = all.node.clone();
+    let mut nodes = vec![node.clone()];
+    for (_, other) in heard.answers {
+        nodes.push(other.node.clone());
+        all.add(other, looked.basis);
+    }
+    nodes.sort_by_key(|node| node["name"].as_str().map(str::to_owned));
+    all.queues
+        .sort_by(|one, other| shown::compare(looked.basis, one, other));
+    all.vhosts
+        .sort_by(|one, other| shown::compare(looked.basis, one, other));
+    let (range, frame) = looked.listing.cut(all.total, all.filtered)?;
+    let queues = all.queues.drain(range).collect::<Vec<_>>();
     let mut answer = json!({
-        "computed_at_millis": table.at_millis,
-        "node": caller.is_monitor().then(|| shown_node(&api, &table)),
-        "vhosts": shown_vhosts(&table, basis, &vhosts),
-        "queues": shown.collect::<Vec<_>>(),
+        "computed_at_millis": all.at_millis,
+        "node": caller.is_monitor().then_some(node),
+        "nodes": caller.is_monitor().then_some(nodes),
+        "vhosts": all.vhosts,
+        "queues": queues,
+        "unknown_nodes": heard.unknown.shown(),
     });
     for (key, value) in frame.into_iter().flatten() {
         answer[key] = value;
     }
-    body::ok(&answer)
+    Ok(heard.unknown.mark(body::ok(&answer)?))
+}
+
+/// What this node keeps in these virtual hosts, for another that was asked this.
+pub(crate) async fn part_for(api: &Api, vhosts: &[String], query: &str) -> Result<Part, ApiError> {
+    let uri = format!("/?{query}").parse();
+    let uri: Uri = uri.map_err(|_| ApiError::BadRequest("no query".to_owned()))?;
+    let asked = Query::<Question>::try_from_uri(&uri);
+    let Query(asked) = asked.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    let vhosts: Vec<_> = vhosts.iter().map(|it| name(it)).collect::<Result<_, _>>()?;
+    part(api, &Look::read(&asked)?, &vhosts).await
+}
+
+async fn part(api: &Api, looked: &Look, vhosts: &[Name]) -> Result<Part, ApiError> {
+    let table = api.statistics.horizons(&api.node).await?;
+    let seen = |row: &&Row| vhosts.contains(&row.queue.vhost);
+    let mut rows: Vec<&Row> = table.queues.iter().filter(seen).collect();
+    let total = rows.len();
+    let Look {
+        basis,
+        slo,
+        listing,
+    } = looked;
+    rows.retain(|row| {
+        listing.wants(&row.queue.name.to_string())
+            && slo.is_none_or(|slo| slo.is_missed(row, *basis))
+    });
+    rows.sort_by(|one, other| basis.compare(one, other));
+    let shown = rows.iter().take(listing.rows_max());
+    Ok(Part {
+        at_millis: table.at_millis,
+        total,
+        filtered: rows.len(),
+        queues: shown
+            .map(|row| shown_row(api, row, table.at_millis))
+            .collect(),
+        vhosts: shown_vhosts(&table, *basis, vhosts),
+        node: shown_node(api, &table),
+    })
 }
 
 /// One queue.
@@ -104,14 +159,43 @@ pub(crate) async fn get(
 ) -> Answer {
     let (vhost, queue) = (name(&vhost)?, name(&queue)?);
     caller.enter(&api, &vhost).await?;
-    let (snapshot, view) = look(&api, &vhost, &queue).await?;
-    let at_millis = snapshot.at_millis();
-    let row = compute(move || Row::of(&snapshot, &view)).await?;
-    body::ok(&shown_row(&api, &row, at_millis))
+    let id = find(&api, &vhost, &queue).await?;
+    if is_served_here(&api, id).await? {
+        return body::ok(&own_row(&api, id).await?);
+    }
+    let heard = api
+        .ask_others::<Option<Value>>(&question::Question::Horizon { id: id.0 })
+        .await?;
+    let mut found = heard.answers.into_iter().filter_map(|(_, row)| row);
+    body::ok(&found.next().ok_or(ApiError::Unavailable)?)
 }
 
-/// The horizon of a queue as a part of what else is said of it; null if nothing is known of it yet.
+/// A queue, for another node; none if this one does not serve it.
+pub(crate) async fn row_for(api: &Api, id: QueueId) -> Result<Option<Value>, ApiError> {
+    if !is_served_here(api, id).await? {
+        return Ok(None);
+    }
+    own_row(api, id).await.map(Some)
+}
+
+async fn own_row(api: &Api, id: QueueId) -> Result<Value, ApiError> {
+    let (snapshot, view) = look(api, id).await?;
+    let at_millis = snapshot.at_millis();
+    let row = compute(move || Row::of(&snapshot, &view)).await?;
+    Ok(shown_row(api, &row, at_millis))
+}
+
+/// The horizon of a queue as a part of what else is said of it; null if nothing is known of it yet,
+/// or now.
 pub(super) async fn of_queue(api: &Api, id: QueueId) -> Result<Value, ApiError> {
+    if !is_served_here(api, id).await? {
+        let question = question::Question::Horizon { id: id.0 };
+        let heard = api.ask_others::<Option<Value>>(&question).await?;
+        let mut found = heard.answers.into_iter().filter_map(|(_, row)| row);
+        return Ok(found
+            .next()
+            .map_or(Value::Null, |row| row["horizon"].clone()));
+    }
     let condition = api.node.condition().await?;
     let snapshot = api.statistics.read().snapshot_with(condition, Some(id));
     let row = compute(move || {
@@ -122,12 +206,25 @@ pub(super) async fn of_queue(api: &Api, id: QueueId) -> Result<Value, ApiError> 
     Ok(row.map_or(Value::Null, |row| shown_horizon(&row.report.horizon)))
 }
 
-/// A queue as of the last round. One that has not moved since it was declared is looked at as it is.
-async fn look(api: &Api, vhost: &Name, queue: &Name) -> Result<(Snapshot, QueueView), ApiError> {
+async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueId, ApiError> {
     let (inside, asked) = (vhost.clone(), queue.clone());
+    let id = api
+        .node
+        .read(move |catalog| catalog.queue(&inside, &asked).map(|entry| entry.id));
+    id.await?.ok_or(ApiError::NotFound)
+}
+
+/// Whether its numbers are this node's to tell.
+async fn is_served_here(api: &Api, id: QueueId) -> Result<bool, ApiError> {
+    let found = api.node.find_queues(vec![id]).await?;
+    Ok(found.first().is_some_and(|queue| queue.is_served_here))
+}
+
+/// A queue as of the last round. One that has not moved since it was declared is looked at as it is.
+async fn look(api: &Api, id: QueueId) -> Result<(Snapshot, QueueView), ApiError> {
     let entry = api
         .node
-        .read(move |catalog| catalog.queue(&inside, &asked).cloned());
+        .read(move |catalog| catalog.queue_by_id(id).cloned());
     let entry = entry.await?.ok_or(ApiError::NotFound)?;
     let condition = api.node.condition().await?;
     let held = api.node.find_queues(vec![entry.id]).await?;
@@ -222,6 +319,48 @@ fn shown_row(api: &Api, row: &Row, at_millis: u64) -> Value {
         "history_seconds": whole_seconds(report.history_millis),
         "computed_at_millis": at_millis,
     })
+}
+
+impl Part {
+    /// Adds what another node tells.
+    fn add(&mut self, other: Self, basis: Basis) {
+        self.at_millis = self.at_millis.max(other.at_millis);
+        self.total += other.total;
+        self.filtered += other.filtered;
+        self.queues.extend(other.queues);
+        for vhost in other.vhosts {
+            let known = self
+                .vhosts
+                .iter_mut()
+                .find(|it| it["name"] == vhost["name"]);
+            if let Some(known) = known {
+                shown::take_earlier(basis, known, &vhost);
+            }
+        }
+    }
+}
+
+/// What is asked for, read.
+struct Look {
+    basis: Basis,
+    slo: Option<Slo>,
+    listing: Listing,
+}
+
+impl Look {
+    fn read(asked: &Question) -> Result<Self, ApiError> {
+        let basis = asked.basis.as_deref();
+        Ok(Self {
+            basis: basis.map_or(Ok(Basis::default()), Basis::read)?,
+            slo: asked.slo.as_deref().map(Slo::read).transpose()?,
+            listing: Listing::paged(PageAsked {
+                page: asked.page.clone(),
+                page_size: asked.page_size.clone(),
+                name: asked.name.clone(),
+                use_regex: asked.use_regex.clone(),
+            })?,
+        })
+    }
 }
 
 impl Slo {

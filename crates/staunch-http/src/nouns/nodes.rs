@@ -10,8 +10,11 @@ use crate::{
     auth::Caller,
     body::{self, Answer},
     error::ApiError,
+    json::name,
     listing::Listing,
     nouns::overview::{EXCHANGE_TYPES, contexts},
+    others::Unknown,
+    question::Question,
     rates::{extend, moving},
 };
 
@@ -74,7 +77,8 @@ const MEMORY_PARTS: [&str; 27] = [
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     monitor(&caller)?;
-    listing.answer(all(&api, &listing).await?)
+    let (rows, unknown) = all(&api, &listing).await?;
+    Ok(unknown.mark(listing.answer(rows)?))
 }
 
 pub(crate) async fn get(
@@ -84,8 +88,10 @@ pub(crate) async fn get(
     Path(node): Path<String>,
 ) -> Answer {
     monitor(&caller)?;
-    let found = find(&api, &listing, &node).await?;
-    body::ok(&listing.only_columns(found))
+    let (rows, unknown) = all(&api, &listing).await?;
+    let found = rows.into_iter().find(|row| row["name"] == node);
+    let found = found.ok_or(ApiError::NotFound)?;
+    Ok(unknown.mark(body::ok(&listing.only_columns(found))?))
 }
 
 /// Where the memory of a node is, as far as that is told apart.
@@ -95,10 +101,21 @@ pub(crate) async fn memory(
     Path(node): Path<String>,
 ) -> Answer {
     monitor(&caller)?;
-    find(&api, &Listing::default(), &node).await?;
-    if node != api.settings.node_name {
-        return body::ok(&json!({"memory": "not_available"}));
+    let node = name(&node)?;
+    if node == api.name() {
+        return body::ok(&own_memory(&api).await?);
     }
+    let others = api.node.others().await?;
+    let found = others.into_iter().find(|other| other.name == node);
+    let answer = if found.ok_or(ApiError::NotFound)?.is_there {
+        api.ask_node::<Value>(node, &Question::Memory).await
+    } else {
+        None
+    };
+    body::ok(&answer.unwrap_or_else(|| json!({"memory": "not_available"})))
+}
+
+pub(crate) async fn own_memory(api: &Api) -> Result<Value, ApiError> {
     let (machine, condition) = ((api.settings.machine.0)(), api.node.condition().await?);
     let mut parts = json!({});
     for part in MEMORY_PARTS {
@@ -109,7 +126,7 @@ pub(crate) async fn memory(
     parts["other_system"] = used.saturating_sub(condition.kept_size_bytes).into();
     parts["strategy"] = "rss".into();
     parts["total"] = json!({"rss": used, "allocated": used, "erlang": used});
-    body::ok(&json!({"memory": parts}))
+    Ok(json!({"memory": parts}))
 }
 
 fn monitor(caller: &Caller) -> Result<(), ApiError> {
@@ -120,25 +137,30 @@ fn monitor(caller: &Caller) -> Result<(), ApiError> {
     }
 }
 
-async fn find(api: &Api, listing: &Listing, node: &str) -> Result<Value, ApiError> {
-    let nodes = all(api, listing).await?;
-    let found = nodes.into_iter().find(|row| row["name"] == node);
-    found.ok_or(ApiError::NotFound)
+/// Every node of the cluster.
+async fn all(api: &Api, listing: &Listing) -> Result<(Vec<Value>, Unknown), ApiError> {
+    let mut rows = vec![own(api, listing).await?];
+    let query = listing.query.clone();
+    let heard = api.ask_others::<Value>(&Question::Node { query }).await?;
+    rows.extend(heard.answers.into_iter().map(|(_, row)| row));
+    if !heard.unknown.is_empty() {
+        let status = api.node.cluster_status().await?;
+        let nodes = status.iter().flat_map(|status| &status.nodes);
+        let silent = nodes.filter(|node| heard.unknown.contains(&node.name.to_string()));
+        rows.extend(silent.map(unknown));
+    }
+    rows.sort_by_key(|row| row["name"].as_str().map(str::to_owned));
+    Ok((rows, heard.unknown))
 }
 
-/// Every node of the cluster. Of others this one knows whether they are there.
-async fn all(api: &Api, listing: &Listing) -> Result<Vec<Value>, ApiError> {
+/// This node.
+pub(crate) async fn own(api: &Api, listing: &Listing) -> Result<Value, ApiError> {
     let status = api.node.cluster_status().await?;
     let condition = api.node.condition().await?;
-    let mut rows = vec![own(api, status.as_deref(), &condition, listing)];
-    let others = status.iter().flat_map(|status| &status.nodes);
-    let others = others.filter(|node| node.name.to_string() != api.settings.node_name);
-    rows.extend(others.map(other));
-    rows.sort_by_key(|row| row["name"].as_str().map(str::to_owned));
-    Ok(rows)
+    Ok(shown(api, status.as_deref(), &condition, listing))
 }
 
-fn own(
+fn shown(
     api: &Api,
     status: Option<&ClusterStatus>,
     condition: &Condition,
@@ -206,12 +228,12 @@ fn own(
     row
 }
 
-/// Another node, of which little is known here.
-fn other(node: &NodeStatus) -> Value {
+/// A node that says nothing.
+fn unknown(node: &NodeStatus) -> Value {
     json!({
         "name": node.name.to_string(),
         "type": "disc",
-        "running": node.is_up,
+        "running": false,
         "being_drained": node.is_drained,
         "partitions": [],
     })

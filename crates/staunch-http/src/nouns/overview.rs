@@ -1,7 +1,9 @@
 //! `/api/overview` and `/api/whoami`.
 
 use axum::extract::State;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use staunch_broker::Partitioning;
 use staunch_definitions::value_to_json;
 use staunch_stats::{CHURN_NAMES, DEPTH_NAMES, MESSAGE_NAMES};
 use staunch_types::Name;
@@ -10,8 +12,10 @@ use crate::{
     Api,
     auth::Caller,
     body::{self, Answer},
+    error::ApiError,
     listing::Listing,
-    rates::{extend, moving},
+    question::{Question, Wanted},
+    rates::{add, extend, moving},
 };
 
 /// Exchange types and what they do.
@@ -34,56 +38,116 @@ pub(crate) const EXCHANGE_TYPES: [(&str, &str); 4] = [
     ),
 ];
 
+/// What one node has to say to the overview.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Part {
+    ready: u64,
+    unacked: u64,
+    consumers: usize,
+    connections: usize,
+    channels: usize,
+    listeners: Vec<Value>,
+    contexts: Vec<Value>,
+    /// `message_stats`, `churn_rates`, `queue_totals`.
+    rates: Map<String, Value>,
+}
+
 pub(crate) async fn get(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     let vhosts = caller.vhosts_seen(&api).await?;
-    let queues = api.node.queues(None).await?;
-    let connections = api.node.connections().await?;
     let inside = vhosts.clone();
-    let (exchange_count, cluster_name, queue_type) = api
+    let (exchange_count, queue_count, cluster_name, queue_type) = api
         .node
         .read(move |catalog| {
             let exchanges = inside.iter().map(|vhost| catalog.exchanges(vhost).count());
+            // Its queue counts what a partition holds.
+            let queues = catalog.queues().filter(|entry| {
+                !matches!(entry.partitioning, Partitioning::Part { .. })
+                    && inside.binary_search(&entry.vhost).is_ok()
+            });
             let name = catalog.global_parameter(b"cluster_name").map(value_to_json);
             (
                 exchanges.sum::<usize>(),
+                queues.count(),
                 name,
                 catalog.limits().default_queue_type.name(),
             )
         })
         .await?;
-    let seen: Vec<_> = queues
-        .iter()
-        // Its queue counts what a partition holds.
-        .filter(|queue| vhosts.contains(&queue.vhost) && !queue.is_partition)
-        .collect();
-    let ready: u64 = seen.iter().map(|queue| queue.ready_count).sum();
-    let unacked: u64 = seen.iter().map(|queue| queue.unacked_count).sum();
-    let consumers: u64 = seen
-        .iter()
-        .map(|queue| u64::from(queue.consumer_count))
-        .sum();
-    let is_seen = |user: &Name| caller.is_monitor() || *user == caller.name;
-    let connections: Vec<_> = connections.iter().filter(|it| is_seen(&it.user)).collect();
-    let channels: usize = connections.iter().map(|it| it.channel_count).sum();
+    let wanted = Wanted::default().seen_by(&caller);
+    let wanted = Wanted {
+        vhosts: (!caller.is_monitor()).then(|| vhosts.iter().map(Name::to_string).collect()),
+        ..wanted
+    };
+    let mut all = part(&api, &wanted, &listing).await?;
+    let query = listing.query.clone();
+    let question = Question::Overview { wanted, query };
+    let heard = api.ask_others::<Part>(&question).await?;
+    for (_, other) in heard.answers {
+        all.add(other);
+    }
     let mut shown = facts(&api);
-    extend(&mut shown, rates(&api, &listing));
+    shown["unknown_nodes"] = heard.unknown.shown();
+    shown["listeners"] = all.listeners.into();
+    shown["contexts"] = all.contexts.into();
+    extend(&mut shown, all.rates);
     shown["cluster_name"] = cluster_name.unwrap_or_else(|| api.settings.node_name.clone().into());
     shown["default_queue_type"] = queue_type.into();
     shown["object_totals"] = json!({
-        "connections": connections.len(),
-        "channels": channels,
-        "consumers": consumers,
+        "connections": all.connections,
+        "channels": all.channels,
+        "consumers": all.consumers,
         "exchanges": exchange_count,
-        "queues": seen.len(),
+        "queues": queue_count,
     });
     // The numbers themselves are newer, and of what the caller may see.
-    shown["queue_totals"]["messages"] = (ready + unacked).into();
-    shown["queue_totals"]["messages_ready"] = ready.into();
-    shown["queue_totals"]["messages_unacknowledged"] = unacked.into();
+    shown["queue_totals"]["messages"] = (all.ready + all.unacked).into();
+    shown["queue_totals"]["messages_ready"] = all.ready.into();
+    shown["queue_totals"]["messages_unacknowledged"] = all.unacked.into();
     if !caller.is_monitor() {
         hide_totals(&mut shown);
     }
-    body::ok(&listing.only_columns(shown))
+    Ok(heard.unknown.mark(body::ok(&listing.only_columns(shown))?))
+}
+
+/// What this node has to say.
+pub(crate) async fn part(api: &Api, wanted: &Wanted, listing: &Listing) -> Result<Part, ApiError> {
+    let queues = api.node.queues(None).await?;
+    let connections = api.node.connections().await?;
+    let consumers = api.node.consumers().await?;
+    // A queue with partitions is shown by what they hold.
+    let served = queues
+        .iter()
+        .filter(|queue| queue.is_served_here && !queue.is_split && wanted.is_inside(&queue.vhost));
+    let consumers = consumers.iter().filter(|it| wanted.is_inside(&it.vhost));
+    let mut part = Part {
+        consumers: consumers.count(),
+        listeners: listeners(api),
+        contexts: contexts(api),
+        rates: rates(api, listing),
+        ..Part::default()
+    };
+    for queue in served {
+        part.ready += queue.ready_count;
+        part.unacked += queue.unacked_count;
+    }
+    for connection in connections.iter().filter(|it| wanted.is_seen(&it.user)) {
+        part.connections += 1;
+        part.channels += connection.channel_count;
+    }
+    Ok(part)
+}
+
+impl Part {
+    fn add(&mut self, other: Self) {
+        self.ready += other.ready;
+        self.unacked += other.unacked;
+        self.consumers += other.consumers;
+        self.connections += other.connections;
+        self.channels += other.channels;
+        self.listeners.extend(other.listeners);
+        self.contexts.extend(other.contexts);
+        add(&mut self.rates, other.rates);
+    }
 }
 
 /// What does not change while the node runs.
@@ -111,8 +175,6 @@ fn facts(api: &Api) -> Value {
         "disable_stats": false,
         "enable_queue_totals": false,
         "exchange_types": EXCHANGE_TYPES.map(kind),
-        "listeners": listeners(api),
-        "contexts": contexts(api),
     })
 }
 
@@ -137,7 +199,7 @@ fn rates(api: &Api, listing: &Listing) -> Map<String, Value> {
     ])
 }
 
-/// Rates are of the whole node: who may not see that sees none.
+/// Rates are of whole nodes: who may not see that sees none.
 fn hide_totals(shown: &mut Value) {
     for key in ["message_stats", "churn_rates"] {
         shown[key] = json!({});
@@ -147,7 +209,7 @@ fn hide_totals(shown: &mut Value) {
     }
 }
 
-pub(crate) fn contexts(api: &Api) -> Value {
+pub(crate) fn contexts(api: &Api) -> Vec<Value> {
     let http = api.settings.listeners.iter();
     let http = http.filter(|listener| listener.protocol == "http");
     let shown = http.map(|listener| {
@@ -168,7 +230,7 @@ pub(crate) async fn whoami(caller: Caller) -> Answer {
     body::ok(&json!({"name": caller.name.to_string(), "tags": tags}))
 }
 
-fn listeners(api: &Api) -> Value {
+fn listeners(api: &Api) -> Vec<Value> {
     let shown = api.settings.listeners.iter().map(|listener| {
         json!({
             "node": api.settings.node_name,

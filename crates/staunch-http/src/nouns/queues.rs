@@ -6,8 +6,6 @@ use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use staunch_broker::{Access, Catalog, CatalogCommand, Partitioning, PolicyScope, QueueEntry};
-use staunch_node::QueueInfo;
-use staunch_stats::{DEPTH_NAMES, QueueStats, Round};
 use staunch_types::{FieldTable, Name, QueueId, QueueOptions, Resource};
 
 use crate::{
@@ -16,10 +14,17 @@ use crate::{
     body::{self, Answer, Content, Json},
     error::ApiError,
     json::{name, object, table},
-    listing::{Listing, Windows, framed},
-    nouns::{channels::shown_consumer, horizon},
-    rates::{extend, moving, queue_stats},
+    listing::{Listing, framed},
+    nouns::{channels::consumers_of, horizon},
+    others::Unknown,
+    rates::extend,
 };
+
+mod live;
+
+pub(crate) use live::{Depth, answer};
+
+use live::LiveQueues;
 
 /// The body of PUT.
 #[derive(Deserialize)]
@@ -53,6 +58,8 @@ struct Declared {
     partitions: Vec<Name>,
     /// The queue whose partition it is.
     whole: Option<Name>,
+    /// Where it is at home; none: wherever it is asked for.
+    home: Option<Name>,
 }
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
@@ -79,15 +86,11 @@ pub(crate) async fn get(
 ) -> Answer {
     let vhost = name(&vhost)?;
     caller.enter(&api, &vhost).await?;
-    let found = find(&api, &vhost, &name(&queue)?).await?;
-    let (queue, id) = (found.name.clone(), found.id);
-    let shown = shown(&api, vec![found], &listing).await?;
+    let queue = name(&queue)?;
+    let id = find(&api, &vhost, &queue).await?;
+    let (shown, unknown) = shown(&api, &[id], Depth::All, &listing).await?;
     let mut row = shown.into_iter().next().ok_or(ApiError::NotFound)?;
-    let consumers = api.node.consumers().await?;
-    let own = consumers
-        .iter()
-        .filter(|consumer| consumer.vhost == vhost && consumer.queue == queue);
-    row["consumer_details"] = own.map(|it| shown_consumer(&api, it)).collect();
+    row["consumer_details"] = consumers_of(&api, &vhost, &queue).await?.into();
     for what in ["incoming", "deliveries"] {
         // What goes between a queue and one exchange or channel is not counted.
         row[what] = json!([]);
@@ -95,10 +98,7 @@ pub(crate) async fn get(
     if !listing.has_no_stats {
         row["horizon"] = horizon::of_queue(&api, id).await?;
     }
-    if let Some(owner) = owner(&api, id).await? {
-        row["owner_pid_details"] = owner;
-    }
-    body::ok(&listing.only_columns(row))
+    Ok(unknown.mark(body::ok(&listing.only_columns(row))?))
 }
 
 pub(crate) async fn put(
@@ -148,14 +148,18 @@ pub(crate) async fn delete(
     let (vhost, queue) = (name(&vhost)?, name(&queue)?);
     let wanted = vec![(Access::Configure, Resource::Queue, queue.clone())];
     caller.may(&api, &vhost, wanted).await?;
-    let found = find(&api, &vhost, &queue).await?;
-    let in_use =
-        |what: &str| ApiError::BadRequest(format!("queue '{queue}' in vhost '{vhost}' {what}"));
-    if conditions.if_empty && found.ready_count > 0 {
-        return Err(in_use("not empty"));
-    }
-    if conditions.if_unused && found.consumer_count > 0 {
-        return Err(in_use("in use"));
+    let id = find(&api, &vhost, &queue).await?;
+    if conditions.if_empty || conditions.if_unused {
+        let asked = LiveQueues::of(&api, &[id], Depth::Held, &Listing::default()).await?;
+        let (_, found) = asked.get(id).ok_or(ApiError::Unavailable)?;
+        let in_use =
+            |what: &str| ApiError::BadRequest(format!("queue '{queue}' in vhost '{vhost}' {what}"));
+        if conditions.if_empty && found.ready_count() > 0 {
+            return Err(in_use("not empty"));
+        }
+        if conditions.if_unused && found.consumer_count() > 0 {
+            return Err(in_use("in use"));
+        }
     }
     check_free(&api, &vhost, &queue).await?;
     body::delete(
@@ -180,34 +184,12 @@ pub(crate) async fn check_free(api: &Api, vhost: &Name, queue: &Name) -> Result<
     Ok(())
 }
 
-async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueInfo, ApiError> {
+async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueId, ApiError> {
     let (inside, asked) = (vhost.clone(), queue.clone());
     let id = api
         .node
         .read(move |catalog| catalog.queue(&inside, &asked).map(|entry| entry.id));
-    let id = id.await?.ok_or(ApiError::NotFound)?;
-    let found = api.node.find_queues(vec![id]).await?;
-    found.into_iter().next().ok_or(ApiError::NotFound)
-}
-
-/// The connection that a queue goes with.
-async fn owner(api: &Api, id: QueueId) -> Result<Option<Value>, ApiError> {
-    let owner = api
-        .node
-        .read(move |catalog| catalog.queue_by_id(id).and_then(|entry| entry.owner));
-    let Some(owner) = owner.await? else {
-        return Ok(None);
-    };
-    let connections = api.node.connections().await?;
-    let found = connections.iter().find(|connection| connection.id == owner);
-    Ok(found.map(|connection| {
-        let peer = connection.peer.address;
-        json!({
-            "name": connection.name,
-            "peer_host": peer.map(|peer| peer.ip().to_string()),
-            "peer_port": peer.map(|peer| peer.port()),
-        })
-    }))
+    id.await?.ok_or(ApiError::NotFound)
 }
 
 /// The queues of these virtual hosts. Of a page in the order of names only its own are looked at.
@@ -223,24 +205,48 @@ async fn list_in(api: &Api, vhosts: Vec<Name>, listing: &Listing) -> Answer {
         })
         .await?;
     known.sort();
-    let ids = |known: &[(Name, Name, QueueId)]| known.iter().map(|(_, _, id)| *id).collect();
+    let ids = |known: &[(Name, Name, QueueId)]| -> Vec<QueueId> {
+        known.iter().map(|(_, _, id)| *id).collect()
+    };
     let is_by_name = match &listing.sort {
         None => true,
         Some(column) => matches!(&column[..], [name] if name == "name") && is_one_vhost(&known),
     };
-    if !(listing.is_paged() && is_by_name) {
-        let queues = api.node.find_queues(ids(&known)).await?;
-        return listing.answer(shown(api, queues, listing).await?);
-    }
     let total = known.len();
-    known.retain(|(_, name, _)| listing.wants(&name.to_string()));
-    if listing.is_reversed {
-        known.reverse();
+    if listing.is_paged() && is_by_name {
+        known.retain(|(_, name, _)| listing.wants(&name.to_string()));
+        if listing.is_reversed {
+            known.reverse();
+        }
+        let (range, frame) = listing.cut(total, known.len())?;
+        let (rows, unknown) = shown(api, &ids(&known[range]), Depth::All, listing).await?;
+        let rows = rows.into_iter().map(|row| listing.only_columns(row));
+        return Ok(unknown.mark(framed(rows.collect(), frame)?));
     }
-    let (range, frame) = listing.cut(total, known.len())?;
-    let queues = api.node.find_queues(ids(&known[range])).await?;
-    let rows = shown(api, queues, listing).await?.into_iter();
-    framed(rows.map(|row| listing.only_columns(row)).collect(), frame)
+    let depth = if listing.is_paged() && !listing.sorts_by_rate() {
+        Depth::Held
+    } else {
+        Depth::All
+    };
+    let (rows, unknown) = shown(api, &ids(&known), depth, listing).await?;
+    if depth == Depth::All {
+        return Ok(unknown.mark(listing.answer(rows)?));
+    }
+    // Rates are asked for of those that are shown.
+    let rows = listing.arranged(rows);
+    let (range, frame) = listing.cut(total, rows.len())?;
+    let places: HashMap<_, _> = known
+        .iter()
+        .map(|(vhost, name, id)| ((vhost.to_string(), name.to_string()), *id))
+        .collect();
+    let id = |row: &Value| {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        places.get(&(text("vhost"), text("name"))).copied()
+    };
+    let ids: Vec<_> = rows[range].iter().filter_map(id).collect();
+    let (rows, unknown) = shown(api, &ids, Depth::All, listing).await?;
+    let rows = rows.into_iter().map(|row| listing.only_columns(row));
+    Ok(unknown.mark(framed(rows.collect(), frame)?))
 }
 
 fn is_one_vhost(known: &[(Name, Name, QueueId)]) -> bool {
@@ -248,47 +254,54 @@ fn is_one_vhost(known: &[(Name, Name, QueueId)]) -> bool {
     ends.is_none_or(|(first, last)| first.0 == last.0)
 }
 
+/// Those of the queues that are there, in the same order.
 async fn shown(
     api: &Api,
-    queues: Vec<QueueInfo>,
+    ids: &[QueueId],
+    depth: Depth,
     listing: &Listing,
-) -> Result<Vec<Value>, ApiError> {
-    let ids: Vec<_> = queues.iter().map(|queue| queue.id).collect();
+) -> Result<(Vec<Value>, Unknown), ApiError> {
+    let asked = ids.to_vec();
     let declared = api.node.read(move |catalog| {
-        let known = ids.into_iter().filter_map(|id| {
+        let known = asked.into_iter().filter_map(|id| {
             let entry = catalog.queue_by_id(id)?;
             Some((id, Declared::of(catalog, entry)))
         });
-        known.collect::<HashMap<_, _>>()
+        known.collect::<Vec<_>>()
     });
     let declared = declared.await?;
-    let node_name = &api.settings.node_name;
-    let statistics = api.statistics.read();
-    let shown = |info: &QueueInfo| {
-        let declared = declared.get(&info.id)?;
-        let mut row = declared.shown(info, node_name);
-        if listing.has_no_stats {
-            if listing.has_totals {
-                extend(&mut row, totals(info));
-            } else {
-                row["state"] = "live".into();
-            }
-            return Some(row);
-        }
-        extend(&mut row, totals(info));
-        extend(&mut row, details(info));
-        if let Some(known) = statistics.queue(info.id) {
-            add_rates(&mut row, known, statistics.round(), &listing.windows);
-        }
-        Some(row)
+    let is_asked = !listing.has_no_stats || listing.has_totals;
+    let live = if is_asked {
+        LiveQueues::of(api, ids, depth, listing).await?
+    } else {
+        LiveQueues::default()
     };
-    Ok(queues.iter().filter_map(shown).collect())
+    let shown = |(id, declared): &(QueueId, Declared)| {
+        let mut row = declared.shown(&api.settings.node_name);
+        match live.get(*id) {
+            None if !is_asked => row["state"] = "live".into(),
+            None if live.unknown.is_empty() => row["state"] = "down".into(),
+            None => row["state"] = "unknown".into(),
+            Some((node, live)) => {
+                row["node"] = node.to_string().into();
+                extend(&mut row, live.totals());
+                if !listing.has_no_stats {
+                    extend(&mut row, live.details());
+                    extend(&mut row, live.moving());
+                }
+            }
+        }
+        row
+    };
+    Ok((declared.iter().map(shown).collect(), live.unknown.clone()))
 }
 
 impl Declared {
     fn of(catalog: &Catalog, entry: &QueueEntry) -> Self {
         let policy = |scope| catalog.policy_of_queue(entry, scope).cloned();
         let name_of = |id| Some(catalog.queue_by_id(id)?.name.clone());
+        let home = entry.placement.members.first();
+        let home = home.and_then(|id| catalog.node(*id));
         Self {
             partitions: entry.partitions().filter_map(name_of).collect(),
             whole: match entry.partitioning {
@@ -298,22 +311,23 @@ impl Declared {
             policy: policy(PolicyScope::User),
             operator_policy: policy(PolicyScope::Operator),
             effective: catalog.effective_policy_of_queue(entry),
+            home: home.map(|node| node.name.clone()),
             entry: entry.clone(),
         }
     }
 
-    fn shown(&self, info: &QueueInfo, node_name: &str) -> Value {
+    fn shown(&self, node_name: &str) -> Value {
         let options = &self.entry.options;
         let text = |name: &Option<Name>| name.as_ref().map(Name::to_string);
         json!({
-            "name": info.name.to_string(),
-            "vhost": info.vhost.to_string(),
+            "name": self.entry.name.to_string(),
+            "vhost": self.entry.vhost.to_string(),
             "type": self.entry.kind().name(),
             "durable": options.durable,
             "auto_delete": options.auto_delete,
             "exclusive": options.exclusive,
             "arguments": object(options.arguments.as_table_ref()),
-            "node": node_name,
+            "node": self.home.as_ref().map_or_else(|| node_name.to_owned(), Name::to_string),
             "state": "running",
             "policy": text(&self.policy),
             "operator_policy": text(&self.operator_policy),
@@ -322,71 +336,4 @@ impl Declared {
             "partition_of": text(&self.whole),
         })
     }
-}
-
-fn totals(info: &QueueInfo) -> Map<String, Value> {
-    of([
-        ("messages", (info.ready_count + info.unacked_count).into()),
-        ("messages_ready", info.ready_count.into()),
-        ("messages_unacknowledged", info.unacked_count.into()),
-    ])
-}
-
-/// What RabbitMQ tells of a queue beside its totals, as far as there is such a thing here.
-fn details(info: &QueueInfo) -> Map<String, Value> {
-    let held = &info.held;
-    let body_bytes = held.ready_body_bytes + held.unacked_body_bytes;
-    let (messages, has_consumers) = (
-        info.ready_count + info.unacked_count,
-        info.consumer_count > 0,
-    );
-    // Consumers can take more if nothing waits for them.
-    let capacity = u8::from(has_consumers && info.ready_count == 0);
-    of([
-        ("consumers", info.consumer_count.into()),
-        ("active_consumers", info.consumer_count.into()),
-        ("consumer_utilisation", capacity.into()),
-        ("consumer_capacity", capacity.into()),
-        ("memory", info.memory_size_bytes.into()),
-        ("message_bytes", body_bytes.into()),
-        ("message_bytes_ready", held.ready_body_bytes.into()),
-        (
-            "message_bytes_unacknowledged",
-            held.unacked_body_bytes.into(),
-        ),
-        ("message_bytes_ram", 0.into()),
-        ("message_bytes_paged_out", 0.into()),
-        ("message_bytes_persistent", body_bytes.into()),
-        ("messages_ram", 0.into()),
-        ("messages_paged_out", 0.into()),
-        ("messages_persistent", messages.into()),
-        ("messages_ready_ram", 0.into()),
-        ("messages_unacknowledged_ram", 0.into()),
-        ("head_message_timestamp", Value::Null),
-        ("exclusive_consumer_tag", Value::Null),
-        ("single_active_consumer_tag", Value::Null),
-        ("recoverable_slaves", Value::Null),
-        ("reductions", 0.into()),
-        ("reductions_details", json!({"rate": 0.0})),
-        ("garbage_collection", json!({})),
-    ])
-}
-
-fn add_rates(row: &mut Value, known: &QueueStats, round: &Round, windows: &Windows) {
-    for (name, value) in moving(&DEPTH_NAMES, &known.depth, round, windows.lengths) {
-        // The numbers themselves are newer.
-        if name.ends_with("_details") {
-            row[name] = value;
-        }
-    }
-    if let Some(stats) = queue_stats(&known.messages, round, windows.messages) {
-        row["message_stats"] = stats;
-    }
-}
-
-fn of<const N: usize>(columns: [(&str, Value); N]) -> Map<String, Value> {
-    let columns = columns.into_iter();
-    columns
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
 }

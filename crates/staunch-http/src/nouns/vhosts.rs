@@ -1,8 +1,10 @@
 //! `/api/vhosts`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use staunch_broker::{
     CatalogCommand, Change, PermissionCommand, PermissionPatterns, QueueKind, VhostCommand,
     VhostMetadata,
@@ -17,9 +19,11 @@ use crate::{
     body::{self, Answer, Content, Json},
     error::ApiError,
     json::name,
-    listing::Listing,
+    listing::{Listing, Windows},
     nouns::users::Tags,
-    rates::{extend, message_stats, moving},
+    others::Unknown,
+    question::Question,
+    rates::{add, extend, message_stats, moving},
 };
 
 /// The body of PUT; what is left out stays as it is.
@@ -36,7 +40,8 @@ impl Content for VhostBody {}
 
 pub(crate) async fn list(State(api): State<Api>, caller: Caller, listing: Listing) -> Answer {
     let names = caller.vhosts_seen(&api).await?;
-    listing.answer(shown(&api, names, &listing).await?)
+    let (rows, unknown) = shown(&api, names, &listing).await?;
+    Ok(unknown.mark(listing.answer(rows)?))
 }
 
 pub(crate) async fn get(
@@ -49,9 +54,9 @@ pub(crate) async fn get(
     if !caller.is_monitor() {
         caller.enter(&api, &vhost).await?;
     }
-    let found = shown(&api, vec![vhost], &listing).await?;
+    let (found, unknown) = shown(&api, vec![vhost], &listing).await?;
     let found = found.into_iter().next().ok_or(ApiError::NotFound)?;
-    body::ok(&listing.only_columns(found))
+    Ok(unknown.mark(body::ok(&listing.only_columns(found))?))
 }
 
 pub(crate) async fn put(
@@ -139,8 +144,11 @@ impl VhostBody {
 }
 
 /// Those of the names that are there.
-async fn shown(api: &Api, names: Vec<Name>, listing: &Listing) -> Result<Vec<Value>, ApiError> {
-    let node_name = api.settings.node_name.clone();
+async fn shown(
+    api: &Api,
+    names: Vec<Name>,
+    listing: &Listing,
+) -> Result<(Vec<Value>, Unknown), ApiError> {
     let found = api.node.read(move |catalog| {
         let default = catalog.limits().default_queue_type.name();
         let known = names.into_iter().filter_map(|name| {
@@ -150,22 +158,57 @@ async fn shown(api: &Api, names: Vec<Name>, listing: &Listing) -> Result<Vec<Val
         (default, known.collect::<Vec<_>>())
     });
     let (default, found) = found.await?;
-    let statistics = api.statistics.read();
-    let rows = found.iter().map(|(name, known)| {
-        let mut shown = vhost_json(name, known, default, &node_name);
-        let moved = statistics.vhost(name).filter(|_| !listing.has_no_stats);
-        if let Some(moved) = moved {
-            let (round, windows) = (statistics.round(), &listing.windows);
-            let depth = moving(&DEPTH_NAMES, &moved.depth, round, windows.lengths);
-            extend(&mut shown, depth);
-            shown["message_stats"] = message_stats(Some(&moved.messages), round, windows.messages);
+    let mut moving = moved(api, &listing.windows);
+    let query = listing.query.clone();
+    let question = Question::Vhosts { query };
+    let heard = api.ask_others::<Moved>(&question).await?;
+    let mut states = Map::from_iter([(api.settings.node_name.clone(), "running".into())]);
+    for (node, other) in heard.answers {
+        states.insert(node.to_string(), "running".into());
+        for (name, other) in other {
+            add(moving.entry(name).or_default(), other);
         }
+    }
+    for node in heard.unknown.shown().as_array().into_iter().flatten() {
+        states.insert(
+            node.as_str().unwrap_or_default().to_owned(),
+            "unknown".into(),
+        );
+    }
+    let rows = found.iter().map(|(name, known)| {
+        let mut shown = vhost_json(name, known, default, &states);
+        let moved = moving.remove(&name.to_string());
+        extend(
+            &mut shown,
+            moved.filter(|_| !listing.has_no_stats).unwrap_or_default(),
+        );
         shown
     });
-    Ok(rows.collect())
+    Ok((rows.collect(), heard.unknown))
 }
 
-fn vhost_json(name: &Name, known: &VhostMetadata, default: &'static str, node_name: &str) -> Value {
+/// Rates of virtual hosts in which something has happened, by name.
+type Moved = BTreeMap<String, Map<String, Value>>;
+
+/// What has happened on this node.
+pub(crate) fn moved(api: &Api, windows: &Windows) -> Moved {
+    let statistics = api.statistics.read();
+    let round = statistics.round();
+    let moved = statistics.vhosts().map(|(name, moved)| {
+        let mut rates = moving(&DEPTH_NAMES, &moved.depth, round, windows.lengths);
+        let messages = message_stats(Some(&moved.messages), round, windows.messages);
+        rates.insert("message_stats".to_owned(), messages);
+        (name.to_string(), rates)
+    });
+    moved.collect()
+}
+
+fn vhost_json(
+    name: &Name,
+    known: &VhostMetadata,
+    default: &'static str,
+    states: &Map<String, Value>,
+) -> Value {
     let kind = known.default_queue_type.map_or(default, QueueKind::name);
     let tags: Vec<_> = known.tags.iter().map(Name::to_string).collect();
     json!({
@@ -180,6 +223,6 @@ fn vhost_json(name: &Name, known: &VhostMetadata, default: &'static str, node_na
             "tags": tags,
             "default_queue_type": kind,
         },
-        "cluster_state": { node_name: "running" },
+        "cluster_state": states,
     })
 }

@@ -67,7 +67,7 @@ pub(crate) use outbox::{Fate, Publisher, Purpose};
 pub(crate) use proposals::{BATCH_FILL_SIZE_BYTES, Then};
 pub use removal::StopCheck;
 pub(crate) use repair::is_with_others;
-pub use status::{ClusterStatus, NodeStatus, QueueReplicas, ReplicaStatus};
+pub use status::{ClusterStatus, NodeStatus, OtherNode, QueueReplicas, ReplicaStatus};
 pub(crate) use wire::{Frame, count as count_request};
 
 /// What the runtime tells of links with other nodes.

@@ -31,6 +31,15 @@ pub struct ClusterStatus {
     pub single_copy_count: usize,
 }
 
+/// A node that another could ask something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherNode {
+    /// Its name.
+    pub name: Name,
+    /// It is connected, and was heard of lately.
+    pub is_there: bool,
+}
+
 /// A node as another sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, in any combination")]
@@ -141,6 +150,19 @@ impl Node {
             leaderless,
             single_copy_count,
         })
+    }
+
+    /// All nodes but this one, without those that have not yet come.
+    pub(crate) fn other_nodes(&self) -> Vec<OtherNode> {
+        let Some(cluster) = &self.cluster else {
+            return Vec::new();
+        };
+        let others = cluster.nodes.ids().filter(|id| *id != cluster.me);
+        let others = others.map(|id| OtherNode {
+            name: cluster.name_of(id),
+            is_there: cluster.is_up(id) && cluster.liveness.is_alive(id),
+        });
+        others.collect()
     }
 
     /// None if there is no such queue.

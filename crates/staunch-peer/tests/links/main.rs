@@ -7,3 +7,4 @@ mod joins;
 mod meet;
 mod node;
 mod protection;
+mod questions;

@@ -57,6 +57,7 @@ impl Plan {
             plaintext: PlaintextScope::Loopback,
             authority: None,
             limits: PeerLimits::default(),
+            questions: None,
             seed: 1,
         };
         Self {

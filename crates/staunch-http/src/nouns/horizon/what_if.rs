@@ -1,13 +1,13 @@
 //! What if: publishers faster, consumers gone, another limit, a node fewer.
 
 use axum::extract::{Path, State};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use staunch_horizon::{Horizon, Outlook, Resource, WhatIf, WhatIfError};
-use staunch_types::Name;
+use staunch_types::{Name, QueueId};
 
 use super::{
-    compute, look,
+    compute, find, is_served_here, look,
     shown::{RESOURCES, resource_name, shown_bound, shown_estimate, shown_horizon},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The question, from a query or a body.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Question {
     rate_factor: Option<f64>,
@@ -75,15 +75,45 @@ async fn of_queue(
 ) -> Answer {
     let (vhost, queue) = (name(&vhost)?, name(&queue)?);
     caller.enter(&api, &vhost).await?;
-    let what = question.what_if(&api).await?;
-    let (snapshot, view) = look(&api, &vhost, &queue).await?;
+    // What makes no sense is refused here.
+    question.what_if(&api).await?;
+    let id = find(&api, &vhost, &queue).await?;
+    if let Some(answer) = answer_for(&api, id, &question).await? {
+        return body::ok(&answer.map_err(ApiError::BadRequest)?);
+    }
+    let question = crate::question::Question::WhatIf { id: id.0, question };
+    let heard = api.ask_others::<Option<Told>>(&question).await?;
+    let mut told = heard.answers.into_iter().filter_map(|(_, told)| told);
+    let told = told.next().ok_or(ApiError::Unavailable)?;
+    body::ok(&told.map_err(ApiError::BadRequest)?)
+}
+
+/// What would be, or why the question makes no sense.
+type Told = Result<Value, String>;
+
+/// What would come of it for a queue; none if this node does not serve it.
+pub(crate) async fn answer_for(
+    api: &Api,
+    id: QueueId,
+    question: &Question,
+) -> Result<Option<Told>, ApiError> {
+    if !is_served_here(api, id).await? {
+        return Ok(None);
+    }
+    let what = question.what_if(api).await?;
+    let (snapshot, view) = look(api, id).await?;
+    let (vhost, queue) = (view.facts.vhost.clone(), view.facts.name.to_string());
     let answered = compute(move || {
         let as_is = snapshot.queue(&view).horizon;
         snapshot
             .queue_if(&view, &what)
             .map(|outlook| (as_is, outlook))
     });
-    question.answer((Some(&vhost), &queue.to_string()), &answered.await?)
+    match question.answer((Some(&vhost), &queue), &answered.await?) {
+        Ok(answer) => Ok(Some(Ok(answer))),
+        Err(ApiError::BadRequest(reason)) => Ok(Some(Err(reason))),
+        Err(other) => Err(other),
+    }
 }
 
 async fn of_node(api: Api, caller: Caller, question: Question) -> Answer {
@@ -97,7 +127,7 @@ async fn of_node(api: Api, caller: Caller, question: Question) -> Answer {
         let as_is = snapshot.node().horizon;
         snapshot.node_if(&what).map(|outlook| (as_is, outlook))
     });
-    question.answer((None, &api.settings.node_name), &answered.await?)
+    body::ok(&question.answer((None, &api.settings.node_name), &answered.await?)?)
 }
 
 impl Question {
@@ -150,7 +180,7 @@ impl Question {
         &self,
         (vhost, name): (Option<&Name>, &str),
         answered: &Result<(Horizon, Outlook), WhatIfError>,
-    ) -> Answer {
+    ) -> Result<Value, ApiError> {
         let (as_is, outlook) = answered.as_ref().map_err(|error| match error {
             WhatIfError::NoSuchLimit(resource) => {
                 let resource = resource_name(*resource);
@@ -161,7 +191,7 @@ impl Question {
         let at_return = outlook.messages_at_return.map(|[messages, low, high]| {
             json!({"messages": messages, "low_messages": low, "high_messages": high})
         });
-        body::ok(&json!({
+        Ok(json!({
             "vhost": vhost.map(Name::to_string),
             "name": name,
             "what_if": self.shown(),
