@@ -50,7 +50,7 @@ impl Node {
     }
 
     /// As [`Node::ask`], when it is known who serves the queue. None if the session is a shadow:
-    /// its own node asks again.
+    /// its own node asks again; or if the channel is over, of which other nodes were told already.
     pub(super) fn ask_later(
         &mut self,
         session: SessionSlot,
@@ -59,7 +59,7 @@ impl Node {
         request: Request,
     ) -> Option<ConnectionId> {
         let found = self.sessions.get(session)?;
-        if found.shadow_of.is_some() {
+        if found.shadow_of.is_some() || !found.channels.contains_key(&channel) {
             return None;
         }
         let connection = found.id;
