@@ -58,6 +58,26 @@ fn doctor() {
 }
 
 #[test]
+fn doctor_alarm() {
+    play_with("doctor-alarm", &["--disk-free-limit", "1000TiB"]);
+}
+
+#[test]
+fn doctor_room() {
+    play_with("doctor-room", &["--collect-statistics-interval", "1s"]);
+}
+
+#[test]
+fn local() {
+    play("local");
+}
+
+#[test]
+fn bench() {
+    play("bench");
+}
+
+#[test]
 fn clients() {
     play("clients");
 }
