@@ -77,6 +77,32 @@ fn nodes_meet_and_the_others_say_who_is_gone() {
     assert!(wait(PATIENCE, || gone(&mut nodes)), "n3 has left");
 }
 
+/// D02 and D03 of `staunch doctor`.
+#[test]
+fn doctor_finds_nodes_that_are_down_and_queues_without_leader() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut nodes = three(directory.path());
+    let made = staunch(
+        &mut nodes,
+        0,
+        &["queue", "create", "orders", "--type", "quorum"],
+    );
+    assert!(made.status.success(), "{made:?}");
+    let finds = |nodes: &mut ClusterProcess, finding: &str| {
+        let output = staunch(nodes, 0, &["doctor", "--columns", "code,what"]);
+        String::from_utf8(output.stdout).unwrap().contains(finding)
+    };
+    assert!(!finds(&mut nodes, "D02") && !finds(&mut nodes, "D03"));
+    nodes.node(2).kill();
+    assert!(wait(PATIENCE, || finds(
+        &mut nodes,
+        "D02   node n3 is down"
+    )));
+    nodes.node(1).kill();
+    let leaderless = "D03   queue 'orders' has no leader";
+    assert!(wait(PATIENCE, || finds(&mut nodes, leaderless)));
+}
+
 #[test]
 fn who_is_asked_about_a_queue_that_is_not_there_says_so() {
     let directory = tempfile::tempdir().unwrap();
