@@ -6,7 +6,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::{Map, Value};
 use staunch_broker::Change;
 
@@ -22,6 +25,34 @@ pub(crate) struct Json<T>(pub(crate) T);
 pub(crate) trait Content: DeserializeOwned {
     /// Keys that must be there, in the order in which RabbitMQ misses them.
     const REQUIRED: &'static [&'static str] = &[];
+}
+
+/// True or false, also as a text: tools send both (RabbitMQ's `parse_bool`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flag(pub(crate) bool);
+
+/// A number, also as a text (RabbitMQ's `parse_int`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Number(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Bool(value) => Ok(Self(value)),
+            Value::String(text) if text == "true" => Ok(Self(true)),
+            Value::String(text) if text == "false" => Ok(Self(false)),
+            other => bool::deserialize(other).map(Self).map_err(D::Error::custom),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = value.as_str().and_then(|text| text.parse().ok());
+        let number = read.map_or_else(|| u64::deserialize(&value), Ok);
+        number.map(Self).map_err(D::Error::custom)
+    }
 }
 
 /// What a query stands for; one that cannot be read is answered in the shape of all errors.
@@ -109,5 +140,28 @@ pub(crate) fn delete(change: Change) -> Answer {
     match change {
         Change::Deleted => Ok(StatusCode::NO_CONTENT.into_response()),
         Change::Created | Change::Unchanged | Change::Updated => Err(ApiError::NotFound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_numbers_may_be_texts() {
+        let flag = |text| serde_json::from_str::<Flag>(text).map(|flag| flag.0);
+        assert!(flag("true").expect("true") && flag("\"true\"").expect("true"));
+        assert!(!flag("false").expect("false") && !flag("\"false\"").expect("false"));
+        let wrong = flag("\"yes\"").expect_err("neither").to_string();
+        assert!(
+            wrong.starts_with("invalid type: string \"yes\", expected a boolean"),
+            "{wrong}"
+        );
+        let number = |text| serde_json::from_str::<Number>(text).map(|number| number.0);
+        assert_eq!(number("7").expect("a number"), 7);
+        assert_eq!(number("\"7\"").expect("a number"), 7);
+        for text in ["\"x\"", "-1", "1.5", "null"] {
+            assert!(number(text).is_err(), "{text}");
+        }
     }
 }

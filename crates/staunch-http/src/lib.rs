@@ -13,6 +13,7 @@
 mod auth;
 mod body;
 mod definitions;
+mod directory;
 mod error;
 mod horizons;
 mod json;
@@ -21,10 +22,12 @@ mod metrics;
 mod node;
 mod nouns;
 mod objectives;
+mod openapi;
 mod others;
 mod question;
 mod rates;
 mod router;
+mod routes;
 mod session;
 mod statistics;
 
@@ -42,6 +45,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
 use staunch_types::Name;
 use tokio::sync::Semaphore;
+
+use crate::directory::Directory;
 
 /// What the interface says about its node, and how it keeps passwords.
 #[derive(Clone, Debug)]
@@ -113,6 +118,9 @@ pub(crate) struct Api {
     pub(crate) peers: PeerPort,
     pub(crate) settings: Arc<Settings>,
     pub(crate) statistics: SharedStatistics,
+    pub(crate) directory: Directory,
+    /// The interface in the words of `OpenAPI`.
+    pub(crate) document: Arc<str>,
     /// Turns for slow password checks.
     pub(crate) verifying: Arc<Semaphore>,
     /// What a login as somebody unknown, or without a password, is checked against: that takes as

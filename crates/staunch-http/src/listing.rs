@@ -178,6 +178,11 @@ impl Listing {
         })
     }
 
+    /// Whether some names are not wanted.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.name.is_some()
+    }
+
     /// Whether a row of this name is wanted.
     pub(crate) fn wants(&self, name: &str) -> bool {
         match &self.name {

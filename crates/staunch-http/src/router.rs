@@ -13,8 +13,8 @@ use staunch_broker::PasswordHash;
 use tokio::{sync::Semaphore, time};
 
 use crate::{
-    Api, NodePort, PeerPort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX, error::ApiError,
-    nouns,
+    Api, NodePort, PeerPort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX,
+    directory::Directory, error::ApiError, nouns, openapi,
 };
 
 /// Largest body of a request, in bytes.
@@ -28,7 +28,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The interface of a node.
 #[derive(Clone)]
-pub struct Interface(Api);
+pub struct Interface {
+    api: Api,
+    routes: Router<Api>,
+}
 
 impl Interface {
     /// That of this node, which asks others by `peers`.
@@ -41,25 +44,29 @@ impl Interface {
     ) -> Self {
         // An empty password is never right.
         let decoy = PasswordHash::hash(settings.password_hashing, b"", &(settings.salt)());
-        Self(Api {
+        let (routes, operations) = nouns::routes().into_parts();
+        let api = Api {
+            document: openapi::document(&operations, settings.version).into(),
             node,
             peers,
+            directory: Directory::default(),
             statistics,
             decoy: Arc::new(decoy),
             settings: Arc::new(settings),
             verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
-        })
+        };
+        Self { api, routes }
     }
 
     /// What serves HTTP. Requests need `ConnectInfo<SocketAddr>`.
     pub fn router(&self) -> Router {
         let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
         let routes = Router::new()
-            .nest("/api", nouns::routes())
+            .nest("/api", self.routes.clone())
             .fallback(async || ApiError::NotFound)
             .method_not_allowed_fallback(other_method)
             .layer(middleware::from_fn_with_state(turns, bounded))
-            .with_state(self.0.clone());
+            .with_state(self.api.clone());
         // Paths are changed before they are looked up.
         Router::new()
             .fallback_service(routes)
@@ -68,7 +75,7 @@ impl Interface {
 
     /// Answers the interface of another node; none if there is no answer.
     pub async fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
-        self.0.answer(question).await
+        self.api.answer(question).await
     }
 }
 

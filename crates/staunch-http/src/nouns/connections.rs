@@ -81,32 +81,78 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Answer {
     let found = find(&api, &caller, &connection, &Listing::default()).await?;
-    if !caller.is_called(&found.row["user"]) && !caller.is_anybody(&["administrator"]) {
-        return Err(ApiError::NotAuthorized("Not administrator user".to_owned()));
-    }
-    let reason = headers
-        .get("x-reason")
-        .and_then(|reason| reason.to_str().ok());
-    let reason: String = reason
-        .unwrap_or(REASON)
-        .chars()
-        .take(REASON_SIZE_BYTES_MAX)
-        .collect();
-    let closed = match found.node {
-        None => api.node.close_connection(connection, reason).await?,
-        Some(node) => {
-            let question = Question::Close {
-                name: connection,
-                reason,
-            };
-            let closed = api.ask_node(node, &question).await;
-            closed.ok_or(ApiError::Unavailable)?
-        }
-    };
-    match closed {
+    may_close(&caller, &found.row["user"])?;
+    match close(&api, found.node, connection, reason(&headers)).await? {
         0 => Err(ApiError::NotFound),
         _ => Ok(StatusCode::NO_CONTENT.into_response()),
     }
+}
+
+/// Closes every connection of a user that the caller may close.
+pub(crate) async fn delete_user(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    may_close(&caller, &Value::from(user.as_str()))?;
+    let wanted = Wanted {
+        user: Some(user),
+        ..Wanted::default()
+    };
+    let listing = Listing::default();
+    let rows = own(&api, &wanted, &listing).await?;
+    let mut found: Vec<_> = rows.into_iter().map(|row| (None, row)).collect();
+    let query = listing.query.clone();
+    let question = Question::Connections { wanted, query };
+    let heard = api.ask_others::<Head>(&question).await?;
+    for (node, head) in heard.answers {
+        found.extend(
+            head.into_rows()
+                .into_iter()
+                .map(|row| (Some(node.clone()), row)),
+        );
+    }
+    for (node, row) in found {
+        let name = row["name"].as_str().unwrap_or_default().to_owned();
+        // One that has gone meanwhile is closed.
+        close(&api, node, name, reason(&headers)).await?;
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn may_close(caller: &Caller, owner: &Value) -> Result<(), ApiError> {
+    if caller.is_called(owner) {
+        return Ok(());
+    }
+    caller.administrator()
+}
+
+/// Closes a connection of this node's or another's clients: how many of that name there were.
+async fn close(
+    api: &Api,
+    node: Option<Name>,
+    name: String,
+    reason: String,
+) -> Result<usize, ApiError> {
+    let Some(node) = node else {
+        return api.node.close_connection(name, reason).await;
+    };
+    let question = Question::Close { name, reason };
+    let closed = api.ask_node(node, &question).await;
+    closed.ok_or(ApiError::Unavailable)
+}
+
+/// What a client is told.
+fn reason(headers: &HeaderMap) -> String {
+    let reason = headers
+        .get("x-reason")
+        .and_then(|reason| reason.to_str().ok());
+    reason
+        .unwrap_or(REASON)
+        .chars()
+        .take(REASON_SIZE_BYTES_MAX)
+        .collect()
 }
 
 /// Monitors see every connection, others their own.

@@ -12,7 +12,7 @@ use staunch_types::{ExchangeOptions, Name, QueueId, Resource};
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Content, Json},
+    body::{self, Answer, Content, Flag, Json},
     error::ApiError,
     json::{name, object, table},
     listing::{Listing, Windows},
@@ -27,11 +27,11 @@ pub(crate) struct ExchangeBody {
     #[serde(rename = "type", default = "direct")]
     kind: String,
     #[serde(default)]
-    durable: bool,
+    durable: Flag,
     #[serde(default)]
-    auto_delete: bool,
+    auto_delete: Flag,
     #[serde(default)]
-    internal: bool,
+    internal: Flag,
     #[serde(default)]
     arguments: Map<String, Value>,
 }
@@ -100,9 +100,9 @@ pub(crate) async fn put(
         name: exchange,
         options: ExchangeOptions {
             kind: name(&body.kind)?,
-            durable: body.durable,
-            auto_delete: body.auto_delete,
-            internal: body.internal,
+            durable: body.durable.0,
+            auto_delete: body.auto_delete.0,
+            internal: body.internal.0,
             arguments: table(&body.arguments)?,
         },
         // The node chooses it.

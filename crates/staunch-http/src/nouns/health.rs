@@ -223,6 +223,28 @@ pub(crate) async fn feature_flags(_caller: Caller) -> Answer {
     body::ok(&Value::from(flags.to_vec()))
 }
 
+/// Whatever there is is enabled already.
+pub(crate) async fn enable_feature(caller: Caller, Path(feature): Path<String>) -> Answer {
+    caller.administrator()?;
+    if !FEATURES.contains(&feature.as_str()) {
+        return Err(ApiError::BadRequest("unsupported".to_owned()));
+    }
+    body::put(Change::Updated)
+}
+
+/// How many have tried to log in is not counted.
+pub(crate) async fn login_attempts(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Answer {
+    caller.administrator()?;
+    if node != api.settings.node_name {
+        return Err(ApiError::NotFound);
+    }
+    body::ok(&json!([]))
+}
+
 /// Lists of things that are not here, which tools ask for all the same.
 pub(crate) async fn none(_caller: Caller) -> Answer {
     body::ok(&json!([]))

@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::json;
-use staunch_broker::{Catalog, CatalogCommand, NodeCommand, Placement};
+use staunch_broker::{Catalog, CatalogCommand, Change, NodeCommand, Placement};
 use staunch_node::AdminRequest;
 use staunch_types::{Name, NodeId};
 
@@ -116,6 +116,12 @@ pub(crate) async fn rebalance(State(api): State<Api>, caller: Caller) -> Answer 
     let results = api.node.change_cluster(AdminRequest::Rebalance).await?;
     let moved_count = results.iter().filter(|result| result.is_ok()).count();
     body::ok(&json!({"moved": moved_count}))
+}
+
+/// The same, as RabbitMQ's tools ask for it.
+pub(crate) async fn rebalance_queues(api: State<Api>, caller: Caller) -> Answer {
+    rebalance(api, caller).await?;
+    body::put(Change::Updated)
 }
 
 /// Has a queue kept by other nodes. It is agreed on when this is answered, and done when the new

@@ -19,7 +19,7 @@ use super::exchanges::named;
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Content, Json},
+    body::{self, Answer, Content, Json, Number},
     error::ApiError,
     json::{name, object, table},
     session::{CHANNEL, Session},
@@ -45,11 +45,11 @@ impl Content for PublishBody {
 /// The body of a get. All but `truncate` must be there.
 #[derive(Deserialize)]
 pub(crate) struct GetBody {
-    count: u64,
+    count: Number,
     ackmode: String,
     encoding: String,
     /// Bytes of a payload that are shown.
-    truncate: Option<usize>,
+    truncate: Option<Number>,
 }
 
 impl Content for GetBody {
@@ -133,7 +133,10 @@ pub(crate) async fn get(
     let mut got = Vec::new();
     let mut got_size_bytes = 0;
     let mut settles = Vec::new();
-    for _ in 0..body.count {
+    let truncate = body
+        .truncate
+        .map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+    for _ in 0..body.count.0 {
         let request = Request::Get {
             channel: CHANNEL,
             queue: queue.clone(),
@@ -151,7 +154,7 @@ pub(crate) async fn get(
             break;
         };
         got_size_bytes += delivery.message.body().len();
-        got.push(shown(&delivery, ready_count, body.truncate, is_text_shown));
+        got.push(shown(&delivery, ready_count, truncate, is_text_shown));
         settles.extend(outcome.map(|outcome| settle(&delivery, outcome)));
         if got_size_bytes >= GOT_SIZE_BYTES_MAX {
             break;

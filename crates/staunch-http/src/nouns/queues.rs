@@ -11,7 +11,8 @@ use staunch_types::{FieldTable, Name, QueueId, QueueOptions, Resource};
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Content, Json},
+    body::{self, Answer, Content, Flag, Json},
+    directory::Entry,
     error::ApiError,
     json::{name, object, table},
     listing::{Listing, framed},
@@ -30,9 +31,9 @@ use live::LiveQueues;
 #[derive(Deserialize)]
 pub(crate) struct QueueBody {
     #[serde(default)]
-    durable: bool,
+    durable: Flag,
     #[serde(default)]
-    auto_delete: bool,
+    auto_delete: Flag,
     #[serde(default)]
     arguments: Map<String, Value>,
 }
@@ -116,9 +117,9 @@ pub(crate) async fn put(
     let may = caller.may(&api, &vhost, wanted).await;
     may.map_err(ApiError::of_vhost)?;
     let options = QueueOptions {
-        durable: body.durable,
+        durable: body.durable.0,
         exclusive: false,
-        auto_delete: body.auto_delete,
+        auto_delete: body.auto_delete.0,
         arguments: table(&body.arguments)?,
     };
     let asked = vhost.clone();
@@ -194,27 +195,21 @@ async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueId, ApiError
 
 /// The queues of these virtual hosts. Of a page in the order of names only its own are looked at.
 async fn list_in(api: &Api, vhosts: Vec<Name>, listing: &Listing) -> Answer {
-    let mut known = api
-        .node
-        .read(move |catalog| {
-            let queues = catalog.queues();
-            let inside = queues.filter(|entry| vhosts.contains(&entry.vhost));
-            inside
-                .map(|entry| (entry.vhost.clone(), entry.name.clone(), entry.id))
-                .collect::<Vec<_>>()
-        })
-        .await?;
-    known.sort();
-    let ids = |known: &[(Name, Name, QueueId)]| -> Vec<QueueId> {
-        known.iter().map(|(_, _, id)| *id).collect()
-    };
+    let all = api.directory.queues(&api.node).await?;
+    let mut known: Vec<_> = all
+        .iter()
+        .filter(|(vhost, _, _)| vhosts.contains(vhost))
+        .collect();
+    let ids = |known: &[&Entry]| -> Vec<QueueId> { known.iter().map(|(_, _, id)| *id).collect() };
     let is_by_name = match &listing.sort {
         None => true,
         Some(column) => matches!(&column[..], [name] if name == "name") && is_one_vhost(&known),
     };
     let total = known.len();
     if listing.is_paged() && is_by_name {
-        known.retain(|(_, name, _)| listing.wants(&name.to_string()));
+        if listing.is_filtered() {
+            known.retain(|(_, name, _)| listing.wants(&name.to_string()));
+        }
         if listing.is_reversed {
             known.reverse();
         }
@@ -249,7 +244,7 @@ async fn list_in(api: &Api, vhosts: Vec<Name>, listing: &Listing) -> Answer {
     Ok(unknown.mark(framed(rows.collect(), frame)?))
 }
 
-fn is_one_vhost(known: &[(Name, Name, QueueId)]) -> bool {
+fn is_one_vhost(known: &[&Entry]) -> bool {
     let ends = known.first().zip(known.last());
     ends.is_none_or(|(first, last)| first.0 == last.0)
 }

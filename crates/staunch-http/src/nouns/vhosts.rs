@@ -16,7 +16,7 @@ use staunch_types::Name;
 use crate::{
     Api,
     auth::Caller,
-    body::{self, Answer, Content, Json},
+    body::{self, Answer, Content, Flag, Json},
     error::ApiError,
     json::name,
     listing::{Listing, Windows},
@@ -32,8 +32,8 @@ pub(crate) struct VhostBody {
     description: Option<String>,
     tags: Option<Tags>,
     default_queue_type: Option<String>,
-    protected_from_deletion: Option<bool>,
-    tracing: Option<bool>,
+    protected_from_deletion: Option<Flag>,
+    tracing: Option<Flag>,
 }
 
 impl Content for VhostBody {}
@@ -119,6 +119,32 @@ pub(crate) async fn delete(
     )
 }
 
+/// Nobody deletes the virtual host from now on.
+pub(crate) async fn protect(api: State<Api>, caller: Caller, vhost: Path<String>) -> Answer {
+    set_protected(&api.0, &caller, &vhost.0, true).await
+}
+
+/// The virtual host may be deleted again.
+pub(crate) async fn unprotect(api: State<Api>, caller: Caller, vhost: Path<String>) -> Answer {
+    set_protected(&api.0, &caller, &vhost.0, false).await
+}
+
+async fn set_protected(api: &Api, caller: &Caller, vhost: &str, is_protected: bool) -> Answer {
+    caller.administrator()?;
+    let vhost = name(vhost)?;
+    let asked = vhost.clone();
+    let known = api
+        .node
+        .read(move |catalog| catalog.vhost_metadata(&asked).cloned());
+    let metadata = VhostMetadata {
+        protected_from_deletion: is_protected,
+        ..known.await?.ok_or(ApiError::NotFound)?
+    };
+    let command = VhostCommand::SetMetadata { vhost, metadata };
+    api.node.apply(CatalogCommand::Vhost(command)).await?;
+    body::put(Change::Updated)
+}
+
 impl VhostBody {
     fn over(self, known: VhostMetadata) -> Result<VhostMetadata, ApiError> {
         let default_queue_type = match self.default_queue_type.as_deref() {
@@ -135,10 +161,10 @@ impl VhostBody {
                 None => known.tags,
             },
             default_queue_type,
-            tracing: self.tracing.unwrap_or(known.tracing),
+            tracing: self.tracing.map_or(known.tracing, |it| it.0),
             protected_from_deletion: self
                 .protected_from_deletion
-                .unwrap_or(known.protected_from_deletion),
+                .map_or(known.protected_from_deletion, |it| it.0),
         })
     }
 }

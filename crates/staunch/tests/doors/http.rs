@@ -1,6 +1,6 @@
 //! The HTTP interface: status codes, errors, and that what it says is so over AMQP.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -44,6 +44,20 @@ impl Client {
         let text = response.body_mut().read_to_string().unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         (response.status().as_u16(), body)
+    }
+
+    /// The methods that a path has, as OPTIONS tells.
+    pub(crate) fn allowed(&self, path: &str) -> BTreeSet<String> {
+        let agent = ureq::Agent::new_with_defaults();
+        let asked = agent
+            .options(format!("{}{path}", self.base))
+            .call()
+            .unwrap();
+        let allowed = asked.headers()["allow"].to_str().unwrap();
+        allowed
+            .split(',')
+            .map(|method| method.trim().to_owned())
+            .collect()
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {

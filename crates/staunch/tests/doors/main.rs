@@ -4,6 +4,7 @@
 mod horizon;
 mod http;
 mod node;
+mod openapi;
 mod proxy;
 mod tls;
 mod wire;
