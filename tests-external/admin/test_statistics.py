@@ -1,8 +1,11 @@
 """What both tell of themselves once statistics have come in: every field that RabbitMQ has, with
 the same numbers where both have done the same."""
 
+import contextlib
 import time
+import urllib.parse
 
+import pika
 import pytest
 
 # Statistics of both are at most so old; on a loaded machine twice that.
@@ -28,6 +31,26 @@ MISSING = {
         "outgoing": "what goes between a queue and one exchange is not counted",
     },
     "vhost": {},
+    "connection": {
+        "garbage_collection": "of an Erlang process",
+        "reductions": "of an Erlang process",
+        "reductions_details": "of an Erlang process",
+        **dict.fromkeys((
+            "channel_max", "frame_max", "peer_cert_issuer", "peer_cert_subject",
+            "peer_cert_validity", "ssl_cipher", "ssl_hash", "ssl_key_exchange", "timeout",
+        ), "not told yet"),
+    },
+    "channel": {
+        "garbage_collection": "of an Erlang process",
+        "reductions": "of an Erlang process",
+        "reductions_details": "of an Erlang process",
+        "idle_since": "not told yet",
+        "pending_raft_commands": "an Erlang library's inside",
+        "deliveries": "what goes between a queue and one channel is not counted",
+        "publishes": "what goes between an exchange and one channel is not counted",
+    },
+    "consumer": {},
+    "details": {},
     "vhost message_stats": {
         "confirm": "confirms are counted for channels, not for virtual hosts",
         "confirm_details": "confirms are counted for channels, not for virtual hosts",
@@ -35,6 +58,17 @@ MISSING = {
 }
 
 QUEUE = "/queues/%2F/counted"
+
+# What is the same of clients that are alike.
+SAME = {
+    "connection": ("user", "vhost", "protocol", "type", "ssl", "channels", "auth_mechanism",
+                   "user_provided_name", "client_properties", "peer_host", "host", "state"),
+    "channel": ("user", "vhost", "number", "state", "consumer_count", "confirm", "transactional",
+                "messages_unacknowledged", "messages_unconfirmed", "messages_uncommitted",
+                "acks_uncommitted", "global_prefetch_count"),
+    "consumer": ("consumer_tag", "ack_required", "active", "activity_status", "exclusive",
+                 "prefetch_count", "arguments", "queue"),
+}
 
 # Counts that are the same whenever the same was done.
 COUNTS = ("publish", "deliver", "deliver_no_ack", "get", "get_no_ack", "get_empty", "deliver_get",
@@ -158,6 +192,48 @@ def test_lists_without_statistics_cost_little(worked):
             row = next(row for row in rows if row["name"] == "counted")
             assert ("messages" in row) == has_totals
             assert "message_stats" not in row and "memory" not in row
+
+
+def test_a_client_has_every_field_and_the_same_values(worked, staunch, rabbitmq):
+    with contextlib.ExitStack() as clients:
+        seen = [look_at_client(clients, node) for node in (staunch, rabbitmq)]
+    for what, ours, theirs in zip(("connection", "channel", "consumer"), *seen, strict=True):
+        fields(what, ours, theirs)
+        for name in SAME[what]:
+            assert ours[name] == theirs[name], (what, name)
+        for name in ("connection_details", "channel_details", "queue"):
+            if name in theirs:
+                fields("details", ours[name], theirs[name])
+
+
+def look_at_client(clients, node):
+    """A client's connection, channel and consumer, looked at one by one."""
+    parameters = pika.ConnectionParameters("127.0.0.1", node.port, client_properties={
+        "connection_name": "somebody",
+    })
+    connection = clients.enter_context(pika.BlockingConnection(parameters))
+    channel = connection.channel()
+    channel.basic_qos(prefetch_count=7)
+    channel.confirm_delivery()
+    channel.basic_publish("", "nobody", b"")
+    channel.basic_consume("idle", lambda *_: None, consumer_tag="tag", arguments={"x-priority": 2})
+    http, quoted = node.http, urllib.parse.quote
+
+    def listed(what, is_right=bool):
+        # Clients are served between looks.
+        def look():
+            connection.process_data_events(0)
+            return http.ask("GET", f"/{what}").body
+
+        return until(look, is_right)[0]
+
+    name = quoted(listed("connections", lambda it: it and it[0].get("channels") == 1)["name"])
+    number = quoted(listed(
+        "channels", lambda it: it and it[0].get("message_stats", {}).get("publish") == 1,
+    )["name"])
+    consumer = listed("consumers")
+    full = [http.ask("GET", f"/{what}").body for what in (f"connections/{name}", f"channels/{number}")]
+    return [*full, consumer]
 
 
 def test_connections_channels_and_consumers_are_lists(worked):
