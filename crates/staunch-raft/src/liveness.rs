@@ -1,7 +1,7 @@
 //! Which nodes are alive, watched once for all groups.
 //!
-//! Every node sends every other a heartbeat each [`LivenessConfig::heartbeat`] unless something
-//! else just went there, and listens. How long a silence may be is learned for each peer from how
+//! Every node sends every other a heartbeat each [`LivenessConfig::heartbeat`], whatever else goes
+//! there, and listens. How long a silence may be is learned for each peer from how
 //! its words have arrived so far: the mean of the gaps and [`DEVIATIONS`] standard deviations, the
 //! accrual detector of Hayashibara et al. with a fixed threshold (their φ of about 8 for
 //! gaps that are normally distributed). The result is kept between a floor and a ceiling.
@@ -172,14 +172,6 @@ impl Liveness {
         let gap_min = micros(self.config.heartbeat) / 2;
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.heard(lived, gap_min);
-        }
-    }
-
-    /// Anything was sent to the peer, which spares a heartbeat.
-    pub fn sent(&mut self, peer: NodeId, now: Timestamp) {
-        let lived = self.lived_at(now);
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.sent_micros = Some(lived);
         }
     }
 

@@ -20,6 +20,8 @@ struct Member {
 
 struct Trio {
     members: Vec<Member>,
+    /// Two that do not hear each other.
+    cut: Option<(NodeId, NodeId)>,
 }
 
 const GROUP: GroupId = GroupId(7);
@@ -37,7 +39,8 @@ impl Trio {
                 applied: Vec::new(),
             })
             .collect();
-        Self { members }
+        let cut = None;
+        Self { members, cut }
     }
 
     fn of(&mut self, node: u64) -> &mut Member {
@@ -71,7 +74,11 @@ impl Trio {
                 return;
             }
             for message in messages {
-                let group = &mut self.of(message.to.0).group;
+                let (from, to) = (message.from, message.to);
+                if self.cut == Some((from, to)) || self.cut == Some((to, from)) {
+                    continue;
+                }
+                let group = &mut self.of(to.0).group;
                 group.step(message).expect("consistent");
             }
         }
@@ -172,6 +179,23 @@ fn a_suspected_leader_is_replaced_without_a_tick() {
         .filter(|member| member.group.is_serving() && member.group.me() != dead)
         .collect();
     assert_eq!(leaders.len(), 1);
+}
+
+/// One member is cut off from the leader and nobody else: the third is asked for its vote, and hears from
+/// the leader that it is there as long as that does not know that it is to speak.
+#[test]
+fn a_sleeping_leader_keeps_those_that_hear_it() {
+    let mut trio = Trio::new(3);
+    trio.tick(80);
+    let leader = trio.leader();
+    assert!(trio.members.iter().all(|member| member.group.is_asleep()));
+    let other = NodeId(1 + leader.0 % 3);
+    trio.cut = Some((leader, other));
+    trio.of(other.0).group.suspect(leader);
+    for _ in 0..100 {
+        trio.tick(1);
+        assert_eq!(trio.leader(), leader);
+    }
 }
 
 #[test]

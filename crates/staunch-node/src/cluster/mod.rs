@@ -10,7 +10,7 @@
 //!   they publish to replicated queues and to those of other nodes.
 //! * `status`, `removal`: what operators ask.
 //! * `holds`: publishers that wait, because of alarms elsewhere or full outboxes.
-//! * `leadership`: which node should lead a queue.
+//! * `heartbeat`: who is heard, and hears; `leadership`: which node should lead a queue.
 //! * `transfer`: whole queues for members that lag too far.
 //! * `repair`: replicas that have forgotten everything.
 //!
@@ -26,6 +26,7 @@ mod claims;
 mod edge;
 mod facts;
 mod groups;
+mod heartbeat;
 mod holds;
 mod leadership;
 mod members;
@@ -55,7 +56,7 @@ use staunch_raft::{Liveness, LivenessEvent};
 use staunch_replica::Identity;
 use staunch_types::{Name, NodeId, Timestamp};
 
-use crate::{config::ClusterConfig, input::Output, node::Node, queues::QueueSlot};
+use crate::{config::ClusterConfig, input::Output, node::Node};
 
 pub(crate) use catalog::{CatalogGroup, config as catalog_config};
 pub use facts::{GroupFacts, PlacementFacts, deliveries_in};
@@ -112,7 +113,7 @@ pub struct PeerOutput {
 /// What a frame between nodes is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerPayload {
-    /// "I live": empty.
+    /// "I live", or the answer "I have heard you" ([`heartbeat`]).
     Heartbeat,
     /// Messages of Raft groups (`staunch_raft::wire`).
     Raft,
@@ -283,9 +284,8 @@ impl Node {
                     return;
                 };
                 cluster.liveness.heard(node, now);
-                cluster.nodes.heard(node, now);
                 match kind {
-                    PeerPayload::Heartbeat => {}
+                    PeerPayload::Heartbeat => self.heartbeat_received(node, &payload),
                     PeerPayload::Raft => self.take_raft(node, &payload),
                     PeerPayload::Catalog => self.catalog_received(node, payload),
                     PeerPayload::Queue => self.queue_received(node, payload),
@@ -320,23 +320,6 @@ impl Node {
         if nodes.is_connected(node) && nodes.incarnation(node) == Some(life.0) {
             self.peer_down(node, false);
         }
-    }
-
-    /// Whether this node, which takes itself for the queue's server, may have a successor without
-    /// knowing: it has stood still, or has not heard a majority of the members for as long as these
-    /// need to give it up. What it hands out then may have been handed out by that one (contract C8).
-    pub(crate) fn may_have_successor(&self, slot: &QueueSlot) -> bool {
-        let (Some(cluster), true) = (&self.cluster, slot.is_replicated()) else {
-            return false;
-        };
-        let Some(entry) = self.catalog.queue_by_id(slot.id) else {
-            return false;
-        };
-        let members = &entry.placement.members;
-        let (now, patience) = (self.now, cluster.patience_min);
-        let was_heard = |id| id == cluster.me || cluster.nodes.was_heard(id, now, patience);
-        let heard_count = members.iter().filter(|id| was_heard(**id)).count();
-        heard_count <= members.len() / 2 || now.since(cluster.awake_since) < patience
     }
 
     /// Lets time pass for detector and groups, and does what is due; the first thing in a drain.
@@ -376,7 +359,7 @@ impl Node {
         for event in events {
             match event {
                 LivenessEvent::SendHeartbeat(node) => {
-                    self.send(node, PeerPayload::Heartbeat, Vec::new());
+                    self.send_heartbeat(node);
                 }
                 LivenessEvent::Suspected(node) => self.suspect(node),
                 LivenessEvent::Alive(node) => self.trust(node),
@@ -386,14 +369,12 @@ impl Node {
 
     /// Sends a frame, if the peer is connected.
     pub(crate) fn send(&mut self, to: NodeId, kind: PeerPayload, payload: Vec<Bytes>) {
-        let now = self.now;
-        let Some(cluster) = &mut self.cluster else {
+        let Some(cluster) = &self.cluster else {
             return;
         };
         let Some(peer) = cluster.nodes.connected_name(to) else {
             return;
         };
-        cluster.liveness.sent(to, now);
         self.outputs.push_back(Output::Peer(PeerOutput {
             peer,
             kind,

@@ -26,8 +26,16 @@ struct Known {
     /// Its process, as far as this one has met it.
     incarnation: Option<u64>,
     connected_since: Option<Timestamp>,
-    /// When something last came from it.
-    heard_at: Timestamp,
+    hearing: Option<Hearing>,
+}
+
+/// That a node hears this one, by its answers to heartbeats. Times are when what it heard was sent,
+/// so that nothing is taken for news which has been under way for long.
+#[derive(Clone, Copy, Debug)]
+struct Hearing {
+    /// It has heard this one ever since, without a gap.
+    since: Timestamp,
+    last: Timestamp,
 }
 
 /// A connection with a peer.
@@ -145,17 +153,29 @@ impl Nodes {
         known.is_some_and(|known| known.connected_since.is_some())
     }
 
-    /// Something has come from a node.
-    pub(super) fn heard(&mut self, id: NodeId, now: Timestamp) {
-        if let Some(known) = self.by_id.get_mut(&id) {
-            known.heard_at = now;
-        }
+    /// A node says that it has heard what was sent to it at `sent`. If it had heard nothing for
+    /// `patience` before, it may have given this one up meanwhile.
+    pub(super) fn hears_me(&mut self, id: NodeId, sent: Timestamp, patience: Duration) {
+        let Some(known) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let before = known.hearing;
+        let goes_on = before.filter(|before| sent.since(before.last) < patience);
+        known.hearing = Some(Hearing {
+            since: goes_on.map_or(sent, |before| before.since),
+            last: before.map_or(sent, |before| before.last.max(sent)),
+        });
     }
 
-    /// Whether the node is connected, and has not been silent for so long.
-    pub(super) fn was_heard(&self, id: NodeId, now: Timestamp, patience: Duration) -> bool {
-        let known = self.by_id.get(&id);
-        known.is_some_and(|it| it.connected_since.is_some() && now.since(it.heard_at) < patience)
+    /// Whether the node is connected, and certainly has heard this one all the time: it has not
+    /// given it up, and if it had before that, it would have said so by now.
+    pub(super) fn stands_by(&self, id: NodeId, now: Timestamp, patience: Duration) -> bool {
+        let connected = self
+            .by_id
+            .get(&id)
+            .filter(|it| it.connected_since.is_some());
+        let hearing = connected.and_then(|known| known.hearing);
+        hearing.is_some_and(|it| now.since(it.last) < patience && now.since(it.since) >= patience)
     }
 
     /// Since when it is connected, if it is.
@@ -225,7 +245,7 @@ impl Nodes {
         let known = self.by_id.entry(id);
         let known = known.or_insert_with(|| Known::named(name.clone()));
         known.connected_since = Some(now);
-        known.heard_at = now;
+        known.hearing = None;
         let before = known.incarnation.replace(link.incarnation);
         before.is_some_and(|before| before != link.incarnation)
     }
@@ -237,7 +257,7 @@ impl Known {
             name,
             incarnation: None,
             connected_since: None,
-            heard_at: Timestamp::default(),
+            hearing: None,
         }
     }
 }

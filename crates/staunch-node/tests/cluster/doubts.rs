@@ -94,6 +94,46 @@ fn a_leader_that_has_stood_still_does_not_say_that_nothing_is_there() {
 }
 
 #[test]
+fn a_leader_that_nobody_hears_does_not_say_that_nothing_is_there() {
+    let mut world = World::new(3);
+    let a = Client::connect(&mut world, 1);
+    declare(&mut world, a, "q", quorum());
+    let leader = server(&mut world, "q");
+    let own = Client::connect(&mut world, leader);
+    let second = Client::connect(&mut world, leader);
+    let other = Client::connect(&mut world, 1 + leader % 3);
+    world.run(Duration::from_secs(1));
+    world.mute(leader);
+    publish_all(&mut world, other, "q", 1, 3);
+    assert_eq!(wait_for_answers(&mut world, other, 3), [0_u64; 0]);
+    own.send(&mut world, get("q"));
+    second.send(&mut world, look_for_queue("q"));
+    world.run(Duration::from_millis(10));
+    let is_reply = |event: &Event| matches!(event, Event::Reply { .. });
+    let mut heard = own.heard(&mut world);
+    heard.extend(second.heard(&mut world));
+    assert!(!heard.iter().any(is_reply), "{heard:?}");
+    world.unmute();
+    let is_declared = |event: &Event| {
+        let Event::Reply { reply, .. } = event else {
+            return false;
+        };
+        matches!(reply, Reply::QueueDeclared { ready_count, .. } if *ready_count >= 2)
+    };
+    second.wait_for(&mut world, is_declared);
+    own.wait_for(&mut world, |event| {
+        matches!(
+            event,
+            Event::Reply {
+                reply: Reply::Got { .. },
+                ..
+            }
+        )
+    });
+    world.check_invariants();
+}
+
+#[test]
 fn the_answer_to_what_was_given_up_is_not_taken_for_that_to_what_was_asked_next() {
     let mut world = World::new(3);
     let a = Client::connect(&mut world, 1);

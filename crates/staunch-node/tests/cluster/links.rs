@@ -23,6 +23,8 @@ pub(crate) struct Links {
     up: BTreeMap<Pair, u64>,
     /// Pairs that cannot be connected.
     cut: BTreeSet<Pair>,
+    /// Nothing of this node arrives, and with it nothing but heartbeats.
+    pub(crate) muted: Option<usize>,
     connection_count: u64,
     /// Frames of the catalog that have arrived, by receiver.
     pub(crate) catalog_frames: BTreeMap<usize, usize>,
@@ -80,6 +82,10 @@ impl Links {
         let Some(connection) = self.up.get(&pair(from, to)) else {
             return;
         };
+        let is_lost = |muted| from == muted || to == muted && frame.kind != PeerPayload::Heartbeat;
+        if self.muted.is_some_and(is_lost) {
+            return;
+        }
         let mut payload = BytesMut::new();
         for part in frame.payload {
             payload.extend_from_slice(&part);

@@ -179,6 +179,18 @@ impl World {
         }
     }
 
+    /// What a node says gets lost, and it hears only that the others live. Its connections stay.
+    pub(crate) fn mute(&mut self, number: usize) {
+        self.links.muted = Some(number);
+    }
+
+    /// The connections of the node that was muted end; new ones are good.
+    pub(crate) fn unmute(&mut self) {
+        let muted = self.links.muted.take().expect("a node is muted");
+        self.isolate(muted);
+        self.mend();
+    }
+
     /// Makes a node stand still (SIGSTOP): its time goes on, and what is sent to it waits.
     pub(crate) fn stop(&mut self, number: usize) {
         self.stopped = Some((number, Vec::new()));

@@ -16,10 +16,10 @@ use staunch_types::NodeId;
 use crate::{
     config::{CANDIDACY_RETRY_TICKS, ELECTION_TICKS, HURRY_TICKS_MAX, RANK_TICKS},
     entry::LogPosition,
-    message::Message,
+    message::{AppendAnswer, Body, Message},
 };
 
-use super::{Group, ProposeError, Role, witness::WITNESS_TIMEOUT_TICKS};
+use super::{Group, ProposeError, Role, RoleChange, witness::WITNESS_TIMEOUT_TICKS};
 
 /// An election that does not wait for the timeout.
 #[derive(Clone, Copy, Debug)]
@@ -213,7 +213,34 @@ impl Group {
         } else if self.node.raft.election_elapsed < ELECTION_TICKS {
             self.turned_away_ticks = RANK_TICKS;
             self.turned_away = self.config.is_witness.then(|| Box::new(message.clone()));
+            self.tell_leader(now.leader);
         }
+    }
+
+    /// This member has voted for another one than the leader that it had, `before`. That one may
+    /// not hear of it by the other.
+    pub(super) fn has_voted(&mut self, before: RoleChange) {
+        if self.role_now().term > before.term {
+            self.tell_leader(before.leader);
+        }
+    }
+
+    /// Tells a leader, who may sleep or have been left, how far this member is: a sleeping one wakes
+    /// and is heard again before its lease is over, one of an earlier term steps down.
+    fn tell_leader(&mut self, leader: Option<NodeId>) {
+        let is_there = |node: &NodeId| *node != self.config.me && !self.suspected.contains(node);
+        let Some(leader) = leader.filter(is_there) else {
+            return;
+        };
+        let commit = self.committed_index();
+        let last = commit.min(self.persisted_index());
+        self.released.push(Message {
+            group: self.config.group,
+            from: self.config.me,
+            to: leader,
+            term: self.role_now().term,
+            body: Body::AppendAnswer(AppendAnswer::Accepted { last, commit }),
+        });
     }
 
     /// Another member asked for a pre-vote. If its log is behind this member's, it cannot win

@@ -98,6 +98,7 @@ impl Group {
         if self.is_news(&message) {
             self.rouse();
         }
+        let before = self.role_now();
         let rival = match &message.body {
             Body::PreVote(candidacy) => {
                 self.hear_candidate(&message);
@@ -105,12 +106,16 @@ impl Group {
             }
             _ => None,
         };
+        let is_asked_for_vote = matches!(message.body, Body::Vote(_));
         if let Some(message) = convert::message_to_library(message) {
             // The library refuses answers of nodes that are no members: they left meanwhile.
             let _not_a_member = self.node.step(message);
         }
         self.review_forgetful();
         self.settle();
+        if is_asked_for_vote {
+            self.has_voted(before);
+        }
         if let Some(rival) = rival {
             self.answer_rival(rival);
         }

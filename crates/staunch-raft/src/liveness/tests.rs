@@ -163,7 +163,7 @@ fn a_node_that_never_speaks_is_suspected() {
 }
 
 #[test]
-fn heartbeats_are_sent_unless_something_else_was() {
+fn heartbeats_are_sent_in_time() {
     let mut pair = Pair::new();
     let mut beats = 0;
     for _ in 0..100 {
@@ -173,10 +173,4 @@ fn heartbeats_are_sent_unless_something_else_was() {
         pair.liveness.heard(PEER, pair.now);
     }
     assert_eq!(beats, 20);
-    for _ in 0..100 {
-        pair.now = pair.now + Duration::from_millis(10);
-        pair.liveness.sent(PEER, pair.now);
-        pair.liveness.heard(PEER, pair.now);
-        assert_eq!(pair.liveness.tick(pair.now), []);
-    }
 }

@@ -308,5 +308,5 @@ fn planted_mistakes_are_found() {
     must_be_found(Plant::CheckpointAhead, 40);
     must_be_found(Plant::LossIgnored, 400);
     must_be_found(Plant::VotesAtOnce, 1000);
-    must_be_found(Plant::ReturnsAsNew, 1000);
+    must_be_found(Plant::ReturnsAsNew, 6000);
 }
