@@ -260,7 +260,8 @@ impl Node {
         self.propose_for_operator(id, OnRefusal::GoOn, Vec::new(), commands);
     }
 
-    /// Says where new queues are to be kept.
+    /// Says of which kind new queues are where it is open, and where they are to be kept, as for
+    /// clients that declare them.
     fn complete(&self, mut commands: Vec<CatalogCommand>) -> Vec<CatalogCommand> {
         for command in &mut commands {
             match command {
@@ -268,10 +269,15 @@ impl Node {
                     vhost,
                     name,
                     options,
+                    server_named,
                     placement,
                     partitions,
                     ..
-                } => (*placement, *partitions) = self.place_queue(vhost, name, options, false),
+                } => {
+                    let asked = options.clone();
+                    (*options, *placement, *partitions) =
+                        self.complete_queue((vhost, name), *server_named, asked);
+                }
                 CatalogCommand::DeclareExchange {
                     options, placement, ..
                 } => *placement = self.place_holder(options.durable),

@@ -3,8 +3,8 @@
 //! comes back here to be followed.
 
 use staunch_broker::{
-    Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, NodeCommand, Queue,
-    QueueEntry,
+    Applied, Binding as CatalogBinding, CatalogCommand, Change, Durability, NodeCommand, Placement,
+    Queue, QueueEntry,
 };
 use staunch_log::StreamId;
 use staunch_replica::OnRefusal;
@@ -236,9 +236,8 @@ impl Node {
         server_named: bool,
         options: QueueOptions,
     ) -> CatalogCommand {
-        let is_kind_open = options.arguments.get("x-queue-type").is_none();
-        let options = (self.catalog).complete_queue_options(&vhost, options, server_named);
-        let (placement, partitions) = self.place_queue(&vhost, &name, &options, is_kind_open);
+        let (options, placement, partitions) =
+            self.complete_queue((&vhost, &name), server_named, options);
         CatalogCommand::DeclareQueue {
             vhost,
             name,
@@ -249,6 +248,19 @@ impl Node {
             placement,
             partitions,
         }
+    }
+
+    /// A queue's options with its kind, and where it and its partitions are to be kept.
+    pub(crate) fn complete_queue(
+        &self,
+        (vhost, name): (&Name, &Name),
+        server_named: bool,
+        options: QueueOptions,
+    ) -> (QueueOptions, Placement, Vec<Placement>) {
+        let is_kind_open = options.arguments.get("x-queue-type").is_none();
+        let options = (self.catalog).complete_queue_options(vhost, options, server_named);
+        let (placement, partitions) = self.place_queue(vhost, name, &options, is_kind_open);
+        (options, placement, partitions)
     }
 
     /// Answers a declaration with the queue's counts once everything before it is on disk and

@@ -88,7 +88,8 @@ pub(crate) async fn delete(
     }
 }
 
-/// Closes every connection of a user that the caller may close.
+/// Closes every connection of a user that the caller may close; names the nodes that were not heard
+/// of, whose connections stay.
 pub(crate) async fn delete_user(
     State(api): State<Api>,
     caller: Caller,
@@ -118,7 +119,7 @@ pub(crate) async fn delete_user(
         // One that has gone meanwhile is closed.
         close(&api, node, name, reason(&headers)).await?;
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(heard.unknown.mark(StatusCode::NO_CONTENT.into_response()))
 }
 
 fn may_close(caller: &Caller, owner: &Value) -> Result<(), ApiError> {

@@ -122,17 +122,13 @@ pub(crate) async fn put(
         auto_delete: body.auto_delete.0,
         arguments: table(&body.arguments)?,
     };
-    let asked = vhost.clone();
-    let options = api
-        .node
-        .read(move |catalog| catalog.complete_queue_options(&asked, options, false));
     let command = CatalogCommand::DeclareQueue {
         vhost,
         name: queue,
         // The node chooses it.
         id: QueueId(0),
         server_named: false,
-        options: options.await?,
+        options,
         owner: None,
         placement: staunch_broker::Placement::HERE,
         partitions: Vec::new(),

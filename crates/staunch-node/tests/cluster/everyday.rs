@@ -1,9 +1,10 @@
 //! What programs do that were made for one broker, or for one of RabbitMQ's classic queues: it works
 //! on every node of a cluster, where queues are quorum queues by default.
 
-use staunch_node::{AdminAnswer, AdminRequest};
+use staunch_broker::{CatalogCommand, Placement};
+use staunch_node::{AdminAnswer, AdminRequest, OnRefusal};
 use staunch_types::{
-    Event, Message, PublishSeq, QueueOptions, Refusal, Reply, Request,
+    Event, Message, PublishSeq, QueueId, QueueOptions, Refusal, Reply, Request,
     properties::PropertiesBuilder,
     request::{DeclareQueue, Publish},
 };
@@ -139,7 +140,30 @@ fn what_cannot_be_a_quorum_queue_is_replicated_all_the_same() {
     });
     let event = a.ask(&mut world, given);
     assert!(matches!(event, Event::Reply { .. }), "{event:?}");
-    for queue in ["urgent", "lazy", "amq.gen-1"] {
+    // The same by an operator.
+    let command = CatalogCommand::DeclareQueue {
+        vhost: name("/"),
+        name: name("graded"),
+        id: QueueId(0),
+        server_named: false,
+        options: QueueOptions {
+            arguments: arguments(|table| table.long("x-max-priority", 9)),
+            ..queue(&["durable"])
+        },
+        owner: None,
+        placement: Placement::HERE,
+        partitions: Vec::new(),
+    };
+    let ask = AdminRequest::Apply {
+        commands: vec![command],
+        on_refusal: OnRefusal::Stop,
+    };
+    let answer = world.ask(1, ask);
+    assert!(
+        matches!(&answer, AdminAnswer::Applied(results) if results[0].is_ok()),
+        "{answer:?}"
+    );
+    for queue in ["urgent", "lazy", "amq.gen-1", "graded"] {
         assert_eq!(replica_count(&mut world, queue), 3, "{queue}");
     }
     let leader = server(&mut world, "urgent");
