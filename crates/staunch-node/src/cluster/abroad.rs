@@ -174,6 +174,18 @@ impl Abroad {
         (remote.at == At::Claiming(node)).then_some(remote)
     }
 
+    /// Remotes of a channel that ended before their claims were answered.
+    pub(super) fn take_ended_of(
+        &mut self,
+        connection: ConnectionId,
+        channel: ChannelNumber,
+    ) -> Vec<Remote> {
+        let of_channel =
+            |_: &u64, it: &mut Remote| (it.connection, it.channel) == (connection, channel);
+        let ended = self.ended.extract_if(.., of_channel);
+        ended.map(|(_, remote)| remote).collect()
+    }
+
     pub(super) fn of_queue(&self, queue: QueueId) -> Vec<u64> {
         let tokens = self.by_queue.get(&queue);
         tokens.into_iter().flatten().copied().collect()

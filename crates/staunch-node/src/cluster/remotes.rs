@@ -1,9 +1,9 @@
 //! Consumers and getters of this node's clients on other nodes, and the shadows of channels there.
 
-use staunch_types::{ChannelNumber, ConsumerKey, Request, request::Settle};
+use staunch_types::{ChannelNumber, ConnectionId, ConsumerKey, Request, request::Settle};
 
 use super::{
-    abroad::{Asked, At},
+    abroad::{Asked, At, Remote},
     wire::SettledRun,
 };
 use crate::{consumers::ConsumerKind, node::Node, queues::QueueSlot, session::SessionSlot};
@@ -172,6 +172,28 @@ impl Node {
         {
             self.give_up_asked(connection, Some(&asked));
         }
+        self.leave_unsent(connection, channel);
+    }
+
+    /// A channel is over, and with it those whose claims were not answered: servers learn by other
+    /// means what these have settled.
+    fn leave_unsent(&mut self, connection: ConnectionId, channel: ChannelNumber) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for remote in cluster.edge.abroad.take_ended_of(connection, channel) {
+            self.settle_unsent(&remote);
+        }
+    }
+
+    /// Who waited for the answer to its claim is over: the server learns of what it has settled behind
+    /// the end of the channel.
+    fn settle_unsent(&mut self, remote: &Remote) {
+        if let At::Claiming(server) = remote.at
+            && !remote.unsent.is_empty()
+        {
+            self.settle_again(remote.queue, server);
+        }
     }
 
     /// Forgets a consumer on another node whose channel is over. False if it is none.
@@ -185,12 +207,7 @@ impl Node {
         let Some(remote) = cluster.edge.abroad.remove(token) else {
             return false;
         };
-        if let At::Claiming(server) = remote.at
-            && !remote.unsent.is_empty()
-        {
-            // The server learns of them behind the end of the channel.
-            self.settle_again(remote.queue, server);
-        }
+        self.settle_unsent(&remote);
         true
     }
 

@@ -9,7 +9,7 @@ use staunch_types::{Event, GroupId, Outcome, Reply, Request, field_table::TableB
 use crate::{
     client::{CHANNEL, Client, declare_queue, queue as options},
     edges::{
-        arguments, begin_to_consume, body, classic, counts, declare, got, next_delivery,
+        arguments, begin_to_consume, body, classic, counts, declare, get, got, next_delivery,
         publish_all, quorum, quorum_with, server, settle, wait_for_answers,
     },
     leaders::set_drained,
@@ -30,6 +30,30 @@ struct Held {
 impl Held {
     /// The client is one of the node `distance` behind the leader.
     fn new(distance: usize, count: u64) -> Self {
+        let mut held = Self::published(distance, count);
+        let (world, client) = (&mut held.world, held.client);
+        begin_to_consume(world, client, "q", 0);
+        let deliveries = (0..count).map(|_| next_delivery(world, client));
+        held.deliveries = deliveries.collect();
+        held
+    }
+
+    /// As [`Held::new`], but the client has no consumer.
+    fn got(distance: usize, count: u64) -> Self {
+        let mut held = Self::published(distance, count);
+        let (world, client) = (&mut held.world, held.client);
+        let deliveries = (0..count).map(|_| match client.ask(world, get("q")) {
+            Event::Reply {
+                reply: Reply::Got { delivery, .. },
+                ..
+            } => *delivery,
+            event => panic!("{event:?}"),
+        });
+        held.deliveries = deliveries.collect();
+        held
+    }
+
+    fn published(distance: usize, count: u64) -> Self {
         let mut world = World::new(3);
         let a = Client::connect(&mut world, 1);
         declare(&mut world, a, "q", quorum());
@@ -38,14 +62,11 @@ impl Held {
         let publisher = Client::connect(&mut world, client.node);
         publish_all(&mut world, publisher, "q", 1, count);
         wait_for_answers(&mut world, publisher, count);
-        begin_to_consume(&mut world, client, "q", 0);
-        let deliveries = (0..count).map(|_| next_delivery(&mut world, client));
-        let deliveries = deliveries.collect();
         Self {
             world,
             leader,
             client,
-            deliveries,
+            deliveries: Vec::new(),
         }
     }
 
@@ -173,17 +194,18 @@ fn a_consumer_is_cancelled_while_its_claim_is_not_answered() {
 fn what_is_acked_while_its_claim_is_not_answered_stays_acked() {
     for moment in 0..MOMENTS {
         for pause in [0, 1, 3] {
-            let mut held = Held::new(1, 3);
-            let leader = held.leader;
-            held.world.kill(leader);
-            another_leads(&mut held.world, leader);
-            held.world.run(Duration::from_millis(moment));
-            held.ack_all();
-            held.world.run(Duration::from_millis(pause));
-            held.close();
-            held.assert_gone(&format!(
-                "acked at moment {moment}, closed after {pause} ms"
-            ));
+            for mut held in [Held::new(1, 3), Held::got(1, 3)] {
+                let leader = held.leader;
+                held.world.kill(leader);
+                another_leads(&mut held.world, leader);
+                held.world.run(Duration::from_millis(moment));
+                held.ack_all();
+                held.world.run(Duration::from_millis(pause));
+                held.close();
+                held.assert_gone(&format!(
+                    "acked at moment {moment}, closed after {pause} ms"
+                ));
+            }
         }
     }
 }
