@@ -30,8 +30,8 @@ pub use password::{HashAlgorithm, PasswordHash};
 pub use queue::{
     Arrival, Assignment, CONSUMERS_PER_QUEUE_MAX, ConsumerSpec, Death, Departed, Durability, Dying,
     ENTRY_MESSAGES_MAX, EntryHead, Got, Holding, Indexes, MESSAGES_PER_QUEUE_MAX, META_SIZE_BYTES,
-    NextDelivery, Origin, Queue, QueueCommand, Refused, Released, Restored, UnknownDelivery,
-    consumer_identity,
+    NextDelivery, Origin, Queue, QueueCommand, Refused, Released, Restored, SettledClaim,
+    UnknownDelivery, consumer_identity,
 };
 pub use settings::{
     DELIVERY_LIMIT_DEFAULT, DeadLettering, Overflow, PartitionPlace, Priorities, QueueSettings,

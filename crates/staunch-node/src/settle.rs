@@ -80,15 +80,16 @@ impl Node {
             slot.queue.begin_return();
         }
         let run = (first, count);
-        let settled = slot
+        let claim = slot
             .queue
             .settle_claimed(consumer, run, outcome, now, &mut departed);
+        let settled = claim.count;
         if is_return {
             slot.queue.drop_returned(settled, &mut departed);
         }
         slot.count_settled(outcome, settled, &departed);
         self.leave(queue, departed, is_return);
-        if outcome == Outcome::Ack && settled < count {
+        if outcome == Outcome::Ack && claim.some_astray {
             self.settle_dying(queue, first.0..first.0 + u64::from(count));
         }
         self.mark_dirty(queue);

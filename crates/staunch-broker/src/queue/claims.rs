@@ -31,6 +31,15 @@ pub struct Holding {
     pub held: Vec<(MessageIndex, u32)>,
 }
 
+/// What a settlement has found whose deliveries may be astray.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SettledClaim {
+    /// How many of [`Queue::unsettled_count`] it was about.
+    pub count: u32,
+    /// Not all of them were held.
+    pub some_astray: bool,
+}
+
 impl Queue {
     /// Has `consumer` hold those of `count` messages from `first` on that are ready and may have
     /// been handed out, which means that they lie below the reserved watermark. The others are
@@ -71,7 +80,6 @@ impl Queue {
 
     /// As [`Queue::settle`], where some of the deliveries may be astray: what is acked or refused
     /// leaves the queue even if somebody else holds it, what is given back is given back already.
-    /// Returns how many of [`Queue::unsettled_count`] that were.
     pub fn settle_claimed(
         &mut self,
         consumer: ConsumerKey,
@@ -79,9 +87,10 @@ impl Queue {
         outcome: Outcome,
         now: UnixMillis,
         departed: &mut Departed,
-    ) -> u32 {
-        if let Ok(settled) = self.settle(consumer, (first, count), outcome, now, departed) {
-            return settled;
+    ) -> SettledClaim {
+        if let Ok(count) = self.settle(consumer, (first, count), outcome, now, departed) {
+            let some_astray = false;
+            return SettledClaim { count, some_astray };
         }
         let end = first.0.saturating_add(u64::from(count));
         let mut settled = 0;
@@ -98,7 +107,10 @@ impl Queue {
             }
             self.settle_for(index, outcome, now, departed);
         }
-        settled
+        SettledClaim {
+            count: settled,
+            some_astray: true,
+        }
     }
 
     /// Settles a message on behalf of somebody who is not known here any more. What is given back

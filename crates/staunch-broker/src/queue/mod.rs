@@ -43,7 +43,7 @@ mod tests;
 use staunch_types::{BodyRef, ConsumerKey, MessageIndex};
 
 pub use arrival::{Arrival, META_SIZE_BYTES};
-pub use claims::Holding;
+pub use claims::{Holding, SettledClaim};
 pub use command::QueueCommand;
 pub use consumers::CONSUMERS_PER_QUEUE_MAX;
 pub use departed::{Death, Departed, Dying};

@@ -301,6 +301,13 @@ fn nothing_comes_of_a_transient_queue_whose_node_has_restarted() {
 
 #[test]
 fn what_died_because_a_link_broke_and_was_acked_meanwhile_is_settled() {
+    for is_claimed in [false, true] {
+        ack_what_has_died(is_claimed);
+    }
+}
+
+/// Before the consumer is claimed, or behind that.
+fn ack_what_has_died(is_claimed: bool) {
     let mut world = World::new(3);
     let a = Client::connect(&mut world, 1);
     declare(&mut world, a, "grave", quorum_with(one_at_most));
@@ -325,6 +332,10 @@ fn what_died_because_a_link_broke_and_was_acked_meanwhile_is_settled() {
     // been given back once too often, and there is no room where it goes.
     world.cut(leader, client.node);
     world.run(Duration::from_millis(100));
+    if is_claimed {
+        world.mend();
+        world.run(Duration::from_millis(100));
+    }
     for delivery in &held {
         client.send(&mut world, settle(delivery, Outcome::Ack));
     }

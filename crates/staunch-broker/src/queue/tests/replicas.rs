@@ -464,7 +464,7 @@ fn a_new_leader_hands_nothing_out_again_that_is_claimed() {
     let run = message;
     let settled = leader.settle_claimed(A, run, Outcome::Ack, NOW, &mut departed);
     assert_eq!(
-        (settled, departed.released.len()),
+        (settled.count, departed.released.len()),
         (2, 2),
         "wherever they are"
     );

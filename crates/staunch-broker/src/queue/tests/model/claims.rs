@@ -67,7 +67,8 @@ impl World {
         let queue = &mut self.queue;
         let settled =
             queue.settle_claimed(ConsumerKey(key), run, Outcome::Ack, self.now, &mut departed);
-        assert_eq!(settled, u32::from(counts));
+        assert_eq!(settled.count, u32::from(counts));
+        assert_eq!(settled.some_astray, !is_held);
         assert_eq!(departed.released.len(), usize::from(leaves));
         self.leave(&departed.released);
     }
