@@ -51,18 +51,21 @@ pub(super) enum Next {
     HandOver,
 }
 
-/// `desired` are those that are wanted as voters; `is_well` says whose answers can be expected.
+/// `desired` are those that are wanted as voters, `hearing` those that are to learn what is decided
+/// and not to vote any more; `is_well` says whose answers can be expected.
 pub(super) fn next_change(
     group: &Group,
     desired: &[NodeId],
+    hearing: &[NodeId],
     is_well: impl Fn(NodeId) -> bool,
 ) -> Next {
     let members = group.members();
     if members.is_joint() {
         return Next::Wait;
     }
-    let is_wanted = |node: &&NodeId| desired.contains(node);
-    if let Some(stale) = members.learners.iter().find(|node| !is_wanted(node)) {
+    let is_wanted = |node: &NodeId| desired.contains(node);
+    let is_stale = |node: &&NodeId| !is_wanted(node) && !hearing.contains(node);
+    if let Some(stale) = members.learners.iter().find(is_stale) {
         return Next::Propose(Change::of([ChangeStep::Remove(*stale)]));
     }
     if let Some(new) = desired.iter().find(|node| !members.contains(**node)) {
@@ -74,13 +77,15 @@ pub(super) fn next_change(
         let known = progress.iter().find(|member| member.node == node);
         known.is_some_and(|it| !it.needs_snapshot && it.matched.0 + PROMOTION_LAG_MAX >= last)
     };
-    let ready: Vec<NodeId> = (members.learners.iter().copied())
+    let mut learners = members.learners;
+    learners.retain(is_wanted);
+    let ready: Vec<NodeId> = (learners.iter().copied())
         .filter(|node| has_caught_up(*node) && is_well(*node))
         .collect();
-    let all_ready = ready.len() == members.learners.len();
+    let all_ready = ready.len() == learners.len();
     let mut extra: Vec<NodeId> = members.voters.clone();
-    extra.retain(|node| !desired.contains(node));
-    if extra.is_empty() && members.learners.is_empty() {
+    extra.retain(|node| !is_wanted(node));
+    if extra.is_empty() && learners.is_empty() {
         return Next::Nothing;
     }
     // Who goes is needed until those have come who take its place.
@@ -89,9 +94,15 @@ pub(super) fn next_change(
     }
     let me = group.me();
     let others = extra.iter().copied().filter(|node| *node != me);
-    let removals = others.map(ChangeStep::Remove);
+    let departures = others.map(|node| {
+        if hearing.contains(&node) {
+            ChangeStep::Demote(node)
+        } else {
+            ChangeStep::Remove(node)
+        }
+    });
     let promotions = ready.iter().copied().map(ChangeStep::Promote);
-    let steps: Vec<ChangeStep> = promotions.chain(removals).collect();
+    let steps: Vec<ChangeStep> = promotions.chain(departures).collect();
     if steps.is_empty() {
         return Next::HandOver;
     }
@@ -153,7 +164,7 @@ impl Node {
             cluster.groups.changing.remove(&id);
             return;
         }
-        match next_change(group, desired, is_well) {
+        match next_change(group, desired, &[], is_well) {
             Next::Nothing => {
                 cluster.groups.changing.remove(&id);
                 return;

@@ -62,16 +62,20 @@ impl Node {
         if !replica.group().is_serving() || self.catalog.cluster_id() == 0 {
             return;
         }
-        let nodes = self.catalog.nodes();
-        let desired = nodes.filter(|(_, entry)| entry.state != NodeState::Invited);
-        let desired: Vec<NodeId> = desired.map(|(id, _)| id).collect();
+        let of_state = |state: NodeState| {
+            let nodes = self.catalog.nodes();
+            let nodes = nodes.filter(move |(_, entry)| entry.state == state);
+            nodes.map(|(id, _)| id).collect::<Vec<NodeId>>()
+        };
+        // Nobody may need the vote of a node when it goes.
+        let (desired, leaving) = (of_state(NodeState::Member), of_state(NodeState::Leaving));
         let members = replica.group().members();
         let is_same =
-            !members.is_joint() && members.learners.is_empty() && members.voters == desired;
+            !members.is_joint() && members.learners == leaving && members.voters == desired;
         if is_same {
             return;
         }
-        match next_change(replica.group(), &desired, is_well) {
+        match next_change(replica.group(), &desired, &leaving, is_well) {
             Next::Nothing => {}
             Next::Wait => replica.group_mut().wake(),
             Next::Propose(change) => drop(replica.group_mut().propose_change(&change)),
@@ -174,7 +178,9 @@ impl Node {
         moves
     }
 
-    /// A node that is to leave goes when it keeps nothing any more.
+    /// A node that is to leave goes when it keeps nothing any more, and has no vote on the catalog. Its
+    /// proposal is the entry behind the end of that which a farewell is about: the leader has applied
+    /// that end, for this node has heard of it.
     fn leave_when_empty(&mut self) {
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -185,9 +191,11 @@ impl Node {
             cluster.placements.is_leaving = false;
             return;
         }
+        let members = cluster.catalog.replica.group().members();
+        let votes = members.is_joint() || members.is_voter(me);
         let keeps = self.queues.iter().any(QueueSlot::is_replicated);
         let is_home = |entry: &QueueEntry| entry.placement.home() == Some(me) && entry.is_durable();
-        if keeps || cluster.placements.is_leaving || self.catalog.queues().any(is_home) {
+        if votes || keeps || cluster.placements.is_leaving || self.catalog.queues().any(is_home) {
             return;
         }
         cluster.placements.is_leaving = true;

@@ -350,6 +350,29 @@ fn a_node_leaves_when_its_replicas_have_moved_and_cannot_come_back() {
 }
 
 #[test]
+fn nobody_needs_the_vote_of_a_node_that_has_left() {
+    let mut world = World::new(3);
+    let new = world.add();
+    world.start(new);
+    wait_until_joined(&mut world, 1, new);
+    world.run(Duration::from_secs(1));
+    assert_done(&remove(&mut world, 1, 3, false));
+    world.run_until("it has left", |world| world.node(3).is_removed());
+    // Of those who are left two can decide, as soon as it has gone.
+    let others = [1, 2, new];
+    let leader = usize::try_from(world.node(new).catalog_leader().unwrap().0).unwrap();
+    assert!(others.contains(&leader));
+    world.kill(leader);
+    world.kill(3);
+    let left = others.into_iter().find(|node| *node != leader).unwrap();
+    let client = Client::connect(&mut world, left);
+    declare(&mut world, client, "q", quorum());
+    publish_all(&mut world, client, "q", 1, 3);
+    assert_eq!(wait_for_answers(&mut world, client, 3), [0_u64; 0]);
+    world.check_invariants();
+}
+
+#[test]
 fn a_node_that_is_gone_is_given_up_and_does_not_serve_when_it_comes_back() {
     let mut world = World::new(3);
     let client = Client::connect(&mut world, 1);
