@@ -297,7 +297,7 @@ impl Node {
 }
 
 /// The channel that a request is for.
-fn channel_of(request: &Request) -> Option<ChannelNumber> {
+pub(super) fn channel_of(request: &Request) -> Option<ChannelNumber> {
     match request {
         Request::Consume(consume) => Some(consume.channel),
         Request::Settle(settle) => Some(settle.channel),

@@ -5,7 +5,7 @@ use staunch_broker::{Arrival, Origin, Overflow, QueueCommand};
 use staunch_replica::EntryMessage;
 use staunch_types::{BodyRef, Message, QueueId, Request, Term};
 
-use super::{Place, proposal::Proposal};
+use super::{Place, asked::channel_of, proposal::Proposal};
 use crate::{
     node::Node,
     pending::{Again, Pending},
@@ -245,6 +245,11 @@ impl Node {
             return;
         }
         let is_shadow = found.shadow_of.is_some();
+        let is_over = |channel| !found.channels.contains_key(&channel);
+        if is_shadow && channel_of(&request).is_some_and(is_over) {
+            // It is not to be opened again for that.
+            return;
+        }
         if is_shadow && self.term_served(queue) != term {
             // Its own node asks again whoever serves the queue now.
             return;
