@@ -107,8 +107,8 @@ impl Node {
         if cluster.placements.settled.as_ref() == Some(&state) {
             return;
         }
-        let moves = self.repairs(&state.1);
-        let is_settled = moves.is_empty();
+        let (moves, waits) = self.repairs(&state.1);
+        let is_settled = moves.is_empty() && !waits;
         for command in moves {
             let command = CatalogCommand::Node(command);
             self.propose_batch(vec![command], OnRefusal::GoOn, Then::Nothing);
@@ -139,10 +139,12 @@ impl Node {
             .collect()
     }
 
-    /// Placements that should be others, some of them.
-    fn repairs(&self, gone: &[NodeId]) -> Vec<NodeCommand> {
+    /// Placements that should be others, some of them; and whether there are more that wait for their
+    /// group's leader. Without one nothing would come of another placement, and a group that has
+    /// never had one could not be founded any more by members which hear of it later.
+    fn repairs(&self, gone: &[NodeId]) -> (Vec<NodeCommand>, bool) {
         let Some(cluster) = &self.cluster else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
         let is_well = |node: NodeId| {
             let is_here = node == cluster.me
@@ -158,7 +160,7 @@ impl Node {
             is_leaving: |node: NodeId| !self.catalog.is_member(node),
             is_witness: |node: NodeId| self.catalog.is_witness(node),
         };
-        let mut moves = Vec::new();
+        let (mut moves, mut waits) = (Vec::new(), false);
         for entry in self.catalog.queues_and_holders() {
             if moves.len() == MOVES_PER_LOOK {
                 break;
@@ -167,15 +169,20 @@ impl Node {
             if !placement.is_replicated {
                 continue;
             }
-            if let Some(members) = repaired(placement, size_of(entry), &nodes, &mut free) {
-                moves.push(NodeCommand::Place {
-                    queue: entry.id,
-                    changes: placement.changes,
-                    members,
-                });
+            let Some(members) = repaired(placement, size_of(entry), &nodes, &mut free) else {
+                continue;
+            };
+            if self.server_of(entry.id).is_none() {
+                waits = true;
+                continue;
             }
+            moves.push(NodeCommand::Place {
+                queue: entry.id,
+                changes: placement.changes,
+                members,
+            });
         }
-        moves
+        (moves, waits)
     }
 
     /// A node that is to leave goes when it keeps nothing any more, and has no vote on the catalog. Its
