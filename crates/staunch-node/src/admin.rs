@@ -12,7 +12,7 @@ use staunch_types::{ConnectionId, Event, Name, QueueId, Refusal, UnixMillis, req
 
 use crate::{
     alarm::Condition,
-    cluster::{ClusterStatus, OtherNode, QueueReplicas, StopCheck},
+    cluster::{ClusterStatus, Failover, OtherNode, QueueReplicas, StopCheck},
     counts::QueueCounts,
     input::Output,
     lists::{ChannelInfo, ConsumerInfo},
@@ -70,6 +70,8 @@ pub enum AdminRequest {
     Condition,
     /// How the cluster is. Answered by [`AdminAnswer::Cluster`].
     ClusterStatus,
+    /// Which nodes were given up, and how others took over. Answered by [`AdminAnswer::Failovers`].
+    Failovers,
     /// Who could be asked beside this node. Answered by [`AdminAnswer::Others`].
     OtherNodes,
     /// Where a queue is kept. Answered by [`AdminAnswer::Replicas`].
@@ -141,6 +143,8 @@ pub enum AdminAnswer {
     Closing(usize),
     /// How the cluster is; none from a node that stands alone.
     Cluster(Option<Box<ClusterStatus>>),
+    /// Those that are remembered, the oldest first; none of a node that stands alone.
+    Failovers(Vec<Failover>),
     /// The cluster's other nodes; none beside a node that stands alone.
     Others(Vec<OtherNode>),
     /// Where the queue is kept; none if there is no such queue.
@@ -233,6 +237,7 @@ impl Node {
             AdminRequest::ClusterStatus => {
                 AdminAnswer::Cluster(self.cluster_status().map(Box::new))
             }
+            AdminRequest::Failovers => AdminAnswer::Failovers(self.failovers()),
             AdminRequest::OtherNodes => AdminAnswer::Others(self.other_nodes()),
             AdminRequest::QueueReplicas { vhost, name } => {
                 AdminAnswer::Replicas(self.queue_replicas(&vhost, &name))

@@ -7,7 +7,7 @@
 
 use staunch_types::Event;
 
-use crate::{cluster::AlarmsElsewhere, node::Node};
+use crate::{cluster::AlarmsElsewhere, input::News, node::Node};
 
 /// Which resources run low, and what that is judged by.
 #[derive(Debug, Default)]
@@ -102,6 +102,10 @@ impl Node {
         for (source, was, is) in [("memory", before.0, memory), ("disk", before.1, disk)] {
             if was != is {
                 self.notify_alarm(source, is);
+                self.report(News::Alarm {
+                    resource: source,
+                    is_on: is,
+                });
             }
         }
         for slot in self.sessions.slots() {

@@ -1,5 +1,7 @@
 //! The two closed enums at the node's rim: all it can be told, all it can ask to be done.
 
+use std::time::Duration;
+
 use staunch_log::{
     BackgroundDone, BackgroundJob, Damage, FetchDone, FetchError, FetchFailed, FetchJob, WriteDone,
     WriteJob,
@@ -8,7 +10,7 @@ use staunch_types::{ConnectionId, Event, Name, NodeId, QueueId, Request};
 
 use crate::{
     admin::{AdminAnswer, AdminId, AdminRequest},
-    cluster::{PeerInput, PeerOutput},
+    cluster::{Cause, PeerInput, PeerOutput},
     login::VerifyJob,
 };
 
@@ -61,6 +63,8 @@ pub enum Output {
     EndLink(Name),
     /// Who belongs to the cluster has changed, or what this node is to it.
     Membership(MembershipNews),
+    /// Something has happened that operators want to know of.
+    News(News),
     /// The answer to an operator's request.
     Admin(AdminId, AdminAnswer),
     /// Check a password off the hot path, few at a time, then answer [`Input::Verified`].
@@ -97,4 +101,46 @@ pub enum MembershipNews {
     /// These are the other nodes and their addresses: links are to be kept with them, beside those
     /// of the configuration. An address may be empty.
     Links(Vec<(Name, Name)>),
+}
+
+/// What operators want to know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A node was given up.
+    Suspected {
+        /// The node.
+        node: Name,
+        /// Since it was last heard.
+        silence: Duration,
+        /// Why.
+        cause: Cause,
+    },
+    /// It speaks again.
+    Trusted {
+        /// The node.
+        node: Name,
+    },
+    /// This node leads queues that another has led; each tells of its own.
+    Led {
+        /// Who leads them now.
+        by: Name,
+        /// Who did before.
+        before: Name,
+        /// How many.
+        count: usize,
+        /// The first of them, as (virtual host, queue).
+        first: Vec<(Name, Name)>,
+    },
+    /// Some node leads the catalog.
+    CatalogLed {
+        /// Which.
+        by: Name,
+    },
+    /// An alarm of this node has changed.
+    Alarm {
+        /// What there is too little of.
+        resource: &'static str,
+        /// It has gone on, otherwise off.
+        is_on: bool,
+    },
 }

@@ -64,12 +64,13 @@ pub use admin::{
 };
 pub use alarm::Condition;
 pub use cluster::{
-    ClusterStatus, GroupFacts, NodeStatus, OtherNode, PeerInput, PeerOutput, PeerPayload,
-    PlacementFacts, QueueReplicas, ReplicaStatus, SendClass, StopCheck, deliveries_in,
+    Cause, ClusterStatus, FAILOVERS_MAX, Failover, GroupFacts, NodeStatus, OtherNode, PeerInput,
+    PeerOutput, PeerPayload, PlacementFacts, QueueReplicas, ReplicaStatus, SendClass, StopCheck,
+    deliveries_in,
 };
 pub use config::{ClusterConfig, FirstUser, NodeConfig};
 pub use counts::{ChannelCounts, Churn, ExchangeCounts, QueueCounts};
-pub use input::{Input, MembershipNews, Output};
+pub use input::{Input, MembershipNews, News, Output};
 pub use limits::NodeLimits;
 pub use lists::{ChannelInfo, ConsumerInfo};
 pub use login::{VERIFICATIONS_WAITING_MAX, VerifyJob};

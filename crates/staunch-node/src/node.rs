@@ -507,6 +507,7 @@ impl Node {
         self.queues.count_memory_in_turn();
         self.bodies.trim();
         self.tick_housekeeping();
+        self.tick_failovers();
         self.advance_stop(now);
     }
 }

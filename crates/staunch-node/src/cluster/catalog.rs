@@ -259,11 +259,14 @@ impl Node {
                 .advance(&mut self.store, &mut effects);
             let CatalogEffects {
                 send,
-                role: _,
+                role,
                 events,
                 needs_snapshot,
             } = effects;
             self.send_raft(send);
+            if let Some(role) = role {
+                self.note_catalog_role(role);
+            }
             let is_over = events.is_empty();
             for event in events {
                 match event {

@@ -421,7 +421,8 @@ impl Node {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        cluster.outboxes.rewind(queue);
+        let resent_count = cluster.outboxes.rewind(queue);
+        cluster.failovers.resent(queue, resent_count);
         self.settle_again(queue, server);
         self.move_consumers(queue, server);
         self.ask_again(queue, server);

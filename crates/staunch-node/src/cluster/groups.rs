@@ -57,6 +57,8 @@ pub(crate) enum Place {
 pub(crate) struct Member {
     pub(crate) replica: Replica,
     pub(crate) proposal: Proposal,
+    /// Who led it last, as far as this node knows.
+    pub(super) leader: Option<NodeId>,
     /// The highest number of each origin that was offered to this leader.
     pub(super) offered: BTreeMap<Origin, u64>,
     /// Those of them that were refused since, as far as it is not known that their origin has heard that.
@@ -224,6 +226,7 @@ impl Member {
         Self {
             replica,
             proposal: Proposal::default(),
+            leader: None,
             offered: BTreeMap::new(),
             refused: BTreeMap::new(),
             outstanding: VecDeque::new(),
@@ -545,6 +548,9 @@ impl Node {
 
     fn follow_effects(&mut self, id: QueueId, effects: Effects) {
         self.send_raft(effects.send);
+        if let Some(role) = effects.role {
+            self.note_role(id, role);
+        }
         if effects.applied {
             self.note_applied(id);
         }
@@ -735,7 +741,9 @@ impl Node {
     pub(crate) fn groups_peer_restarted(&mut self, node: NodeId) {
         let Some(cluster) = &self.cluster else { return };
         if !cluster.groups.suspected.contains(&node) {
+            self.note_suspected(node, true);
             self.suspect(node);
+            self.note_trusted(node);
             self.trust(node);
         }
     }

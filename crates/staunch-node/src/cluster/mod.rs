@@ -10,7 +10,8 @@
 //!   they publish to replicated queues and to those of other nodes.
 //! * `status`, `removal`: what operators ask.
 //! * `holds`: publishers that wait, because of alarms elsewhere or full outboxes.
-//! * `heartbeat`: who is heard, and hears; `leadership`: which node should lead a queue.
+//! * `heartbeat`: who is heard, and hears; `leadership`: which node should lead a queue; `failover`: who
+//!   has led it when another was lost.
 //! * `transfer`: whole queues for members that lag too far.
 //! * `repair`: replicas that have forgotten everything.
 //!
@@ -25,6 +26,7 @@ mod catalog_transfer;
 mod claims;
 mod edge;
 mod facts;
+mod failover;
 mod groups;
 mod heartbeat;
 mod holds;
@@ -60,6 +62,7 @@ use crate::{config::ClusterConfig, input::Output, node::Node};
 
 pub(crate) use catalog::{CatalogGroup, config as catalog_config};
 pub use facts::{GroupFacts, PlacementFacts, deliveries_in};
+pub use failover::{Cause, FAILOVERS_MAX, Failover};
 pub(crate) use groups::{Member, Place};
 pub(crate) use holds::AlarmsElsewhere;
 use membership::Membership;
@@ -176,6 +179,7 @@ pub(crate) struct Cluster {
     transfers: transfer::Transfers,
     pub(crate) repairs: repair::Repairs,
     leadership: leadership::Leadership,
+    failovers: failover::Failovers,
     pub(crate) placements: placements::Placements,
     /// Raft messages that wait for the end of the drain.
     raft: BTreeMap<NodeId, Vec<staunch_raft::Message>>,
@@ -225,6 +229,7 @@ impl Cluster {
             transfers: transfer::Transfers::default(),
             repairs: repair::Repairs::default(),
             leadership: leadership::Leadership::default(),
+            failovers: failover::Failovers::default(),
             placements: placements::Placements::default(),
             raft: BTreeMap::new(),
         }
@@ -284,6 +289,7 @@ impl Node {
                     return;
                 };
                 cluster.liveness.heard(node, now);
+                cluster.nodes.heard(node, now);
                 match kind {
                     PeerPayload::Heartbeat => self.heartbeat_received(node, &payload),
                     PeerPayload::Raft => self.take_raft(node, &payload),
@@ -297,6 +303,7 @@ impl Node {
 
     /// The connection with a peer is gone, or its process.
     fn peer_down(&mut self, node: NodeId, goodbye: bool) {
+        self.note_disconnected(node, goodbye);
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -361,8 +368,14 @@ impl Node {
                 LivenessEvent::SendHeartbeat(node) => {
                     self.send_heartbeat(node);
                 }
-                LivenessEvent::Suspected(node) => self.suspect(node),
-                LivenessEvent::Alive(node) => self.trust(node),
+                LivenessEvent::Suspected(node) => {
+                    self.note_suspected(node, false);
+                    self.suspect(node);
+                }
+                LivenessEvent::Alive(node) => {
+                    self.note_trusted(node);
+                    self.trust(node);
+                }
             }
         }
     }

@@ -26,6 +26,8 @@ struct Known {
     /// Its process, as far as this one has met it.
     incarnation: Option<u64>,
     connected_since: Option<Timestamp>,
+    /// When something last came from it.
+    heard_at: Timestamp,
     hearing: Option<Hearing>,
 }
 
@@ -167,6 +169,18 @@ impl Nodes {
         });
     }
 
+    /// Something has come from a node.
+    pub(super) fn heard(&mut self, id: NodeId, now: Timestamp) {
+        if let Some(known) = self.by_id.get_mut(&id) {
+            known.heard_at = now;
+        }
+    }
+
+    /// When something last came from a node.
+    pub(super) fn heard_at(&self, id: NodeId) -> Option<Timestamp> {
+        self.by_id.get(&id).map(|known| known.heard_at)
+    }
+
     /// Whether the node is connected, and certainly has heard this one all the time: it has not
     /// given it up, and if it had before that, it would have said so by now.
     pub(super) fn stands_by(&self, id: NodeId, now: Timestamp, patience: Duration) -> bool {
@@ -245,6 +259,7 @@ impl Nodes {
         let known = self.by_id.entry(id);
         let known = known.or_insert_with(|| Known::named(name.clone()));
         known.connected_since = Some(now);
+        known.heard_at = now;
         known.hearing = None;
         let before = known.incarnation.replace(link.incarnation);
         before.is_some_and(|before| before != link.incarnation)
@@ -257,6 +272,7 @@ impl Known {
             name,
             incarnation: None,
             connected_since: None,
+            heard_at: Timestamp::default(),
             hearing: None,
         }
     }

@@ -290,13 +290,15 @@ impl Outboxes {
     }
 
     /// Another node serves the queue, or the link with it was made anew: all that is not answered
-    /// is sent again.
-    pub(crate) fn rewind(&mut self, queue: QueueId) {
-        if let Some(outbox) = self.by_queue.get_mut(&queue) {
-            outbox.sent_count = 0;
-            outbox.last_sent = None;
-            self.mark_dirty(queue);
-        }
+    /// is sent again. Returns how many messages that are.
+    pub(crate) fn rewind(&mut self, queue: QueueId) -> usize {
+        let Some(outbox) = self.by_queue.get_mut(&queue) else {
+            return 0;
+        };
+        let sent_count = std::mem::take(&mut outbox.sent_count);
+        outbox.last_sent = None;
+        self.mark_dirty(queue);
+        sent_count
     }
 
     /// Queues with something on its way.
@@ -526,6 +528,9 @@ impl Node {
             return;
         };
         let answers = cluster.outboxes.take_heard(heard, may_refuse);
+        if !answers.is_empty() {
+            cluster.failovers.confirmed(heard.queue, self.now);
+        }
         for (waiter, fate) in answers {
             self.answer(heard.queue, waiter, fate);
         }

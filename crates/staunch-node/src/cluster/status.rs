@@ -251,7 +251,7 @@ impl Node {
 }
 
 impl Cluster {
-    fn name_of(&self, id: NodeId) -> Name {
+    pub(super) fn name_of(&self, id: NodeId) -> Name {
         self.nodes.name(id).cloned().unwrap_or_default()
     }
 

@@ -206,6 +206,7 @@ impl Machine {
                 Output::Verify(id, job) => self.verifications.push_back((id, job)),
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
                 Output::Membership(news) => self.news.push(news),
+                Output::News(_) => {}
                 Output::Peer(frame) => self.sent.push_back(frame),
                 Output::EndLink(peer) => self.ended.push(peer),
                 Output::Stopped => self.is_stopped = true,

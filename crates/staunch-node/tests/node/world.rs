@@ -170,6 +170,7 @@ impl World {
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
                 Output::Peer(sent) => panic!("it stands alone: {sent:?}"),
                 Output::Membership(news) => panic!("it stands alone: {news:?}"),
+                Output::News(_) => {}
                 Output::Stopped => self.is_stopped = true,
                 Output::Unreadable(failed) => panic!("unreadable: {failed:?}"),
                 Output::Damaged(..) | Output::Lost(..) | Output::EndLink(_) => {

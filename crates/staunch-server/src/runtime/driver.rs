@@ -37,6 +37,7 @@ use crate::{
         Mailbox,
         admin::Questions,
         links::{Links, PeerInbox},
+        news,
         worker::Workers,
     },
 };
@@ -418,6 +419,7 @@ impl Driver {
                 }
             }
             Output::Membership(news) => self.follow(news),
+            Output::News(news) => news::tell(news),
             Output::Admin(id, answer) => self.questions.answer(id, answer),
             Output::Stopped => {
                 if let Some(stopped) = self.stopped.take()

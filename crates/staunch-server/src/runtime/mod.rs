@@ -17,6 +17,7 @@ mod driver;
 mod line;
 mod links;
 mod mailbox;
+mod news;
 mod verify;
 mod worker;
 

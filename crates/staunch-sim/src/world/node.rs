@@ -299,6 +299,7 @@ impl World {
             Output::Peer(sent) => self.send_to_peer(node, sent),
             Output::EndLink(peer) => self.end_link(node, &peer),
             Output::Membership(news) => self.note_membership(node, &news),
+            Output::News(_) => {}
             Output::Admin(_, answer) if self.is_cluster() => self.members_changed(&answer),
             Output::Admin(_, answer) => self.operator_answered(answer),
             Output::Stopped => {
