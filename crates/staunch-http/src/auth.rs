@@ -17,6 +17,7 @@ use crate::{Api, error::ApiError};
 pub(crate) const VERIFICATIONS_MAX: usize = 2;
 
 /// Somebody who has logged in and may use the interface at all.
+#[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) name: Name,
     pub(crate) tags: Vec<Name>,
@@ -26,6 +27,10 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        // A part of a stream, whose caller has just been looked at.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let header = parts.headers.get(header::AUTHORIZATION);
         let (name, password) = basic(header.ok_or(ApiError::LoginMissing)?.as_bytes())?;
         let name = Name::new(&name).map_err(|_| ApiError::LoginFailed)?;
@@ -54,6 +59,11 @@ impl Caller {
     /// Everything.
     pub(crate) fn administrator(&self) -> Result<(), ApiError> {
         self.require(&["administrator"], "Not administrator user")
+    }
+
+    /// Must see everything.
+    pub(crate) fn monitor(&self) -> Result<(), ApiError> {
+        self.require(&["monitoring", "administrator"], "Not monitor user")
     }
 
     /// Sees everything.

@@ -12,10 +12,14 @@
 
 mod auth;
 mod body;
+mod changes;
+mod deaths;
 mod definitions;
 mod directory;
 mod error;
+mod events;
 mod horizons;
+mod jobs;
 mod json;
 mod listing;
 mod metrics;
@@ -32,6 +36,7 @@ mod session;
 mod statistics;
 
 pub use definitions::{DefinitionsError, apply_definitions};
+pub use events::{EVENTS_MAX, Event, EventLog};
 pub use metrics::metrics_router;
 pub use node::{Asked, Line, NodePort};
 pub use others::{Answering, PeerPort};
@@ -46,7 +51,7 @@ use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
 use staunch_types::Name;
 use tokio::sync::Semaphore;
 
-use crate::directory::Directory;
+use crate::{directory::Directory, jobs::Jobs};
 
 /// What the interface says about its node, and how it keeps passwords.
 #[derive(Clone, Debug)]
@@ -118,6 +123,8 @@ pub(crate) struct Api {
     pub(crate) peers: PeerPort,
     pub(crate) settings: Arc<Settings>,
     pub(crate) statistics: SharedStatistics,
+    pub(crate) events: EventLog,
+    pub(crate) jobs: Jobs,
     pub(crate) directory: Directory,
     /// The interface in the words of `OpenAPI`.
     pub(crate) document: Arc<str>,

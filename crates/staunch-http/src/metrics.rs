@@ -20,7 +20,7 @@ use axum::{
     routing::get,
 };
 use staunch_definitions::value_to_json;
-use staunch_node::{ClusterStatus, Condition};
+use staunch_node::{ClusterStatus, Condition, Failover};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -51,6 +51,8 @@ struct Scrape {
     cluster_name: String,
     condition: Condition,
     cluster: Option<Box<ClusterStatus>>,
+    /// The last that this node has seen.
+    failover: Option<Failover>,
     horizons: Arc<Table>,
     /// Which of the paths it is.
     endpoint: &'static str,
@@ -175,6 +177,7 @@ impl Exporter {
             cluster_name: name.unwrap_or_else(|| self.settings.node_name.clone()),
             condition: self.node.condition().await.ok()?,
             cluster: self.node.cluster_status().await.ok()?,
+            failover: self.node.failovers().await.ok()?.pop(),
             horizons: self.statistics.recent_horizons(&self.node).await.ok()?,
             endpoint,
         })

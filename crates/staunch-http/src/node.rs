@@ -5,12 +5,15 @@ use std::{pin::Pin, sync::Arc};
 use staunch_broker::{Catalog, CatalogCommand, Change};
 use staunch_node::{
     AdminAnswer, AdminRequest, CatalogRead, ChannelInfo, ClusterStatus, Condition, ConnectionInfo,
-    ConsumerInfo, OnRefusal, OtherNode, QueueInfo, QueueReplicas, StopCheck,
+    ConsumerInfo, Failover, OnRefusal, OtherNode, QueueInfo, QueueReplicas, StopCheck,
 };
 use staunch_types::{Event, Name, QueueId, Refusal, Request};
 use tokio::sync::mpsc;
 
-use crate::error::ApiError;
+use crate::{
+    changes::{self, Told},
+    error::ApiError,
+};
 
 /// An answer on its way; none if the node is gone.
 pub type Asked = Pin<Box<dyn Future<Output = Option<AdminAnswer>> + Send>>;
@@ -79,14 +82,19 @@ impl NodePort {
         commands: Vec<CatalogCommand>,
         on_refusal: OnRefusal,
     ) -> Result<Vec<Result<Change, Refusal>>, ApiError> {
+        let told: Vec<_> = commands.iter().map(Told::of).collect();
         let request = AdminRequest::Apply {
             commands,
             on_refusal,
         };
-        match self.answer(request).await? {
-            AdminAnswer::Applied(results) => Ok(results),
-            _ => Err(ApiError::Unavailable),
-        }
+        let AdminAnswer::Applied(results) = self.answer(request).await? else {
+            return Err(ApiError::Unavailable);
+        };
+        let done = told.into_iter().zip(&results);
+        let done = done.filter(|(_, result)| !matches!(result, Ok(Change::Unchanged) | Err(_)));
+        let done: Vec<_> = done.filter_map(|(told, _)| told).collect();
+        changes::tell(&done);
+        Ok(results)
     }
 
     pub(crate) async fn queues(&self, vhost: Option<Name>) -> Result<Vec<QueueInfo>, ApiError> {
@@ -151,6 +159,14 @@ impl NodePort {
     pub(crate) async fn cluster_status(&self) -> Result<Option<Box<ClusterStatus>>, ApiError> {
         match self.answer(AdminRequest::ClusterStatus).await? {
             AdminAnswer::Cluster(status) => Ok(status),
+            _ => Err(ApiError::Unavailable),
+        }
+    }
+
+    /// What is remembered of failovers, the oldest first.
+    pub(crate) async fn failovers(&self) -> Result<Vec<Failover>, ApiError> {
+        match self.answer(AdminRequest::Failovers).await? {
+            AdminAnswer::Failovers(failovers) => Ok(failovers),
             _ => Err(ApiError::Unavailable),
         }
     }

@@ -26,7 +26,7 @@ const SCHEMAS: [&str; 5] = [
 const QUERIES: &str = include_str!("openapi/queries.json");
 
 /// What varies in paths.
-const PATH_PARTS: [(&str, &str); 18] = [
+const PATH_PARTS: [(&str, &str); 19] = [
     ("channel", "its connection's name, and ` (number)`"),
     (
         "component",
@@ -38,6 +38,7 @@ const PATH_PARTS: [(&str, &str); 18] = [
         "the exchange; `amq.default` for the default exchange",
     ),
     ("feature", "name of a feature"),
+    ("job", "its id"),
     (
         "kind",
         "what is bound: `q` for a queue, `e` for an exchange",
@@ -181,6 +182,10 @@ fn responses(operation: &Operation) -> Value {
         Answered::One(schema) => json!({"200": full(&reference(schema))}),
         Answered::All(schema) => json!({"200": full(&list(schema))}),
         Answered::Page(schema) => json!({"200": full(&page(schema))}),
+        Answered::Events(schema) => json!({"200": {
+            "description": "server-sent events, each with one of these as its data",
+            "content": {"text/event-stream": {"schema": reference(schema)}},
+        }}),
     };
     if operation.is_check {
         let failed = content(&reference("Unhealthy"));

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Names the nodes of which nothing is known.
-const UNKNOWN_NODES: &str = "staunch-unknown-nodes";
+pub(crate) const UNKNOWN_NODES: &str = "staunch-unknown-nodes";
 
 /// Larger answers are read on a thread that may take its time, in bytes.
 const READ_AT_ONCE_SIZE_BYTES_MAX: usize = 64 << 10;

@@ -3,6 +3,8 @@
 //! Questions and answers are JSON; who does not know a question does not answer, so nodes of different
 //! versions get along.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use staunch_types::{Name, QueueId};
@@ -12,7 +14,10 @@ use crate::{
     auth::Caller,
     error::ApiError,
     listing::Listing,
-    nouns::{channels, connections, exchanges, horizon, nodes, overview, queues, vhosts},
+    nouns::{
+        channels, connections, events, exchanges, failovers, horizon, nodes, overview, queues,
+        vhosts,
+    },
 };
 
 /// A question to another node. Who asks has judged its caller before. `query` is that of the list that
@@ -53,6 +58,19 @@ pub(crate) enum Question {
         id: u64,
         question: horizon::what_if::Question,
     },
+    /// What has happened there: the last events whose names begin so, or the first behind those that
+    /// were read of each node's list.
+    Events {
+        name: String,
+        count: usize,
+        behind: Option<BTreeMap<String, u64>>,
+    },
+    /// What it has seen of failovers: a list of [`failovers::Seen`].
+    Failovers,
+    /// Its jobs, of a user or all.
+    Jobs { of: Option<String> },
+    /// Has a job end; whether there was one, of a user or of all.
+    CancelJob { id: String, of: Option<String> },
     /// How many connections have that name and were told to close.
     Close { name: String, reason: String },
 }
@@ -156,6 +174,14 @@ impl Api {
             Question::WhatIf { id, question } => {
                 value(&horizon::what_if::answer_for(self, QueueId(id), &question).await?)
             }
+            Question::Events {
+                name,
+                count,
+                behind,
+            } => value(&events::own(self, &name, count, behind.as_ref())),
+            Question::Failovers => value(&failovers::own(self).await?),
+            Question::Jobs { of } => value(&self.jobs.list(of.as_deref())),
+            Question::CancelJob { id, of } => value(&self.jobs.cancel(&id, of.as_deref())),
             Question::Close { name, reason } => {
                 value(&self.node.close_connection(name, reason).await?)
             }

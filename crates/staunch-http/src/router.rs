@@ -3,18 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Request, State},
     http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use staunch_broker::PasswordHash;
-use tokio::{sync::Semaphore, time};
+use tokio::{
+    sync::{Semaphore, watch},
+    time,
+};
 
 use crate::{
-    Api, NodePort, PeerPort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX,
-    directory::Directory, error::ApiError, nouns, openapi,
+    Api, EventLog, NodePort, PeerPort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX,
+    directory::Directory, error::ApiError, jobs::Jobs, nouns, nouns::stream::Streams, openapi,
 };
 
 /// Largest body of a request, in bytes.
@@ -31,16 +34,19 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Interface {
     api: Api,
     routes: Router<Api>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Interface {
-    /// That of this node, which asks others by `peers`.
+    /// That of this node, which asks others by `peers`. Streams end when `stopping` gets true.
     #[must_use]
     pub fn new(
         node: NodePort,
         settings: Settings,
         statistics: SharedStatistics,
         peers: PeerPort,
+        events: EventLog,
+        stopping: watch::Receiver<bool>,
     ) -> Self {
         // An empty password is never right.
         let decoy = PasswordHash::hash(settings.password_hashing, b"", &(settings.salt)());
@@ -51,11 +57,17 @@ impl Interface {
             peers,
             directory: Directory::default(),
             statistics,
+            events,
+            jobs: Jobs::default(),
             decoy: Arc::new(decoy),
             settings: Arc::new(settings),
             verifying: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
         };
-        Self { api, routes }
+        Self {
+            api,
+            routes,
+            stopping,
+        }
     }
 
     /// What serves HTTP. Requests need `ConnectInfo<SocketAddr>`.
@@ -67,16 +79,21 @@ impl Interface {
             .method_not_allowed_fallback(other_method)
             .layer(middleware::from_fn_with_state(turns, bounded))
             .with_state(self.api.clone());
-        // Paths are changed before they are looked up.
-        Router::new()
-            .fallback_service(routes)
-            .layer(middleware::from_fn(trimmed))
+        let streams = Streams::new(trimming(routes.clone()), self.stopping.clone());
+        trimming(routes.layer(Extension(streams)))
     }
 
     /// Answers the interface of another node; none if there is no answer.
     pub async fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
         self.api.answer(question).await
     }
+}
+
+/// Paths are changed before they are looked up.
+fn trimming(routes: Router) -> Router {
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::from_fn(trimmed))
 }
 
 /// The methods that there are come with the answer, which is no error if that was the question.

@@ -54,6 +54,8 @@ pub(crate) enum Answered {
     All(&'static str),
     /// 200 with a list of these, or with a page if one is asked for.
     Page(&'static str),
+    /// 200 with server-sent events that carry one of these each.
+    Events(&'static str),
 }
 
 /// What the query of a list may say.
@@ -201,6 +203,11 @@ impl Route {
         self.asks(&LISTING)
             .asks(&PAST)
             .answered(Answered::Page(schema))
+    }
+
+    /// The schema of what its events carry.
+    pub(crate) fn streams(self, schema: &'static str) -> Self {
+        self.answered(Answered::Events(schema))
     }
 
     /// The schema of its answer, of which columns can be picked.

@@ -53,25 +53,40 @@ impl Session {
     /// What it refuses; 503 if it ends the session.
     pub(crate) async fn hear(&mut self) -> Result<Event, ApiError> {
         loop {
-            match self.line.events.recv().await {
-                Some(Event::Alarm { memory, disk }) => self.is_alarmed = memory || disk,
-                // It publishes one message at a time.
-                Some(Event::PublishesHeld { .. } | Event::Slowed { .. }) => {}
-                Some(Event::LoginRefused) => return Err(ApiError::LoginFailed),
-                Some(Event::VhostRefused(refusal)) => {
-                    return Err(match *refusal {
-                        Refusal::NotAllowed(reason) => ApiError::NotAuthorized(reason),
-                        other => other.into(),
-                    });
-                }
-                Some(Event::ConnectionRefused { refusal, .. } | Event::Refused { refusal, .. }) => {
-                    return Err((*refusal).into());
-                }
-                Some(Event::Shutdown | Event::Forced { .. }) | None => {
-                    return Err(ApiError::Unavailable);
-                }
-                Some(event) => return Ok(event),
+            if let Some(event) = self.next().await? {
+                return Ok(event);
             }
+        }
+    }
+
+    /// Waits until no resource runs low.
+    pub(crate) async fn calm(&mut self) -> Result<(), ApiError> {
+        while self.is_alarmed {
+            // Nothing that was asked for comes meanwhile.
+            self.next().await?;
+        }
+        Ok(())
+    }
+
+    /// The next event; none if it was for the session itself.
+    async fn next(&mut self) -> Result<Option<Event>, ApiError> {
+        match self.line.events.recv().await {
+            Some(Event::Alarm { memory, disk }) => {
+                self.is_alarmed = memory || disk;
+                Ok(None)
+            }
+            // It publishes little at a time, and waits for the confirms.
+            Some(Event::PublishesHeld { .. } | Event::Slowed { .. }) => Ok(None),
+            Some(Event::LoginRefused) => Err(ApiError::LoginFailed),
+            Some(Event::VhostRefused(refusal)) => Err(match *refusal {
+                Refusal::NotAllowed(reason) => ApiError::NotAuthorized(reason),
+                other => other.into(),
+            }),
+            Some(Event::ConnectionRefused { refusal, .. } | Event::Refused { refusal, .. }) => {
+                Err((*refusal).into())
+            }
+            Some(Event::Shutdown | Event::Forced { .. }) | None => Err(ApiError::Unavailable),
+            Some(event) => Ok(Some(event)),
         }
     }
 

@@ -123,9 +123,15 @@ impl SharedStatistics {
     }
 }
 
-fn wall_millis() -> u64 {
+/// Milliseconds of the wall clock.
+pub(crate) fn wall_millis() -> u64 {
+    wall_micros() / 1_000
+}
+
+/// Microseconds of the wall clock.
+pub(crate) fn wall_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     })
 }

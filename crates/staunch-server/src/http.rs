@@ -13,8 +13,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
 use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
 use staunch_http::{
-    Answering, Asked, Interface, Listener, Machine, MachineFn, NodePort, PeerPort, Settings,
-    SharedStatistics,
+    Answering, Asked, EventLog, Interface, Listener, Machine, MachineFn, NodePort, PeerPort,
+    Settings, SharedStatistics,
 };
 use staunch_peer::{Patience, Peers};
 use staunch_types::Name;
@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     banner::Bound,
     config::{Config, access::PasswordHashing},
+    listener::Shared,
     machine,
     runtime::{NodeHandle, PeerInbox},
 };
@@ -35,8 +36,12 @@ const PATIENCE: Patience = Patience {
     all: Duration::from_secs(5),
 };
 
-/// Serves until `stopping`.
-pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+/// Serves until `stopping`, and then what has been begun.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let stop = async move {
         if stopping.wait_for(|stopping| *stopping).await.is_err() {
@@ -49,20 +54,19 @@ pub(crate) fn serve(listener: TcpListener, router: Router, mut stopping: watch::
     // Only a listener with a tap tells the handlers who is at the other end.
     let listener = listener::Bounded::new(listener).tap_io(|_| ());
     let server = axum::serve(listener, service).with_graceful_shutdown(stop);
-    tokio::spawn(async move {
-        if let Err(error) = server.into_future().await {
-            tracing::error!(event = "http.failed", %error, "the HTTP interface has ended");
-        }
-    });
+    if let Err(error) = server.into_future().await {
+        tracing::error!(event = "http.failed", %error, "the HTTP interface has ended");
+    }
 }
 
 /// The interface of this node, and its metrics.
 pub(crate) fn interface(
     config: &Config,
     bound: &Bound,
-    node: &NodeHandle,
+    shared: &Shared,
     statistics: SharedStatistics,
     peers: Option<Peers<PeerInbox>>,
+    events: EventLog,
 ) -> anyhow::Result<(Interface, Router)> {
     let names = config.loopback_users.0.iter();
     let names = names.map(|name| Name::new(name.as_bytes()));
@@ -87,8 +91,11 @@ pub(crate) fn interface(
         machine: MachineFn(Arc::new(machine_of(config))),
         listeners: plain.chain(encrypted).chain(http).chain(metrics).collect(),
     };
+    let node = &shared.node;
     let metrics = staunch_http::metrics_router(port(node), settings.clone(), statistics.clone());
-    let interface = Interface::new(port(node), settings, statistics, peer_port(peers));
+    let peers = peer_port(peers);
+    let stopping = shared.stopping.clone();
+    let interface = Interface::new(port(node), settings, statistics, peers, events, stopping);
     Ok((interface, metrics))
 }
 

@@ -5,8 +5,11 @@
 //! So every byte of a text line passes through one escaper, [`OneLine`], just before it is
 //! written; only the escapes that colour it on a terminal are added after.
 
+mod recorder;
+
 use std::io::{self, IsTerminal as _, Write};
 
+use staunch_http::EventLog;
 use tracing_subscriber::{
     EnvFilter, Layer as _,
     fmt::{MakeWriter, time::FormatTime},
@@ -14,13 +17,15 @@ use tracing_subscriber::{
     util::{SubscriberInitExt as _, TryInitError},
 };
 
+use self::recorder::{Notable, Recorder};
 use crate::config::{Config, LogFormat};
 
-/// Starts logging as `config` says, for the rest of the process.
+/// Starts logging as `config` says, for the rest of the process. What is of use to operators is put
+/// into `events` too, whatever is logged.
 ///
 /// # Errors
 /// When logging has been started already.
-pub fn start(config: &Config) -> Result<(), TryInitError> {
+pub fn start(config: &Config, events: EventLog) -> Result<(), TryInitError> {
     // The configuration has checked the directives; the default stands in for what slipped by.
     let filter = EnvFilter::try_new(config.log_level.as_str()).unwrap_or_default();
     let layer = match resolved(config.log_format, io::stderr().is_terminal()) {
@@ -38,6 +43,7 @@ pub fn start(config: &Config) -> Result<(), TryInitError> {
     };
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
+        .with(Recorder(events).with_filter(Notable))
         .try_init()
 }
 
@@ -67,8 +73,9 @@ impl FormatTime for UtcTime {
     }
 }
 
-/// The instant `seconds` after 1970 in RFC 3339.
-fn rfc3339(seconds: u64, milliseconds: u32) -> String {
+/// The instant `seconds` and `milliseconds` after 1970 in RFC 3339.
+#[must_use]
+pub fn rfc3339(seconds: u64, milliseconds: u32) -> String {
     // Counting years from the first of March puts the leap day at the end of the year, and eras
     // of 400 years all have the same length (Hinnant, "chrono-compatible low-level date
     // algorithms").

@@ -1,11 +1,17 @@
 //! From configuration to a running node, and back down.
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use staunch_amqp_connection::CONSUMERS_PER_CHANNEL_MAX;
 use staunch_broker::{CatalogLimits, PermissionPatterns, QueueKind};
-use staunch_http::{Interface, SharedStatistics};
+use staunch_http::{EventLog, Interface, SharedStatistics};
 use staunch_log::{RealDisk, RecoverError};
 use staunch_node::{
     ClusterConfig, FirstUser, Input, LivenessConfig, NodeConfig, NodeLimits, StartError,
@@ -16,6 +22,8 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinSet,
+    time,
 };
 
 use crate::{
@@ -40,13 +48,17 @@ use crate::{
     traffic::Gauges,
 };
 
+/// How long a node that has stopped waits for HTTP clients to take their last answers.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Runs a node until a signal stops it.
 ///
 /// # Errors
 /// When an address cannot be bound or a thread not be started. A data directory that is refused
 /// is reported in the log and by the exit code.
 pub fn run(config: Config) -> anyhow::Result<ExitCode> {
-    logging::start(&config).context("start logging")?;
+    let events = EventLog::default();
+    logging::start(&config, events.clone()).context("start logging")?;
     let clock = Clock::start();
     let started = Instant::now();
     let disk = RealDisk::open(&config.data_dir).context("open the data directory")?;
@@ -91,15 +103,21 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, clock, handle, stopped, (incarnation, is_new)))
+    runtime.block_on(serve(
+        config,
+        clock,
+        (handle, stopped),
+        (incarnation, is_new),
+        events,
+    ))
 }
 
 async fn serve(
     config: Config,
     clock: Clock,
-    node: NodeHandle,
-    stopped: Stopped,
+    (node, stopped): (NodeHandle, Stopped),
     (incarnation, is_new): (u64, bool),
+    events: EventLog,
 ) -> anyhow::Result<ExitCode> {
     let (asked, questions) = mpsc::channel(questions::WAITING_MAX);
     let peers = match connect_peers(&config, &node, (incarnation, is_new), asked) {
@@ -128,7 +146,8 @@ async fn serve(
     loaded.context("load definitions")?;
     let statistics = SharedStatistics::default();
     histories::restore(&config.data_dir, &statistics);
-    let (bound, interface) = open_doors(&config, &shared, &statistics, peers.clone())?;
+    let (bound, interface, serving) =
+        open_doors(&config, &shared, &statistics, peers.clone(), events)?;
     questions::answer(interface, questions)?;
     let keeping = histories::keep(config.data_dir.clone(), statistics.clone());
     tokio::spawn(keeping);
@@ -145,6 +164,12 @@ async fn serve(
     node.tell(Input::Stop);
     stopped.wait().await;
     histories::save(config.data_dir.clone(), statistics).await;
+    if time::timeout(LAST_ANSWERS_TIMEOUT, serving.join_all())
+        .await
+        .is_err()
+    {
+        tracing::debug!(event = "http.abandoned", "answers were still on their way");
+    }
     if let Some(peers) = peers {
         peers.stop().await;
     }
@@ -196,7 +221,8 @@ fn open_doors(
     shared: &Shared,
     statistics: &SharedStatistics,
     peers: Option<Peers<PeerInbox>>,
-) -> anyhow::Result<(Bound, Interface)> {
+    events: EventLog,
+) -> anyhow::Result<(Bound, Interface, JoinSet<()>)> {
     let proxied = |listener| config.proxy_protocol.0.contains(&listener);
     let accept = |listen_at: &Listen, door: Door, what: &str| -> anyhow::Result<Vec<SocketAddr>> {
         let listeners = bind(listen_at, what)?;
@@ -244,15 +270,24 @@ fn open_doors(
     );
     tokio::spawn(keeping);
     let (interface, metrics) =
-        http::interface(config, &bound, &shared.node, statistics.clone(), peers)?;
+        http::interface(config, &bound, shared, statistics.clone(), peers, events)?;
     let router = interface.router();
+    let mut serving = JoinSet::new();
     for listener in listeners {
-        http::serve(listener, router.clone(), shared.stopping.clone());
+        serving.spawn(http::serve(
+            listener,
+            router.clone(),
+            shared.stopping.clone(),
+        ));
     }
     for listener in scraped {
-        http::serve(listener, metrics.clone(), shared.stopping.clone());
+        serving.spawn(http::serve(
+            listener,
+            metrics.clone(),
+            shared.stopping.clone(),
+        ));
     }
-    Ok((bound, interface))
+    Ok((bound, interface, serving))
 }
 
 pub(crate) fn bind(listen_at: &Listen, what: &str) -> anyhow::Result<Vec<TcpListener>> {

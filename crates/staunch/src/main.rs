@@ -21,8 +21,9 @@ mod server;
 
 use messages::{consume, dead_letters, publish};
 use nouns::{
-    bindings, channels, connections, consumers, contexts, definitions, doctor, exchanges, horizon,
-    limits, nodes, permissions, plan, policies, queues, route, status, top, users, vhosts,
+    bindings, channels, connections, consumers, contexts, definitions, doctor, events, exchanges,
+    failovers, horizon, limits, nodes, permissions, plan, policies, queues, route, status, top,
+    users, vhosts,
 };
 
 /// The broker allocates many small things on many threads; this allocator is quicker at it and
@@ -95,6 +96,10 @@ enum Command {
     Horizon(horizon::HorizonArgs),
     /// What a load needs: disk, memory, network.
     Plan(plan::PlanArgs),
+    /// What has happened in the cluster, and what happens.
+    Events(events::EventArgs),
+    /// Which nodes were lost, how others took over, and what took so long.
+    Failovers(failovers::FailoverArgs),
     /// The fullest or busiest queues, again and again.
     Top(top::TopArgs),
     /// Finds what is wrong, or will be. Ends with 10 if there is something.
@@ -139,6 +144,8 @@ fn main() -> ExitCode {
         Command::Route(args) => route::run(&args),
         Command::Horizon(args) => horizon::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Failovers(args) => failovers::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => manual::completions(&args, &mut Cli::command()),

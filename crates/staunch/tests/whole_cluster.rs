@@ -279,3 +279,103 @@ fn a_node_that_stands_still_is_not_waited_for_and_its_values_are_unknown() {
     assert!(wait(PATIENCE, || is_whole(nodes)), "n3 answers again");
     agree(nodes, &path, |queue| *queue == well);
 }
+
+/// A node is killed that leads some of the queues; clients of the others go on.
+#[test]
+fn a_failover_is_told_from_the_last_word_to_the_first_confirm() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scene = scene(directory.path());
+    let nodes = &mut scene.nodes;
+    let queues = get(nodes, 0, "/queues?columns=name,node");
+    let queues = queues.as_array().unwrap().iter();
+    let led = queues.filter(|row| row["node"] == "n3" && row["name"] != LOCAL);
+    let led = led.count();
+    assert!(led > 0);
+    nodes.node(2).kill();
+    let (first, channel) = &mut scene.clients[0];
+    for queue in QUEUES {
+        let properties = PropertyList::default();
+        let published = first.publish(*channel, "", queue, &properties, b"body");
+        published.unwrap();
+    }
+    let refused = first.wait_for_confirms(*channel, PATIENCE).unwrap();
+    assert!(refused.is_empty());
+    let mut told = Value::Null;
+    let is_over = wait(PATIENCE, || {
+        told = ask(nodes, 1, "GET", "/staunch/v1/failovers").2;
+        told["failovers"][0]["is_over"] == true
+    });
+    assert!(is_over, "{told:#}");
+    assert_eq!(told["unknown_nodes"], json!(["n3"]));
+    let failover = &told["failovers"][0];
+    let fields = ["node", "cause", "queues", "led"].map(|key| failover[key].clone());
+    assert_eq!(
+        fields,
+        [json!("n3"), json!("broken"), json!(led), json!(led)]
+    );
+    let times = [
+        "disconnected_ms",
+        "suspected_ms",
+        "first_led_ms",
+        "all_led_ms",
+        "confirmed_ms",
+    ];
+    let times = times.map(|key| failover[key].as_f64().unwrap());
+    assert!(times[0] > 0.0 && times[..4].is_sorted(), "{failover:#}");
+    assert!(times[4] >= times[2], "{failover:#}");
+    assert_eq!(failover["seen"].as_array().unwrap().len(), 2);
+    let explained = failover["explained"].as_str().unwrap();
+    assert!(explained.contains(" ms "), "{explained}");
+    check_events(nodes, led);
+    check_metrics(nodes, led);
+    nodes.node(2).start().unwrap();
+    assert!(nodes.view().wait_whole(PATIENCE));
+    let back = get(nodes, 2, "/staunch/v1/failovers")["failovers"][0]["back_ms"].clone();
+    assert!(back.as_f64() > failover["all_led_ms"].as_f64(), "{back}");
+}
+
+/// Both survivors tell that it was lost, and of the queues that they have come to lead.
+fn check_events(nodes: &mut ClusterProcess, led: usize) {
+    let mut events = Value::Null;
+    let mut named = |nodes: &mut ClusterProcess, name: &str| {
+        let path = format!("/staunch/v1/events?name={name}");
+        events = ask(nodes, 0, "GET", &path).2["events"].clone();
+        events.as_array().unwrap().clone()
+    };
+    let suspected = Value::Array(named(nodes, "node.suspected"));
+    let of_n3 = suspected.as_array().unwrap().iter();
+    let by: BTreeSet<_> = of_n3
+        .filter(|event| event["fields"]["of"] == "n3" && event["fields"]["cause"] == "broken")
+        .map(|event| event["node"].as_str().unwrap())
+        .collect();
+    assert_eq!(by, BTreeSet::from(["n1", "n2"]));
+    let moved = |event: &Value| {
+        let is_moved = event["fields"]["before"] == "n3";
+        event["fields"]["count"].as_u64().filter(|_| is_moved)
+    };
+    let all_told = wait(PATIENCE, || {
+        let counts = named(nodes, "queue.led");
+        counts.iter().filter_map(moved).sum::<u64>() == led as u64
+    });
+    assert!(all_told, "{events:#}");
+}
+
+/// Each survivor tells of the queues that it keeps.
+fn check_metrics(nodes: &mut ClusterProcess, led: usize) {
+    let overview = ask(nodes, 0, "GET", "/overview").2;
+    let listeners = overview["listeners"].as_array().unwrap();
+    let is_it = |it: &&Value| it["node"] == "n1" && it["protocol"] == "http/prometheus";
+    let Some(listener) = listeners.iter().find(is_it) else {
+        panic!("{listeners:#?}");
+    };
+    let (address, port) = (listener["ip_address"].as_str().unwrap(), &listener["port"]);
+    let url = format!("http://{address}:{port}/metrics");
+    let text = ureq::get(&url).call().unwrap().body_mut().read_to_string();
+    let text = text.unwrap();
+    let queues = format!("staunch_failover_last_queues{{node=\"n3\"}} {led}\n");
+    assert!(text.contains(&queues), "{text}");
+    for phase in ["suspected", "led", "confirmed"] {
+        let sample = format!("staunch_failover_last_seconds{{node=\"n3\",phase=\"{phase}\"}} ");
+        assert!(text.contains(&sample), "{phase}: {text}");
+    }
+}

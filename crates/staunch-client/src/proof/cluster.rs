@@ -181,6 +181,16 @@ impl View {
         get(&self.addresses[at], "/api/staunch/v1/cluster")
     }
 
+    /// What a node says of the failovers that it and the others have seen, the newest first.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn failovers(&self, at: usize) -> io::Result<Vec<Value>> {
+        let mut answer = get(&self.addresses[at], "/api/staunch/v1/failovers")?;
+        let failovers = answer["failovers"].as_array_mut().map(std::mem::take);
+        Ok(failovers.unwrap_or_default())
+    }
+
     /// What a node says about the replicas of a queue in the virtual host `/`.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! What is told of the node as a whole.
 
+use std::time::Duration;
+
 use staunch_broker::QueueKind;
+use staunch_node::Failover;
 use staunch_stats::CHURN_NAMES;
 
 use super::{Exporter, Scrape, text::Text};
@@ -324,4 +327,39 @@ pub(super) fn own(scrape: &Scrape, text: &mut Text) {
     for node in &cluster.nodes {
         text.sample(&[("node", &node.name.to_string())], u8::from(node.is_up));
     }
+    if let Some(failover) = &scrape.failover {
+        last_failover(failover, text);
+    }
+}
+
+/// The last failover as this node has seen it (`docs/events.md`).
+fn last_failover(failover: &Failover, text: &mut Text) {
+    let node = failover.node.to_string();
+    let at = Duration::from_millis(failover.suspected_at.0).as_secs_f64();
+    text.family(
+        "staunch_failover_last_timestamp_seconds",
+        "gauge",
+        "When this node gave up another the last time",
+    );
+    text.sample(&[("node", &node)], at);
+    text.family(
+        "staunch_failover_last_seconds",
+        "gauge",
+        "Since that node was last heard: until it was given up, its queues were led, one confirmed",
+    );
+    for (phase, after) in [
+        ("suspected", Some(failover.suspected)),
+        ("led", failover.all_led),
+        ("confirmed", failover.confirmed),
+    ] {
+        if let Some(after) = after {
+            text.sample(&[("node", &node), ("phase", phase)], after.as_secs_f64());
+        }
+    }
+    text.family(
+        "staunch_failover_last_queues",
+        "gauge",
+        "Queues that it led, of those that this node keeps",
+    );
+    text.sample(&[("node", &node)], failover.queue_count);
 }

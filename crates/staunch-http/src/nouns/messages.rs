@@ -211,6 +211,11 @@ fn settle(delivery: &Delivery, outcome: Outcome) -> Request {
     })
 }
 
+/// A message with the beginning of its payload.
+pub(super) fn sample(delivery: &Delivery, size_bytes_max: usize) -> Value {
+    shown(delivery, 0, Some(size_bytes_max), true)
+}
+
 /// A message as RabbitMQ shows it.
 fn shown(
     delivery: &Delivery,

@@ -245,6 +245,11 @@ fn is_one_vhost(known: &[&Entry]) -> bool {
     ends.is_none_or(|(first, last)| first.0 == last.0)
 }
 
+/// Those of the queues that are there, in the same order, as they are at this moment.
+pub(super) async fn depths(api: &Api, ids: &[QueueId]) -> Result<(Vec<Value>, Unknown), ApiError> {
+    shown(api, ids, Depth::All, &Listing::default()).await
+}
+
 /// Those of the queues that are there, in the same order.
 async fn shown(
     api: &Api,

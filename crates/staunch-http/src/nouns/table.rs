@@ -1,10 +1,10 @@
-//! Every path below `/api`, what is said of it, and who answers.
+//! Every path below `/api`, what is said of it, and who answers. Long because it is one table.
 #![expect(clippy::too_many_lines, reason = "tables are as long as they are")]
 
 use super::{
-    bindings, channels, cluster, connections, definitions, exchanges, health, horizon, limits,
-    membership, messages, nodes, overview, parameters, permissions, policies, queues,
-    topic_permissions, users, vhosts,
+    bindings, channels, cluster, connections, dead_letters, definitions, events, exchanges,
+    failovers, health, horizon, jobs, limits, membership, messages, nodes, overview, parameters,
+    permissions, policies, queues, stream, topic_permissions, users, vhosts,
 };
 use crate::{
     openapi,
@@ -321,6 +321,65 @@ fn own_routes() -> Routes {
         .route(
             "/openapi.json",
             [get(openapi::get, "This document").one("OpenApi").open()],
+        )
+        .route(
+            "/events",
+            [get(
+                events::list,
+                "What has happened; with `Accept: text/event-stream` as it happens",
+            )
+            .asks(&["count", "name"])
+            .one("Events")],
+        )
+        .route(
+            "/failovers",
+            [get(
+                failovers::list,
+                "Which nodes were lost, how others took over, and what took so long",
+            )
+            .one("Failovers")],
+        )
+        .route(
+            "/jobs",
+            [
+                get(jobs::list, "Messages on their way elsewhere, and those that were").all("Job"),
+                post(jobs::begin, "Replays, moves or drops messages")
+                    .takes("Task")
+                    .one("Job"),
+            ],
+        )
+        .route(
+            "/jobs/{job}",
+            [
+                get(jobs::get, "How far a job is").one("Job"),
+                delete(jobs::cancel, "Has a job end where it is"),
+            ],
+        )
+        .route(
+            "/dead-letters",
+            [get(
+                dead_letters::list,
+                "The queues that dead letters of others go to",
+            )
+            .all("DeadLetterQueue")],
+        )
+        .route(
+            "/dead-letters/{vhost}/{name}",
+            [post(
+                dead_letters::look,
+                "Why and where the first messages of a queue died; they are redelivered from then on",
+            )
+            .takes("DeadLetterLook")
+            .one("DeadLetters")],
+        )
+        .route(
+            "/stream",
+            [get(
+                stream::follow,
+                "Answers to several GETs again and again, as they change",
+            )
+            .asks(&["get", "interval"])
+            .streams("StreamEvent")],
         )
         .route(
             "/cluster",

@@ -148,6 +148,36 @@ impl Target {
         self.answered(request.call()).map(|(_, body)| body)
     }
 
+    /// GET of what goes on until it ends, or begins behind the event `last` if that is not empty.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        last: &str,
+    ) -> Result<ureq::BodyReader<'static>, Failure> {
+        let request = self.agent.get(self.url(path)).config();
+        let request = request
+            .timeout_global(None)
+            .timeout_connect(Some(self.resolved.timeout));
+        let mut request = request
+            .build()
+            .header("Authorization", &self.authorization)
+            .header("Accept", "text/event-stream");
+        if !last.is_empty() {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = request.call().map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            let mut body = response.into_body();
+            let body = body
+                .read_to_vec()
+                .map_err(|error| self.unreachable(&error))?;
+            return Err(self.refused(status, &body));
+        }
+        let body = response.into_body().into_with_config();
+        Ok(body.limit(u64::MAX).reader())
+    }
+
     /// GET of a check: whether it passed, and what it says.
     pub(crate) fn check(&self, path: &str) -> Result<(bool, Value), Failure> {
         let request = self.agent.get(self.url(path));

@@ -58,6 +58,8 @@ struct Failover {
     suspected_ms: Option<f64>,
     elected_ms: Option<f64>,
     confirmed_ms: Option<f64>,
+    /// What the cluster itself says of it (`staunch failovers`).
+    explained: Option<String>,
     /// When it was back and up to date, in seconds since the load began.
     back_seconds: f64,
     /// When the primary led everything again.
@@ -183,6 +185,7 @@ impl Stage<'_> {
             .map(|it| confirmed[*it])
             .collect::<Option<Vec<_>>>();
         let confirmed = confirmed.and_then(|all| all.into_iter().max());
+        let explained = self.explained(victim);
         self.show.load(&self.workload, away, "going on without it");
         match how {
             How::Kill => drop(self.nodes.node(victim).start()?),
@@ -213,9 +216,19 @@ impl Stage<'_> {
             suspected_ms: suspected.map(millis),
             elected_ms: elected.map(millis),
             confirmed_ms: confirmed.map(millis),
+            explained,
             back_seconds,
             given_back_seconds,
         })
+    }
+
+    /// What a survivor says about what took so long.
+    fn explained(&self, victim: usize) -> Option<String> {
+        let survivor = (0..self.nodes.len()).find(|at| *at != victim)?;
+        let failovers = self.nodes.view().failovers(survivor).ok()?;
+        let name = format!("n{}", victim + 1);
+        let last = failovers.iter().find(|it| it["node"] == name)?;
+        last["explained"].as_str().map(str::to_owned)
     }
 
     /// Waits until the primary leads all queues again.
@@ -362,6 +375,9 @@ impl Failover {
                 Some(after) => writeln!(out, "     +{after:>7.1} ms  {what}")?,
                 None => writeln!(out, "              -  not seen: {what}")?,
             }
+        }
+        if let Some(explained) = &self.explained {
+            writeln!(out, "                  {explained}")?;
         }
         let back = self.back_seconds;
         writeln!(

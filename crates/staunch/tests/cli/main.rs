@@ -81,3 +81,8 @@ fn bench() {
 fn clients() {
     play("clients");
 }
+
+#[test]
+fn events() {
+    play("events");
+}

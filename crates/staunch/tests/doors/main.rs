@@ -1,10 +1,13 @@
 //! The ways into a node, over real sockets: TLS, client certificates, the PROXY protocol, HTTP.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod events;
 mod horizon;
 mod http;
+mod jobs;
 mod node;
 mod openapi;
 mod proxy;
+mod stream;
 mod tls;
 mod wire;

@@ -6,12 +6,22 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use staunch_client::{ConnectOptions, Connection, QueueSpec};
 
-use crate::{http::Client, node::Node};
+use crate::{
+    http::Client,
+    node::Node,
+    stream::{Follower, stream},
+};
 
 const DOCUMENT: &str = "/staunch/v1/openapi.json";
 
 /// What is not said of a node that stands alone.
 const ALONE: &str = "/api/staunch/v1/nodes/{node}/safe-to-stop";
+
+/// What must have been begun.
+const JOB: &str = "/api/staunch/v1/jobs/{job}";
+
+/// What does not end by itself.
+const STREAM: &str = "/api/staunch/v1/stream";
 
 /// A method and a path as the document has it.
 type Operation = (String, String);
@@ -161,6 +171,8 @@ fn every_operation_is_as_the_document_says_and_there_is_no_other() {
     define(&mut walk);
     let client = consumer(&node);
     let connection = look(&mut walk, &node);
+    follow(&mut walk, &node);
+    carry(&mut walk);
     wonder(&mut walk);
     take_away(&mut walk, &connection);
     drop(client);
@@ -293,7 +305,7 @@ fn look(walk: &mut Walk, node: &Node) -> String {
     let port = node.amqp.port().to_string();
     let operations = walk.operations();
     for (_, path) in operations.iter().filter(|(method, _)| method == "get") {
-        if path == ALONE {
+        if path == ALONE || path == STREAM || path == JOB {
             continue;
         }
         let name = match path.split('/').nth(2).unwrap() {
@@ -340,6 +352,34 @@ fn look(walk: &mut Walk, node: &Node) -> String {
     let own = [("{name}", "own")];
     walk.call("GET", "/api/queues/{vhost}/{name}", &own, &Value::Null);
     connection
+}
+
+/// What a stream tells until all has been told once.
+fn follow(walk: &mut Walk, node: &Node) {
+    walk.called.insert(("get".to_owned(), STREAM.to_owned()));
+    let content = &walk.told("GET", STREAM)["responses"]["200"]["content"];
+    let schema = content["text/event-stream"]["schema"].clone();
+    let paths = stream(&["/api/overview", "/api/queues/none"]);
+    let mut follower = Follower::begin(node, "guest:guest", &paths).unwrap();
+    let mut told = String::new();
+    while told != "tick" {
+        let next = follower.next().unwrap();
+        walk.check(&schema, &next.data, &next.event);
+        told = next.event;
+    }
+    walk.refused("GET", &format!("{STREAM}?interval=1"), &[], &Value::Null);
+}
+
+/// A job, from its beginning to its end.
+fn carry(walk: &mut Walk) {
+    let task = json!({"kind": "drop", "vhost": "v", "queue": "q", "dry_run": true});
+    let job = walk.call("POST", "/api/staunch/v1/jobs", &[], &task);
+    let id = [("{job}", job["id"].as_str().unwrap())];
+    while walk.call("GET", JOB, &id, &Value::Null)["state"] == "running" {}
+    walk.call("GET", "/api/staunch/v1/jobs", &[], &Value::Null);
+    walk.call("DELETE", JOB, &id, &Value::Null);
+    let look = "/api/staunch/v1/dead-letters/{vhost}/{name}";
+    walk.call("POST", look, &[("{name}", "q")], &json!({"count": 1}));
 }
 
 /// What changes nothing, or cannot be done with one node.
