@@ -321,7 +321,9 @@ fn a_failover_is_told_from_the_last_word_to_the_first_confirm() {
         "confirmed_ms",
     ];
     let times = times.map(|key| failover[key].as_f64().unwrap());
-    assert!(times[0] > 0.0 && times[..4].is_sorted(), "{failover:#}");
+    // Its last word and the end of the connection may be heard at the same moment.
+    assert!(times[0] >= 0.0 && times[..4].is_sorted(), "{failover:#}");
+    assert!(times[3] > 0.0, "{failover:#}");
     assert!(times[4] >= times[2], "{failover:#}");
     assert_eq!(failover["seen"].as_array().unwrap().len(), 2);
     let explained = failover["explained"].as_str().unwrap();

@@ -199,14 +199,13 @@ impl Machine {
                     let events = events.into_iter().map(|event| (id, event));
                     self.events.extend(events);
                 }
-                Output::Proceed(_) => {}
+                Output::Proceed(_) | Output::News(_) => {}
                 Output::Write(job) => self.writes.push_back(job),
                 Output::Background(job) => self.backgrounds.push_back(job),
                 Output::Fetch(queue, job) => self.fetches.push_back((queue, job)),
                 Output::Verify(id, job) => self.verifications.push_back((id, job)),
                 Output::Admin(id, answer) => self.answers.push((id, answer)),
                 Output::Membership(news) => self.news.push(news),
-                Output::News(_) => {}
                 Output::Peer(frame) => self.sent.push_back(frame),
                 Output::EndLink(peer) => self.ended.push(peer),
                 Output::Stopped => self.is_stopped = true,
