@@ -243,7 +243,7 @@ fn a_node_that_stands_still_is_not_waited_for_and_its_values_are_unknown() {
     nodes.node(2).pause().unwrap();
     // Whether it is suspected already or not.
     let (status, unknown, overview) = ask(nodes, 0, "GET", "/overview");
-    assert_eq!((status, unknown.as_str()), (200, "n3"));
+    assert_eq!((status, unknown.as_str()), (200, "n3"), "{overview:#}");
     assert_eq!(overview["unknown_nodes"], json!(["n3"]));
     assert_eq!(overview["object_totals"]["connections"], 2);
     let (_, unknown, shown) = ask(nodes, 0, "GET", "/nodes");
@@ -332,8 +332,9 @@ fn a_failover_is_told_from_the_last_word_to_the_first_confirm() {
     check_metrics(nodes, led);
     nodes.node(2).start().unwrap();
     assert!(nodes.view().wait_whole(PATIENCE));
-    let back = get(nodes, 2, "/staunch/v1/failovers")["failovers"][0]["back_ms"].clone();
-    assert!(back.as_f64() > failover["all_led_ms"].as_f64(), "{back}");
+    let told = get(nodes, 2, "/staunch/v1/failovers");
+    let back = &told["failovers"][0]["back_ms"];
+    assert!(back.as_f64() > failover["all_led_ms"].as_f64(), "{told:#}");
 }
 
 /// Both survivors tell that it was lost, and of the queues that they have come to lead.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::options::ConnectOptions;
 
@@ -271,12 +271,18 @@ impl NodeProcess {
         }
     }
 
-    /// Stops every thread of the process where it is, as a machine that stands still.
+    /// Stops every thread of the process where it is, as a machine that stands still, and waits until
+    /// all stand.
     ///
     /// # Errors
     /// When the process is gone.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let child = self.child.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let stopped_or_gone =
+            WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(child)), stopped_or_gone)?;
+        Ok(())
     }
 
     /// Lets a paused process go on.

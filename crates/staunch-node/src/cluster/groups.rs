@@ -736,16 +736,26 @@ impl Node {
         self.trust_for_catalog(node);
     }
 
+    /// The failure detector suspects it now.
+    pub(crate) fn is_given_up(&self, node: NodeId) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|it| it.groups.suspected.contains(&node))
+    }
+
     /// A peer is another process than before: it leads nothing any more, and may have left groups
-    /// asleep behind it.
-    pub(crate) fn groups_peer_restarted(&mut self, node: NodeId) {
-        let Some(cluster) = &self.cluster else { return };
-        if !cluster.groups.suspected.contains(&node) {
-            self.note_suspected(node, true);
-            self.suspect(node);
-            self.note_trusted(node);
-            self.trust(node);
+    /// asleep behind it. Who had given it up has seen its failover.
+    pub(crate) fn groups_peer_restarted(&mut self, node: NodeId, was_given_up: bool) {
+        if self.is_given_up(node) {
+            return;
         }
+        if !was_given_up {
+            self.note_suspected(node, true);
+        }
+        self.suspect(node);
+        if !was_given_up {
+            self.note_trusted(node);
+        }
+        self.trust(node);
     }
 
     pub(super) fn for_each_group(&mut self, each: impl Fn(&mut staunch_raft::Group)) {

@@ -236,6 +236,7 @@ impl Node {
     /// A node of this cluster is connected.
     fn node_up(&mut self, peer: &Name, node: NodeId) {
         let now = self.now;
+        let was_given_up = self.is_given_up(node);
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -247,7 +248,7 @@ impl Node {
         cluster.liveness.link_up(node, now);
         self.report_liveness();
         if is_restarted {
-            self.groups_peer_restarted(node);
+            self.groups_peer_restarted(node, was_given_up);
         }
         self.catalog_peer_up(node);
         self.edge_peer_up(node, is_restarted);
