@@ -138,9 +138,17 @@ impl Scenario {
 
     fn prepare_more(self, knobs: &mut Knobs, cluster: &mut ClusterKnobs) {
         match self {
-            Self::BitFlipMinority | Self::LostDisks => {
+            Self::BitFlipMinority => {
                 cluster.keeps_all = true;
                 knobs.safety_nanos = 40 * SECONDS;
+            }
+            Self::LostDisks => {
+                cluster.keeps_all = true;
+                knobs.safety_nanos = 40 * SECONDS;
+                // Members that lag all the time would put off every loss.
+                knobs.action_nanos = knobs.action_nanos.max(150 * MILLIS);
+                knobs.disk_latency_nanos = knobs.disk_latency_nanos.min(5 * MILLIS);
+                knobs.tiny_chunks = false;
             }
             Self::ClockJump => {
                 cluster.clock_off_millis_max = 10_000;

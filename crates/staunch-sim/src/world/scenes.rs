@@ -138,7 +138,12 @@ impl World {
 
     /// The next machine comes back with an empty disk, if the one before is well.
     fn lose_next_disk(&mut self) {
-        if self.wounds.machine.is_some() || !self.may_wound(0) || self.not_whole().is_some() {
+        if let Some(why) = self.not_whole() {
+            self.witness
+                .line(format_args!("no disk is lost yet: {why}"));
+            return;
+        }
+        if self.wounds.machine.is_some() || !self.may_wound(0) {
             return;
         }
         let node = self.take_turn();
