@@ -4,6 +4,7 @@
 //! * Only [`TOKIO_CRATES`] depend on tokio, only [`FS_CRATES`] and tests use `std::fs`.
 //! * A file above [`FILE_LINES_MAX`] lines says why in its header: "Long because …".
 //! * No leftovers: [`LEFTOVERS`].
+//! * The web page's own files keep these two rules, and its lock files name no host.
 //!
 //! Dev-dependencies are free: a test may drive any crate from above.
 
@@ -68,6 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-stats",
         ],
     ),
+    ("staunch-web", &[]),
     ("staunch-client", &["staunch-types", "staunch-amqp-codec"]),
     ("staunch-peer", &["staunch-types"]),
     (
@@ -83,6 +85,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "staunch-node",
             "staunch-peer",
             "staunch-stats",
+            "staunch-web",
             "staunch-client",
         ],
     ),
@@ -122,6 +125,7 @@ const FS_CRATES: &[&str] = &[
     "staunch-peer",
     "staunch",
     "staunch-client",
+    "staunch-web",
     "xtask",
 ];
 
@@ -165,6 +169,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<ExitCode> {
     for directory in package_directories(root)? {
         check_package(root, &directory, &mut violations)?;
     }
+    check_page(root, &mut violations)?;
     for violation in &violations {
         eprintln!("{violation}");
     }
@@ -203,14 +208,37 @@ fn check_package(
         &folder,
         &manifest,
     ));
-    for path in source_files(directory)? {
+    for path in source_files(directory, &["rs"])? {
         violations.extend(check_source(&relative(root, &path), &folder, &read(&path)?));
     }
     Ok(())
 }
 
-/// All Rust files below `directory`, in order.
-fn source_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The web page: its own files are as others', and its lock files name no host.
+fn check_page(root: &Path, violations: &mut Vec<Violation>) -> anyhow::Result<()> {
+    for folder in ["web/src", "web/test", "tests-external/page"] {
+        for path in source_files(&root.join(folder), &["js", "css"])? {
+            let path_shown = relative(root, &path);
+            violations.extend(check_source(&path_shown, "staunch-web", &read(&path)?));
+        }
+    }
+    for lock in [
+        "web/package-lock.json",
+        "tests-external/page/package-lock.json",
+    ] {
+        let text = read(&root.join(lock))?;
+        let named = text.lines().position(|line| line.contains("\"resolved\""));
+        violations.extend(named.map(|index| Violation {
+            path: lock.to_owned(),
+            line: Some(index + 1),
+            what: "a lock file names where packages are".to_owned(),
+        }));
+    }
+    Ok(())
+}
+
+/// All files below `directory` with one of these extensions, in order.
+fn source_files(directory: &Path, extensions: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut pending = vec![directory.to_path_buf()];
     while let Some(directory) = pending.pop() {
@@ -220,10 +248,17 @@ fn source_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
             let entry = entry?;
             let path = entry.path();
             if entry.file_type()?.is_dir() {
-                if path.file_name().is_some_and(|name| name != "target") {
+                let foreign = ["target", "node_modules"];
+                if path
+                    .file_name()
+                    .is_some_and(|name| foreign.iter().all(|it| name != *it))
+                {
                     pending.push(path);
                 }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path
+                .extension()
+                .is_some_and(|it| extensions.iter().any(|wanted| it == *wanted))
+            {
                 files.push(path);
             }
         }

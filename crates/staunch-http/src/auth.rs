@@ -1,17 +1,17 @@
 //! Who asks, and what its tags let it do (RabbitMQ's management plugin).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{header, request::Parts},
+    http::{Method, header, request::Parts},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use staunch_broker::{Access, PasswordHash};
 use staunch_types::{Name, Resource};
 
-use crate::{Api, error::ApiError};
+use crate::{Api, error::ApiError, page_session};
 
 /// Slow password checks at once: each takes a processor and some memory.
 pub(crate) const VERIFICATIONS_MAX: usize = 2;
@@ -31,31 +31,60 @@ impl FromRequestParts<Api> for Caller {
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
-        let header = parts.headers.get(header::AUTHORIZATION);
-        let (name, password) = basic(header.ok_or(ApiError::LoginMissing)?.as_bytes())?;
-        let name = Name::new(&name).map_err(|_| ApiError::LoginFailed)?;
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_near = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
-        if !is_near && api.settings.loopback_users.contains(&name) {
-            return Err(ApiError::LoginFailed);
-        }
-        let asked = name.clone();
-        let user = api.node.read(move |catalog| catalog.user(&asked).cloned());
-        let user = user.await?;
-        let (hash, tags) = user.map_or((None, Vec::new()), |user| (user.password, user.tags));
-        let hash = hash.unwrap_or_else(|| api.decoy.as_ref().clone());
-        if !verify(api, hash, password).await? {
-            return Err(ApiError::LoginFailed);
-        }
-        let caller = Self { name, tags };
-        if !caller.is_anybody(&["management", "monitoring", "policymaker", "administrator"]) {
-            return Err(ApiError::NotAuthorized("Not management user".to_owned()));
-        }
+        let Some(header) = parts.headers.get(header::AUTHORIZATION) else {
+            return Self::of_session(parts, api, is_near).await;
+        };
+        let (name, password) = basic(header.as_bytes())?;
+        let name = Name::new(&name).map_err(|_| ApiError::LoginFailed)?;
+        let (caller, _) = Self::log_in(api, name, password, is_near).await?;
         Ok(caller)
     }
 }
 
 impl Caller {
+    /// Whoever has this password; and that as it is kept.
+    pub(crate) async fn log_in(
+        api: &Api,
+        name: Name,
+        password: Vec<u8>,
+        is_near: bool,
+    ) -> Result<(Self, PasswordHash), ApiError> {
+        let (hash, tags) = find(api, &name, is_near).await?.unwrap_or_default();
+        let hash = hash.unwrap_or_else(|| api.decoy.as_ref().clone());
+        if !verify(api, hash.clone(), password).await? {
+            return Err(ApiError::LoginFailed);
+        }
+        Ok((Self { name, tags }.admitted()?, hash))
+    }
+
+    /// Whoever opened the session that a cookie names, if the password is still the same.
+    async fn of_session(parts: &Parts, api: &Api, is_near: bool) -> Result<Self, ApiError> {
+        let token = page_session::token_of(&parts.headers, &api.cookie_name);
+        let token = token.ok_or(ApiError::LoginMissing)?;
+        let session = api.sessions.find(&token, Instant::now());
+        let session = session.ok_or(ApiError::LoginMissing)?;
+        let user = find(api, &session.user, is_near).await?;
+        let same = |hash: &PasswordHash| *hash.as_bytes() == *session.password;
+        let Some((_, tags)) = user.filter(|(hash, _)| hash.as_ref().is_some_and(same)) else {
+            api.sessions.end(&token);
+            return Err(ApiError::LoginMissing);
+        };
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            session.check_csrf(&parts.headers)?;
+        }
+        let name = session.user;
+        Self { name, tags }.admitted()
+    }
+
+    fn admitted(self) -> Result<Self, ApiError> {
+        if !self.is_anybody(&["management", "monitoring", "policymaker", "administrator"]) {
+            return Err(ApiError::NotAuthorized("Not management user".to_owned()));
+        }
+        Ok(self)
+    }
+
     /// Everything.
     pub(crate) fn administrator(&self) -> Result<(), ApiError> {
         self.require(&["administrator"], "Not administrator user")
@@ -184,6 +213,22 @@ impl Caller {
             Err(ApiError::NotAuthorized(otherwise.to_owned()))
         }
     }
+}
+
+/// What is kept of a user's password, and its tags.
+type Known = (Option<PasswordHash>, Vec<Name>);
+
+/// What is known of a user.
+///
+/// # Errors
+/// [`ApiError::LoginFailed`] if it may log in from this machine only, and is not there.
+async fn find(api: &Api, name: &Name, is_near: bool) -> Result<Option<Known>, ApiError> {
+    if !is_near && api.settings.loopback_users.contains(name) {
+        return Err(ApiError::LoginFailed);
+    }
+    let asked = name.clone();
+    let user = api.node.read(move |catalog| catalog.user(&asked).cloned());
+    Ok(user.await?.map(|user| (user.password, user.tags)))
 }
 
 /// User and password of `Authorization: Basic` (RFC 7617).

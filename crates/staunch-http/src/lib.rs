@@ -28,6 +28,7 @@ mod nouns;
 mod objectives;
 mod openapi;
 mod others;
+mod page_session;
 mod question;
 mod rates;
 mod router;
@@ -51,7 +52,11 @@ use staunch_broker::{HashAlgorithm, PasswordHash, password::SALT_SIZE_BYTES};
 use staunch_types::Name;
 use tokio::sync::Semaphore;
 
-use crate::{directory::Directory, jobs::Jobs};
+use crate::{
+    directory::Directory,
+    jobs::Jobs,
+    page_session::{PageSessions, TOKEN_SIZE_BYTES},
+};
 
 /// What the interface says about its node, and how it keeps passwords.
 #[derive(Clone, Debug)]
@@ -70,6 +75,8 @@ pub struct Settings {
     pub password_hashing: HashAlgorithm,
     /// Fresh random bytes for a password's salt.
     pub salt: fn() -> [u8; SALT_SIZE_BYTES],
+    /// A fresh random token.
+    pub token: fn() -> [u8; TOKEN_SIZE_BYTES],
     /// Facts about the process and the machine, looked up when asked for.
     pub machine: MachineFn,
     /// What listens: protocol, address, port.
@@ -128,6 +135,10 @@ pub(crate) struct Api {
     pub(crate) directory: Directory,
     /// The interface in the words of `OpenAPI`.
     pub(crate) document: Arc<str>,
+    /// Of browsers.
+    pub(crate) sessions: PageSessions,
+    /// How this node's cookie is called.
+    pub(crate) cookie_name: Arc<str>,
     /// Turns for slow password checks.
     pub(crate) verifying: Arc<Semaphore>,
     /// What a login as somebody unknown, or without a password, is checked against: that takes as

@@ -35,6 +35,9 @@ struct Asked {
     sort: Option<String>,
     sort_reverse: Option<String>,
     columns: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    state: Option<String>,
     disable_stats: Option<String>,
     enable_queue_totals: Option<String>,
     lengths_age: Option<String>,
@@ -54,6 +57,8 @@ pub(crate) struct Listing {
     pub(crate) query: String,
     page: Option<Page>,
     name: Option<Filter>,
+    /// Columns that must be just so.
+    only: Vec<(&'static str, String)>,
     /// A column, as the path to it; none: as it comes.
     pub(crate) sort: Option<Vec<String>>,
     pub(crate) is_reversed: bool,
@@ -156,10 +161,16 @@ impl Listing {
             Some(name) => Some(Filter::Contains(name.to_lowercase())),
         };
         let columns = asked.columns.filter(|columns| !columns.is_empty());
+        let only = [("type", asked.kind), ("state", asked.state)];
+        let only = only.into_iter().filter_map(|(column, wanted)| {
+            let wanted = wanted.filter(|wanted| !wanted.is_empty() && page.is_some())?;
+            Some((column, wanted))
+        });
         Ok(Self {
             query: String::new(),
             // Filters belong to pages (RabbitMQ).
             name: name.filter(|_| page.is_some()),
+            only: only.collect(),
             page,
             sort: asked
                 .sort
@@ -181,6 +192,11 @@ impl Listing {
     /// Whether some names are not wanted.
     pub(crate) fn is_filtered(&self) -> bool {
         self.name.is_some()
+    }
+
+    /// Whether rows are wanted for more than their names.
+    pub(crate) fn is_choosy(&self) -> bool {
+        !self.only.is_empty()
     }
 
     /// Whether a row of this name is wanted.
@@ -251,7 +267,12 @@ impl Listing {
     /// Wanted rows, in order.
     pub(crate) fn arranged(&self, rows: Vec<Value>) -> Vec<Value> {
         let named = |row: &Value| row["name"].as_str().is_none_or(|name| self.wants(name));
-        let mut rows: Vec<_> = rows.into_iter().filter(|row| named(row)).collect();
+        let fits = |row: &Value| {
+            let mut only = self.only.iter();
+            only.all(|(column, wanted)| row[*column].as_str().is_none_or(|is| is == wanted))
+        };
+        let wanted = rows.into_iter().filter(|row| named(row) && fits(row));
+        let mut rows: Vec<_> = wanted.collect();
         if let Some(column) = &self.sort {
             // A column that is not there comes first, and rows that are alike stay in order.
             rows.sort_by(|a, b| compare(at(a, column), at(b, column)));
@@ -478,6 +499,17 @@ mod tests {
             answer("page=1&name=nothing", rows()).await["items"],
             json!([])
         );
+        let typed =
+            json!([{"n": 1, "type": "a", "state": "x"}, {"n": 2, "type": "b", "state": "x"}]);
+        for (query, count) in [
+            ("type=a", 1),
+            ("state=x", 2),
+            ("type=a&state=y", 0),
+            ("type=", 2),
+        ] {
+            let page = answer(&format!("page=1&{query}"), typed.clone()).await;
+            assert_eq!(page["filtered_count"], count, "{query}");
+        }
         // Without a page there is no filter.
         assert_eq!(answer("name=alpha", rows()).await, rows());
     }

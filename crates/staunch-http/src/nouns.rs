@@ -17,6 +17,7 @@ mod membership;
 mod messages;
 pub(crate) mod nodes;
 pub(crate) mod overview;
+mod page_sessions;
 mod parameters;
 mod permissions;
 mod policies;

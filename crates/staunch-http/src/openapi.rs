@@ -86,10 +86,19 @@ pub(crate) fn document(operations: &[Operation], version: &str) -> String {
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "security": [{"login": []}],
+        "security": [{"login": []}, {"session": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"login": {"type": "http", "scheme": "basic"}},
+            "securitySchemes": {
+                "login": {"type": "http", "scheme": "basic"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "staunch-session-NODE",
+                    "description": "as `/api/staunch/v1/session` sets it; what is no GET needs \
+                     the session's token in `x-staunch-csrf` besides",
+                },
+            },
             "parameters": object(QUERIES),
             "responses": {
                 "Error": {
@@ -274,6 +283,16 @@ mod tests {
             );
         }
         assert_eq!(wanted, there);
+    }
+
+    /// `STAUNCH_OPENAPI_FILE` says where; the web page's types are made of it.
+    #[test]
+    fn the_document_can_be_kept() {
+        let (_, operations) = nouns::routes().into_parts();
+        let text = document(&operations, "1");
+        if let Some(path) = std::env::var_os("STAUNCH_OPENAPI_FILE") {
+            std::fs::write(path, text).expect("it can be written");
+        }
     }
 
     #[test]

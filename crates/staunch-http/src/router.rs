@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Router,
     extract::{Request, State},
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -16,8 +16,15 @@ use tokio::{
 };
 
 use crate::{
-    Api, EventLog, NodePort, PeerPort, Settings, SharedStatistics, auth::VERIFICATIONS_MAX,
-    directory::Directory, error::ApiError, jobs::Jobs, nouns, nouns::stream::Streams, openapi,
+    Api, EventLog, NodePort, PeerPort, Settings, SharedStatistics,
+    auth::VERIFICATIONS_MAX,
+    directory::Directory,
+    error::ApiError,
+    jobs::Jobs,
+    nouns,
+    nouns::stream::Streams,
+    openapi,
+    page_session::{PageSessions, cookie_name},
 };
 
 /// Largest body of a request, in bytes.
@@ -56,6 +63,8 @@ impl Interface {
             node,
             peers,
             directory: Directory::default(),
+            sessions: PageSessions::default(),
+            cookie_name: cookie_name(&settings.node_name).into(),
             statistics,
             events,
             jobs: Jobs::default(),
@@ -80,7 +89,8 @@ impl Interface {
             .layer(middleware::from_fn_with_state(turns, bounded))
             .with_state(self.api.clone());
         let streams = Streams::new(trimming(routes.clone()), self.stopping.clone());
-        trimming(routes.layer(Extension(streams)))
+        let routes = trimming(routes.layer(Extension(streams)));
+        routes.layer(middleware::from_fn(unchallenged))
     }
 
     /// Answers the interface of another node; none if there is no answer.
@@ -102,6 +112,17 @@ async fn other_method(method: Method) -> Response {
         return StatusCode::OK.into_response();
     }
     ApiError::MethodNotAllowed.into_response()
+}
+
+/// The page asks for passwords itself: a challenge would have the browser do so.
+async fn unchallenged(request: Request, next: Next) -> Response {
+    let by = request.headers().get("x-requested-with");
+    let is_page = by.is_some_and(|by| by.as_bytes() == b"staunch-page");
+    let mut response = next.run(request).await;
+    if is_page {
+        response.headers_mut().remove(header::WWW_AUTHENTICATE);
+    }
+    response
 }
 
 /// A slash at the end of a path means nothing (RabbitMQ).

@@ -59,11 +59,13 @@ pub(crate) enum Answered {
 }
 
 /// What the query of a list may say.
-const LISTING: [&str; 9] = [
+const LISTING: [&str; 11] = [
     "page",
     "page_size",
     "name",
     "use_regex",
+    "type",
+    "state",
     "sort",
     "sort_reverse",
     "columns",

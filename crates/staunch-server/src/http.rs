@@ -87,7 +87,8 @@ pub(crate) fn interface(
         version: env!("CARGO_PKG_VERSION"),
         loopback_users: names.collect::<Result<_, _>>().context("loopback_users")?,
         password_hashing: hashing(config.password_hashing),
-        salt,
+        salt: random,
+        token: random,
         machine: MachineFn(Arc::new(machine_of(config))),
         listeners: plain.chain(encrypted).chain(http).chain(metrics).collect(),
     };
@@ -151,14 +152,19 @@ pub(crate) fn hashing(setting: PasswordHashing) -> HashAlgorithm {
 }
 
 /// Random bytes for a new password.
+pub(crate) fn salt() -> [u8; SALT_SIZE_BYTES] {
+    random()
+}
+
+/// Random bytes that nobody can guess.
 ///
 /// # Panics
 /// When the system has no random numbers: no secret could be kept then.
-pub(crate) fn salt() -> [u8; SALT_SIZE_BYTES] {
-    let mut salt = [0; SALT_SIZE_BYTES];
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     let random: &dyn SecureRandom = aws_lc_rs::default_provider().secure_random;
     random
-        .fill(&mut salt)
+        .fill(&mut bytes)
         .expect("the system has random numbers");
-    salt
+    bytes
 }

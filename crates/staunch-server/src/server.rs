@@ -271,7 +271,7 @@ fn open_doors(
     tokio::spawn(keeping);
     let (interface, metrics) =
         http::interface(config, &bound, shared, statistics.clone(), peers, events)?;
-    let router = interface.router();
+    let router = staunch_web::page(interface.router());
     let mut serving = JoinSet::new();
     for listener in listeners {
         serving.spawn(http::serve(

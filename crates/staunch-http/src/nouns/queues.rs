@@ -202,7 +202,7 @@ async fn list_in(api: &Api, vhosts: Vec<Name>, listing: &Listing) -> Answer {
         Some(column) => matches!(&column[..], [name] if name == "name") && is_one_vhost(&known),
     };
     let total = known.len();
-    if listing.is_paged() && is_by_name {
+    if listing.is_paged() && is_by_name && !listing.is_choosy() {
         if listing.is_filtered() {
             known.retain(|(_, name, _)| listing.wants(&name.to_string()));
         }

@@ -3,8 +3,8 @@
 
 use super::{
     bindings, channels, cluster, connections, dead_letters, definitions, events, exchanges,
-    failovers, health, horizon, jobs, limits, membership, messages, nodes, overview, parameters,
-    permissions, policies, queues, stream, topic_permissions, users, vhosts,
+    failovers, health, horizon, jobs, limits, membership, messages, nodes, overview, page_sessions,
+    parameters, permissions, policies, queues, stream, topic_permissions, users, vhosts,
 };
 use crate::{
     openapi,
@@ -380,6 +380,19 @@ fn own_routes() -> Routes {
             )
             .asks(&["get", "interval"])
             .streams("StreamEvent")],
+        )
+        .route(
+            "/session",
+            [
+                get(page_sessions::get, "Who asks, by cookie or password").one("PageSession"),
+                post(page_sessions::open, "Logs in, and sets a cookie")
+                    .takes("PageLogin")
+                    .one("PageSession")
+                    .open(),
+                delete(page_sessions::end, "Logs out")
+                    .asks(&["path"])
+                    .open(),
+            ],
         )
         .route(
             "/cluster",

@@ -8,6 +8,7 @@ mod jobs;
 mod node;
 mod openapi;
 mod proxy;
+mod session;
 mod stream;
 mod tls;
 mod wire;

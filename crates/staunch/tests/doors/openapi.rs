@@ -173,6 +173,7 @@ fn every_operation_is_as_the_document_says_and_there_is_no_other() {
     let connection = look(&mut walk, &node);
     follow(&mut walk, &node);
     carry(&mut walk);
+    visit(&mut walk);
     wonder(&mut walk);
     take_away(&mut walk, &connection);
     drop(client);
@@ -380,6 +381,14 @@ fn carry(walk: &mut Walk) {
     walk.call("DELETE", JOB, &id, &Value::Null);
     let look = "/api/staunch/v1/dead-letters/{vhost}/{name}";
     walk.call("POST", look, &[("{name}", "q")], &json!({"count": 1}));
+}
+
+/// In and out by cookie.
+fn visit(walk: &mut Walk) {
+    let session = "/api/staunch/v1/session";
+    let login = json!({"user": "guest", "password": "guest", "path": "/"});
+    walk.call("POST", session, &[], &login);
+    walk.call("DELETE", &format!("{session}?path=/"), &[], &Value::Null);
 }
 
 /// What changes nothing, or cannot be done with one node.
