@@ -18,8 +18,8 @@ const PATIENCE = 20_000;
 const FIRST_LOAD_SIZE_BYTES_MAX = 150_000;
 const HOSTILE = ['<img src=x onerror=alert(1)>', `rtl\u202eabc`, `"'&<b>;--`, 'x'.repeat(255)];
 const PLACES = [
-  '', 'horizon', 'queues', 'exchanges', 'connections', 'channels', 'consumers', 'cluster', 'policies', 'vhosts', 'users',
-  'definitions', 'queues/%2F/orders', 'exchanges/%2F/shop',
+  '', 'horizon', 'queues', 'dead-letters', 'exchanges', 'connections', 'channels', 'consumers', 'cluster', 'failovers', 'policies', 'vhosts',
+  'users', 'definitions', 'queues/%2F/orders', 'exchanges/%2F/shop', 'dead-letters/%2F/dead',
 ];
 
 let node, base, browser, data;
@@ -68,8 +68,8 @@ async function open(options = {}) {
   return { context, page, wrong };
 }
 
-async function logIn(page) {
-  await page.goto(base);
+async function logIn(page, at = base) {
+  await page.goto(at);
   await page.getByLabel('User').fill('guest');
   await page.getByLabel('Password').fill('guest');
   await page.getByRole('button', { name: 'Log in' }).click();
@@ -94,6 +94,8 @@ before(async () => {
     node.on('exit', (code) => reject(new Error(`the node ended with ${code}`)));
   });
   await api('PUT', '/api/queues/%2F/orders', { durable: true, arguments: { 'x-max-length': 100_000 } });
+  await api('PUT', '/api/queues/%2F/dead', { durable: true });
+  await api('PUT', '/api/queues/%2F/brief', { durable: true, arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'dead' } });
   await api('PUT', '/api/exchanges/%2F/shop', { type: 'topic', durable: true });
   await api('POST', '/api/bindings/%2F/e/shop/q/orders', { routing_key: 'order.#' });
   for (const name of HOSTILE) {
@@ -120,12 +122,15 @@ after(async () => {
 });
 
 test('every page loads without an error, in both themes, and axe finds nothing serious', async () => {
+  let slowest = 0;
   for (const colorScheme of ['light', 'dark']) {
     const { context, page, wrong } = await open({ colorScheme });
     await logIn(page);
     for (const place of PLACES) {
+      const began = performance.now();
       await go(page, place);
       await page.locator('[data-fresh="yes"]').waitFor({ state: 'attached' });
+      slowest = Math.max(slowest, performance.now() - began);
       const { violations } = await new AxeBuilder({ page }).analyze();
       const bad = violations.filter((v) => ['serious', 'critical'].includes(v.impact));
       assert.deepEqual(bad.map((v) => `${v.id}: ${v.nodes[0].html}`), [], `${colorScheme} ${place}`);
@@ -133,6 +138,7 @@ test('every page loads without an error, in both themes, and axe finds nothing s
     assert.deepEqual(wrong, []);
     await context.close();
   }
+  console.log(`the slowest of ${2 * PLACES.length} pages was there after ${Math.round(slowest)} ms`);
 });
 
 test('the first load is small, and names no other host', async () => {
@@ -173,8 +179,8 @@ test('names are text wherever they are listed', async () => {
   await logIn(page);
   for (const place of ['queues', 'exchanges', 'policies', 'users', 'vhosts']) {
     await go(page, place);
-    await page.getByText('<img src=x onerror=alert(1)>').first().waitFor();
-    await page.getByText('rtl⟨U+202E⟩abc').first().waitFor();
+    await page.locator('tbody').getByText('<img src=x onerror=alert(1)>').first().waitFor();
+    await page.locator('tbody').getByText('rtl⟨U+202E⟩abc').first().waitFor();
     assert.equal(await page.locator('main img').count(), 0, place);
   }
   for (const name of HOSTILE) {
@@ -224,13 +230,67 @@ test('a policy is tried, made, and seen applied', async () => {
   await context.close();
 });
 
+test('a dead letter is looked at and replayed', async () => {
+  const message = { routing_key: 'brief', payload: 'late', payload_encoding: 'string', properties: { expiration: '0', delivery_mode: 2 } };
+  await api('POST', '/api/exchanges/%2F/amq.default/publish', message);
+  const { context, page, wrong } = await open();
+  await logIn(page);
+  await go(page, 'dead-letters');
+  await page.locator('tbody').getByRole('link', { name: 'dead', exact: true }).click();
+  await page.getByRole('button', { name: 'Look' }).click();
+  await page.getByText('their time was up').waitFor();
+  await page.getByRole('button', { name: 'replay', exact: true }).click();
+  const dialog = page.locator('dialog');
+  await dialog.getByRole('button', { name: 'Begin' }).click();
+  await page.locator('tbody tr', { hasText: 'replay (dry run)' }).getByText('done').waitFor();
+  assert.equal((await api('GET', '/api/queues/%2F/brief')).messages, 0, 'a dry run moves nothing');
+  await page.getByRole('button', { name: 'replay', exact: true }).click();
+  await dialog.getByLabel('Dry run').uncheck();
+  await dialog.getByRole('button', { name: 'Begin' }).click();
+  await page.locator('tbody tr', { hasText: 'replay dead' }).getByText('1 of 1').waitFor();
+  assert.equal((await api('GET', '/api/queues/%2F/brief')).messages, 1);
+  assert.deepEqual(wrong, []);
+  await context.close();
+});
+
+test('the failover timeline fills while a demo kills a node that leads', async () => {
+  const demo = spawn(BINARY, ['demo', '--duration', '20'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const isOver = new Promise((resolve) => demo.on('exit', resolve));
+  let said = '';
+  const pages = await new Promise((resolve, reject) => {
+    demo.stderr.on('data', (text) => {
+      said += text;
+      const told = said.match(/^to watch \(guest, guest\): (.*)\n/m);
+      if (told) resolve(told[1].split(' '));
+    });
+    demo.on('exit', () => reject(new Error(said)));
+  });
+  assert.equal(pages.length, 3);
+  // Whichever node is killed, the pages of the others go on.
+  const contexts = [];
+  const watching = pages.map(async (at) => {
+    const { context, page } = await open();
+    contexts.push(context);
+    await logIn(page, at);
+    await page.goto(`${at}#/failovers`);
+    await page.getByText('a node asked for votes').first().waitFor();
+    await page.getByText('the first message was confirmed again').first().waitFor();
+    await page.locator('.timeline').first().waitFor();
+    await page.getByText('node.suspected').first().waitFor();
+  });
+  await Promise.any(watching);
+  assert.equal(await isOver, 0, said);
+  await Promise.allSettled(watching);
+  await Promise.all(contexts.map((context) => context.close()));
+});
+
 test('the page says where a message would go, and the node agrees', async () => {
   const { context, page, wrong } = await open();
   await logIn(page);
   await go(page, 'exchanges/%2F/shop');
   const key = page.getByPlaceholder('routing key');
   await key.fill('order.made');
-  await page.getByText('1 queue', { exact: true }).waitFor();
+  await page.getByRole('status').getByText('1 queue').waitFor();
   await key.fill('other');
   await page.getByText('nowhere: it would be returned or dropped').waitFor();
   const { routed } = await api('POST', '/api/exchanges/%2F/shop/publish', { routing_key: 'other', payload: '', payload_encoding: 'string', properties: {} });

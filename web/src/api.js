@@ -12,9 +12,6 @@ export const session = signal(undefined);
 /** Why the last session ended. */
 export const farewell = signal('');
 
-/** What this version of the interface has. */
-export const HAS = { stream: false, failovers: false, jobs: false };
-
 const SESSION = '/api/staunch/v1/session';
 /** Where the page is served: a proxy may have put something before it. */
 export const base = new URL('.', document.baseURI);

@@ -93,6 +93,11 @@ export function outcome(outcome) {
   return OUTCOMES[/** @type {keyof typeof OUTCOMES} */ (outcome ?? '')] ?? 'nothing happens';
 }
 
+/** What is offered first: the virtual host that everybody has. @param {string[]} vhosts */
+export function firstOf(vhosts) {
+  return vhosts.includes('/') ? '/' : vhosts[0];
+}
+
 /**
  * What may hide in a name (marks of direction, controls, nothing at all) is made visible.
  * @param {any} text

@@ -5,7 +5,7 @@
  */
 import { signal } from '@preact/signals';
 import { useEffect } from './html.js';
-import { HAS, asked, ended, request, session } from './api.js';
+import { asked, ended, request, session } from './api.js';
 
 /**
  * @typedef {{ status: number, body: any, unknown: string[], at: number }} Known
@@ -121,7 +121,7 @@ export function open() {
   }
   const wanted = shown();
   const fresh = wanted.filter((path) => !paths.get(path)?.live.value);
-  if (HAS.stream && Date.now() >= streamAfter && wanted.length > 0 && wanted.length <= STREAM_PATHS_MAX) {
+  if (Date.now() >= streamAfter && wanted.length > 0 && wanted.length <= STREAM_PATHS_MAX) {
     const query = wanted.map((path) => `get=${encodeURIComponent(path)}`).join('&');
     if (query === streamed && stream) return;
     stream?.abort();

@@ -1,7 +1,7 @@
 // @ts-check
 /** The frame of all pages: where one is, how old what is shown is, keys. */
 import { html, signal, useEffect, useRef } from './html.js';
-import { HAS, logOut, may, session } from './api.js';
+import { logOut, may, session } from './api.js';
 import { Dialogs, act } from './dialog.js';
 import { name } from './format.js';
 import { forget, heard, now, open, paused, useBody, way } from './live.js';
@@ -17,6 +17,7 @@ import { Channels, Consumers } from './pages/channels.js';
 import { Exchange, Exchanges } from './pages/exchanges.js';
 import { Horizon } from './pages/horizon.js';
 import { Cluster } from './pages/cluster.js';
+import { Failovers } from './pages/failovers.js';
 import { Policies } from './pages/policies.js';
 import { Vhosts } from './pages/vhosts.js';
 import { Users } from './pages/users.js';
@@ -30,12 +31,13 @@ const PAGES = [
   { path: '', title: 'Overview', key: 'o', page: Overview },
   { path: 'horizon', title: 'Horizon', key: 'h', page: Horizon, tags: ['monitoring', 'administrator'] },
   { path: 'queues', title: 'Queues', key: 'q', page: Queues, one: Queue },
-  ...(HAS.jobs ? [{ path: 'dead-letters', title: 'Dead letters', key: 'x', page: DeadLetters, one: DeadLetterQueue }] : []),
+  { path: 'dead-letters', title: 'Dead letters', key: 'x', page: DeadLetters, one: DeadLetterQueue },
   { path: 'exchanges', title: 'Exchanges', key: 'e', page: Exchanges, one: Exchange },
   { path: 'connections', title: 'Connections', key: 'c', page: Connections, one: Connection },
   { path: 'channels', title: 'Channels', key: 'l', page: Channels },
   { path: 'consumers', title: 'Consumers', key: 'k', page: Consumers },
   { path: 'cluster', title: 'Cluster', key: 'n', page: Cluster, tags: ['monitoring', 'administrator'] },
+  { path: 'failovers', title: 'Failovers', key: 'f', page: Failovers, tags: ['monitoring', 'administrator'] },
   { path: 'policies', title: 'Policies', key: 'p', page: Policies, tags: ['policymaker', 'administrator'] },
   { path: 'vhosts', title: 'Virtual hosts', key: 'v', page: Vhosts },
   { path: 'users', title: 'Users', key: 'u', page: Users, tags: ['administrator'] },

@@ -1,12 +1,12 @@
 // @ts-check
 import { html } from '../html.js';
-import { HAS, call, may, part } from '../api.js';
+import { call, may, part } from '../api.js';
 import { act, ask } from '../dialog.js';
 import { bytes, count, name, plural, span } from '../format.js';
 import { useBody, useLive } from '../live.js';
 import { Bar } from '../chart.js';
 import { Chip, Head, Missing, Table, To, Unknown } from '../parts.js';
-import { Failovers } from './failovers.js';
+import { Lost } from './failovers.js';
 import { Used } from './overview.js';
 
 /** @typedef {import('../../types/openapi').components['schemas']} Api */
@@ -48,7 +48,7 @@ export function Cluster() {
     ]} />
     ${groups.leaderless_queues?.length > 0 && html`<section class="card"><h2>Without a leader</h2><ul class="plain-list">${groups.leaderless_queues.slice(0, 100).map((/** @type {any} */ q) => html`<li><${To} to=${['queues', q.vhost, q.name]}>${q.name}<//> <span class="dim">${name(q.vhost)}</span></li>`)}</ul></section>`}
     <${Spread} />
-    ${HAS.failovers && html`<section class="card"><h2>Failovers</h2><${Failovers} most=${50} isFull /></section>`}`;
+    <section class="card"><h2>Failovers <a href="#/failovers">all, step by step</a></h2><${Lost} most=${5} /></section>`;
 }
 
 /** @param {{ of: Api['ClusterNode'] }} props */

@@ -2,7 +2,7 @@
 import { html, useState } from '../html.js';
 import { call, part } from '../api.js';
 import { ask } from '../dialog.js';
-import { name, plural, quoted, rate, value } from '../format.js';
+import { firstOf, name, plural, quoted, rate, value } from '../format.js';
 import { useBody, useLive } from '../live.js';
 import { Chip, Facts, Head, Missing, Paged, Sorted, To, Unknown } from '../parts.js';
 import { ask as askPlace, go, place } from '../route.js';
@@ -35,7 +35,7 @@ export function Exchanges() {
     title: 'New exchange',
     verb: 'Declare',
     fields: [
-      { name: 'vhost', label: 'Virtual host', kind: 'choice', choices: vhosts, value: query.vhost || vhosts[0] },
+      { name: 'vhost', label: 'Virtual host', kind: 'choice', choices: vhosts, value: query.vhost || firstOf(vhosts) },
       { name: 'name', label: 'Name', required: true },
       { name: 'type', label: 'Type', kind: 'choice', choices: TYPES, value: 'topic' },
       { name: 'durable', label: 'Durable: it outlives a restart', kind: 'flag', value: true },

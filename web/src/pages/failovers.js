@@ -1,8 +1,10 @@
 // @ts-check
 import { html } from '../html.js';
-import { count, moment, name, plural } from '../format.js';
+import { count, moment, name, plural, value } from '../format.js';
 import { useLive } from '../live.js';
-import { Chip, Missing, Table, Unknown } from '../parts.js';
+import { Chip, Head, Missing, Table, Unknown } from '../parts.js';
+
+/** @typedef {import('../../types/openapi').components['schemas']} Api */
 
 const CAUSES = { goodbye: 'it said goodbye', broken: 'its connection broke', silence: 'it fell silent', restarted: 'it was started again' };
 
@@ -23,9 +25,39 @@ export function millis(ms) {
   return ms >= 10_000 ? `${(ms / 1000).toFixed(1)} s` : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }
 
-/** @param {{ most: number, isFull?: boolean }} props */
-export function Failovers({ most, isFull }) {
-  const known = useLive('/api/staunch/v1/failovers');
+const PATH = '/api/staunch/v1/failovers';
+/** Events that are shown; the command line has more. */
+const EVENTS_SHOWN = 100;
+const LEVELS = { info: 'ok', warn: 'warn', error: 'bad' };
+
+export function Failovers() {
+  const known = useLive(PATH);
+  /** @type {any[] | null} */
+  const all = known?.status === 200 ? known.body.failovers : null;
+  const open = all?.filter((f) => !f.is_over).length ?? 0;
+  const verdict = all && (all.length === 0 ? 'No node was given up since this one was started.' : open > 0 ? `${plural(open, 'failover')} going on.` : `${plural(all.length, 'failover')}, the last one ${moment(all[0].at)}: over.`);
+  return html`
+    <${Head} title="Failovers" verdict=${verdict} level=${open > 0 ? 'warn' : 'ok'} path=${PATH} command="failovers" />
+    <${Lost} most=${50} isFull />
+    <section class="card"><h2>What has happened</h2><${Events} /></section>`;
+}
+
+/** What all nodes tell, the newest first. */
+function Events() {
+  const known = useLive(`/api/staunch/v1/events?count=${EVENTS_SHOWN}`);
+  if (known?.status !== 200) return html`<${Missing} of=${known} />`;
+  return html`<${Unknown} of=${[known]} />
+    <${Table} caption="Events" rows=${[...known.body.events].reverse()} keyOf=${(/** @type {Api['Event']} */ e) => `${e.node} ${e.number}`} empty="Nothing since the nodes were started." columns=${[
+      { key: 'at', title: 'when', of: (/** @type {Api['Event']} */ e) => html`<time>${moment(e.at)}</time>` },
+      { key: 'node', title: 'told by', of: (/** @type {Api['Event']} */ e) => name(e.node) },
+      { key: 'event', title: 'event', of: (/** @type {Api['Event']} */ e) => html`<${Chip} level=${LEVELS[/** @type {keyof typeof LEVELS} */ (e.level)]}>${name(e.event)}<//>` },
+      { key: 'text', title: 'what it means', of: (/** @type {Api['Event']} */ e) => html`<span class="name">${name(e.text)}</span> <span class="dim name">${Object.entries(e.fields).map(([k, v]) => `${name(k)}=${value(v)}`).join(' ')}</span>` },
+    ]} />`;
+}
+
+/** Which nodes were lost, in a line each or in full. @param {{ most: number, isFull?: boolean }} props */
+export function Lost({ most, isFull }) {
+  const known = useLive(PATH);
   if (known?.status !== 200) return html`<${Missing} of=${known} />`;
   const all = known.body.failovers;
   return html`<${Unknown} of=${[known]} />

@@ -1,12 +1,12 @@
 // @ts-check
 import { html } from '../html.js';
-import { HAS, may } from '../api.js';
+import { may } from '../api.js';
 import { Bar, Chart, Spark } from '../chart.js';
 import { bytes, count, gauge, limitName, name, outcome, outcomeWord, rate, ratesOf, short, span } from '../format.js';
 import { useLive } from '../live.js';
 import { Chip, Head, Missing, Table, To, Unknown } from '../parts.js';
 import { verdict, worstOf } from '../verdict.js';
-import { Failovers } from './failovers.js';
+import { Lost } from './failovers.js';
 
 /** Ten minutes, as far as the node remembers. */
 export const PAST = 'msg_rates_age=600&msg_rates_incr=5&lengths_age=600&lengths_incr=5';
@@ -51,7 +51,7 @@ export function Overview() {
       <section class="card"><h2>First at a limit <a href="#/horizon">all</a></h2><${Risks} horizon=${horizon} /></section>
       <section class="card"><h2>Nodes <a href="#/cluster">all</a></h2><${Nodes} nodes=${nodes} cluster=${cluster} /></section>
     </div>
-    ${HAS.failovers && html`<section class="card"><h2>Failovers <a href="#/cluster">all</a></h2><${Failovers} most=${5} /></section>`}`}`;
+    <section class="card"><h2>Failovers <a href="#/failovers">all</a></h2><${Lost} most=${5} /></section>`}`;
 }
 
 /** @param {{ title: string, of: any, details: any, isRate?: boolean }} props */

@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from '../html.js';
 import { call, may, part } from '../api.js';
 import { ask, Entry } from '../dialog.js';
-import { name, plural, value } from '../format.js';
+import { firstOf, name, plural, value } from '../format.js';
 import { useBody, useLive, refresh } from '../live.js';
 import { Chip, Head, Missing, Sorted, To } from '../parts.js';
 
@@ -15,15 +15,16 @@ export function Policies() {
   const operator = useLive('/api/operator-policies');
   const vhosts = (useBody('/api/vhosts?columns=name') ?? []).map((/** @type {any} */ v) => v.name);
   const [edited, edit] = useState(/** @type {any} */ (null));
+  const first = firstOf(vhosts);
   const rows = (/** @type {any} */ known) => (known?.status === 200 ? known.body : null);
   const isAdmin = may('administrator');
   return html`
     <${Head} title="Policies" path="/api/policies" command="policy ls"
-      actions=${html`<button class="primary" onClick=${() => edit({ vhost: vhosts[0], name: '', pattern: '^', 'apply-to': 'queues', priority: 0, definition: {} })}>New policy</button>`} />
+      actions=${html`<button class="primary" onClick=${() => edit({ vhost: first, name: '', pattern: '^', 'apply-to': 'queues', priority: 0, definition: {} })}>New policy</button>`} />
     <p class="dim">A queue takes its settings from the fitting policy of the highest priority; an operator policy bounds them.</p>
     ${edited && html`<${Editor} key=${`${edited.isOperator} ${edited.vhost} ${edited.name}`} of=${edited} vhosts=${vhosts} onClose=${() => edit(null)} />`}
     <section class="card"><h2>Policies</h2>${policies && policies.status !== 200 ? html`<${Missing} of=${policies} />` : html`<${List} rows=${rows(policies)} path="policies" edit=${edit} empty=${html`<p>No policies. Such as:</p><pre>staunch policy set short '^tmp\\.' message-ttl=60000</pre>`} />`}</section>
-    <section class="card"><h2>Operator policies ${isAdmin && html`<button onClick=${() => edit({ isOperator: true, vhost: vhosts[0], name: '', pattern: '^', 'apply-to': 'queues', priority: 0, definition: {} })}>New operator policy</button>`}</h2>
+    <section class="card"><h2>Operator policies ${isAdmin && html`<button onClick=${() => edit({ isOperator: true, vhost: first, name: '', pattern: '^', 'apply-to': 'queues', priority: 0, definition: {} })}>New operator policy</button>`}</h2>
       <${List} rows=${rows(operator)} path="operator-policies" edit=${(/** @type {any} */ p) => edit({ ...p, isOperator: true })} empty="No operator policies." /></section>`;
 }
 

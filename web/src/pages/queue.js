@@ -1,6 +1,6 @@
 // @ts-check
 import { html, useState } from '../html.js';
-import { HAS, call, may, part } from '../api.js';
+import { call, may, part } from '../api.js';
 import { Bar, Chart } from '../chart.js';
 import { ask } from '../dialog.js';
 import { bytes, count, gauge, limitName, name, outcome, plural, quoted, rate, ratesOf, short, span, value } from '../format.js';
@@ -242,7 +242,7 @@ function Actions({ q, path }) {
     },
   });
   return html`<button class="primary" onClick=${publish}>Publish</button>
-    ${HAS.jobs && html`<button onClick=${() => move(q)}>Move</button>`}
+    <button onClick=${() => move(q)}>Move</button>
     <button onClick=${purge}>Purge</button><button class="danger" onClick=${drop}>Delete</button>`;
 }
 

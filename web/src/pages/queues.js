@@ -2,7 +2,7 @@
 import { html } from '../html.js';
 import { call, part } from '../api.js';
 import { ask } from '../dialog.js';
-import { bytes, count, name, rate } from '../format.js';
+import { bytes, count, firstOf, name, rate } from '../format.js';
 import { useBody } from '../live.js';
 import { Chip, Head, Paged, To } from '../parts.js';
 import { ask as askPlace, go, place } from '../route.js';
@@ -62,7 +62,7 @@ function declare(vhosts, vhost) {
     title: 'New queue',
     verb: 'Declare',
     fields: [
-      { name: 'vhost', label: 'Virtual host', kind: 'choice', choices: vhosts, value: vhost || vhosts[0] },
+      { name: 'vhost', label: 'Virtual host', kind: 'choice', choices: vhosts, value: vhost || firstOf(vhosts) },
       { name: 'name', label: 'Name', required: true },
       { name: 'type', label: 'Type', kind: 'choice', choices: ['default', ...TYPES], value: 'default' },
       { name: 'durable', label: 'Durable: it and its messages outlive a restart', kind: 'flag', value: true },

@@ -2,7 +2,7 @@
 import { html } from '../html.js';
 import { call, part, session } from '../api.js';
 import { ask } from '../dialog.js';
-import { name } from '../format.js';
+import { firstOf, name } from '../format.js';
 import { useBody, useLive } from '../live.js';
 import { Chip, Head, Missing, Sorted } from '../parts.js';
 
@@ -41,7 +41,7 @@ export function Users() {
     title: 'What a user may do in a virtual host',
     verb: 'Permit',
     fields: [
-      ...(p ? [] : /** @type {import('../dialog.js').Field[]} */ ([{ name: 'user', label: 'User', kind: 'choice', choices: names, value: names[0] }, { name: 'vhost', label: 'Virtual host', kind: 'choice', choices: vhosts, value: vhosts[0] }])),
+      ...(p ? [] : /** @type {import('../dialog.js').Field[]} */ ([{ name: 'user', label: 'User', kind: 'choice', choices: names, value: names[0] }, { name: 'vhost', label: 'Virtual host', kind: 'choice', choices: vhosts, value: firstOf(vhosts) }])),
       ...Object.entries(ALL).map(([k, v]) => ({ name: k, label: k, value: p?.[k] ?? v, hint: 'a regular expression of names; empty: nothing' })),
     ],
     run: (v) => call('PUT', `/api/permissions/${part(p?.vhost ?? v.vhost)}/${part(p?.user ?? v.user)}`, { configure: v.configure, write: v.write, read: v.read }),

@@ -119,6 +119,11 @@ impl ClusterProcess {
         Ok(at)
     }
 
+    /// Where the nodes serve HTTP.
+    pub fn http_addresses(&self) -> &[String] {
+        &self.view.addresses
+    }
+
     /// Where a node's data is.
     pub fn data_dir(&self, at: usize) -> PathBuf {
         self.directory.join(name(at))

@@ -116,6 +116,7 @@ pub(super) fn run(args: &DemoArgs, node_count: usize) -> anyhow::Result<ExitCode
     nodes.start()?;
     guard.watch(&nodes.pids())?;
     ensure!(nodes.view().wait_whole(PATIENCE), "the nodes do not meet");
+    show.pages(nodes.http_addresses());
     let spec = WorkloadSpec {
         body_size_bytes: args.size,
         rate_per_producer: Some(RATE_PER_PRODUCER),

@@ -90,6 +90,7 @@ pub(super) fn run(args: &DemoArgs, node_count: usize) -> anyhow::Result<ExitCode
     nodes.start()?;
     guard.watch(&nodes.pids())?;
     ensure!(nodes.view().wait_whole(PATIENCE), "the nodes do not meet");
+    show.pages(nodes.http_addresses());
     let spec = WorkloadSpec {
         consumed_producers: PRODUCERS,
         backlog_producers: 0,

@@ -39,6 +39,17 @@ impl Show {
         }
     }
 
+    /// Where the nodes' pages are.
+    pub(super) fn pages(&self, addresses: &[String]) {
+        let pages: Vec<_> = addresses.iter().map(|at| format!("http://{at}/")).collect();
+        let line = format!("to watch (guest, guest): {}", pages.join(" "));
+        if self.is_terminal {
+            self.bar.println(line);
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
     pub(super) fn progress(&self, progress: Progress) {
         let Progress {
             published,

@@ -49,6 +49,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     show.say("starting a node");
     node.start()?;
     guard.watch(node.pid().as_slice())?;
+    show.pages(&[node.http_address()]);
     let spec = WorkloadSpec {
         body_size_bytes: args.size,
         ..WorkloadSpec::default()
