@@ -225,6 +225,11 @@ impl Batch {
 
     fn put_append(&mut self, append: &Append) {
         assert!(append.entries.len() <= ENTRIES_MAX);
+        let first = append.entries.first().map(|entry| entry.index);
+        assert!(
+            first.is_none_or(|first| first == append.previous.index.next()),
+            "entries are numbered from the one before them"
+        );
         self.head.put_u8(KIND_APPEND);
         self.put_position(append.previous);
         self.head.put_u64(append.commit.0);

@@ -5,7 +5,7 @@ use staunch_raft::{
     Body, Change, ChangeError, ChangeStep, Config, Entry, Group, HardState, LogPosition, Members,
     Message, Payload, ProposeError, Ready, Restored, RestoredEntry, Role,
     config::{APPEND_SIZE_BYTES_MAX, ENTRY_SIZE_BYTES_MAX, UNCOMMITTED_SIZE_BYTES_MAX},
-    message::{Append, Candidacy, VoteAnswer},
+    message::{Append, AppendAnswer, Candidacy, VoteAnswer},
     state::RestoreError,
 };
 use staunch_types::{GroupId, LogIndex, NodeId, Term};
@@ -507,6 +507,56 @@ fn changes_of_members_are_checked() {
     let change = Change::of([ChangeStep::Demote(other)]);
     group.propose_change(&change).unwrap();
     assert_eq!(group.propose_change(&change), Err(ChangeError::UnderWay));
+}
+
+/// A member that misses the last entry answers a heartbeat, and then refuses what came behind that
+/// entry: the leader has something to send it twice, first without entries and then with some.
+#[test]
+fn entries_name_the_one_before_them_also_when_an_empty_append_waits() {
+    let mut trio = Trio::new(3);
+    trio.tick(40);
+    let leader = trio.leader();
+    let other = NodeId(leader.0 % 3 + 1);
+    let propose = |trio: &mut Trio| {
+        let group = &mut trio.of(leader.0).group;
+        group.propose(Bytes::from_static(b"a")).unwrap();
+        trio.run();
+    };
+    propose(&mut trio);
+    trio.cut = Some((leader, other));
+    propose(&mut trio);
+    let group = &mut trio.of(leader.0).group;
+    let last = group.last_index();
+    let term = group.role_now().term;
+    let commit = LogIndex(last.0 - 1);
+    let hint = LogPosition {
+        index: commit,
+        term,
+    };
+    for body in [
+        Body::HeartbeatAnswer { commit },
+        Body::AppendAnswer(AppendAnswer::Rejected {
+            previous: last,
+            hint,
+            commit,
+        }),
+    ] {
+        let answer = message(other.0, leader.0, term.0, body);
+        group.step(answer).expect("consistent");
+    }
+    let readies = polled(group);
+    let appends: Vec<&Append> = sent(&readies)
+        .into_iter()
+        .filter_map(|message| match &message.body {
+            Body::Append(append) if message.to == other => Some(append),
+            _ => None,
+        })
+        .collect();
+    assert!(appends.iter().any(|append| !append.entries.is_empty()));
+    for append in appends {
+        let first = append.entries.first();
+        assert!(first.is_none_or(|first| first.index == append.previous.index.next()));
+    }
 }
 
 #[test]

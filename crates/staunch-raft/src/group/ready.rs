@@ -7,13 +7,13 @@
 //! entries must not leave before that vote is persisted, or another log could get the same term
 //! after a crash. So nothing leaves while a vote is not persisted.
 
-use staunch_types::{LogIndex, NodeId};
+use staunch_types::{LogIndex, NodeId, Term};
 
 use crate::{
     convert,
-    entry::Entry,
+    entry::{Entry, LogPosition},
     log::Fetch,
-    message::Message,
+    message::{Body, Message},
     state::{HardState, SnapshotMeta},
 };
 
@@ -103,6 +103,7 @@ impl Group {
         let messages: Vec<Message> = (library.take_messages().into_iter())
             .chain(library.take_persisted_messages())
             .filter_map(|message| convert::message_from_library(group, message))
+            .filter_map(|message| self.in_step(message))
             .map(|message| self.without_data(message))
             .flat_map(Message::split)
             .collect();
@@ -142,6 +143,25 @@ impl Group {
             });
         }
         self.hold_or_send(ready, number, (is_vote, is_leader), messages);
+    }
+
+    /// An append that names the entry before its first. The library adds entries for a member to an
+    /// append that is still to be sent to it, also to one without entries that ends elsewhere (raft
+    /// 0.7, `Raft::try_batching`); they would be taken for those behind it. None if the entry
+    /// before is forgotten: the member asks again.
+    fn in_step(&self, mut message: Message) -> Option<Message> {
+        if let Body::Append(append) = &mut message.body
+            && let Some(first) = append.entries.first()
+            && first.index != append.previous.index.next()
+        {
+            let index = LogIndex(first.index.0 - 1);
+            let term = self.node.raft.raft_log.term(index.0).ok()?;
+            append.previous = LogPosition {
+                index,
+                term: Term(term),
+            };
+        }
+        Some(message)
     }
 
     /// The hard state, true of the log as it is before `install` and `append`. A crash may keep
