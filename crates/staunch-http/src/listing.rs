@@ -194,9 +194,9 @@ impl Listing {
         self.name.is_some()
     }
 
-    /// Whether rows are wanted for more than their names.
-    pub(crate) fn is_choosy(&self) -> bool {
-        !self.only.is_empty()
+    /// Columns of a page's rows that must be just so.
+    pub(crate) fn only(&self) -> &[(&'static str, String)] {
+        &self.only
     }
 
     /// Whether a row of this name is wanted.
@@ -320,12 +320,6 @@ impl Listing {
         page.map_or(usize::MAX, |page| page.number.saturating_mul(page.size))
     }
 
-    /// Whether the order follows from what moves.
-    pub(crate) fn sorts_by_rate(&self) -> bool {
-        let first = self.sort.as_ref().and_then(|column| column.first());
-        first.is_some_and(|name| name == "message_stats" || name.ends_with("_details"))
-    }
-
     pub(crate) fn is_paged(&self) -> bool {
         self.page.is_some()
     }
@@ -383,7 +377,8 @@ fn path(text: &str) -> Vec<String> {
     text.split('.').map(str::to_owned).collect()
 }
 
-fn at<'a>(row: &'a Value, column: &[String]) -> Option<&'a Value> {
+/// What a row has at a path.
+pub(crate) fn at<'a>(row: &'a Value, column: &[String]) -> Option<&'a Value> {
     column.iter().try_fold(row, |value, key| value.get(key))
 }
 
@@ -399,7 +394,7 @@ fn put(row: &mut Value, column: &[String], found: Value) {
 }
 
 /// Numbers before texts, as Erlang has it.
-fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+pub(crate) fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     let rank = |value: Option<&Value>| match value {
         None | Some(Value::Null) => 0,
         Some(Value::Number(_)) => 1,

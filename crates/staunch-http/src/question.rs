@@ -31,6 +31,8 @@ pub(crate) enum Question {
         depth: queues::Depth,
         query: String,
     },
+    /// One column of the queues that the node serves: a list of [`queues::Cell`].
+    QueueColumn { path: Vec<String> },
     /// Its clients' connections: a [`crate::listing::Head`].
     Connections { wanted: Wanted, query: String },
     /// Their channels: a [`crate::listing::Head`].
@@ -137,6 +139,7 @@ impl Api {
             Question::Queues { ids, depth, query } => {
                 queues::answer(self, ids, depth, &query).await
             }
+            Question::QueueColumn { path } => value(&queues::answer_column(self, &path).await?),
             Question::Connections { wanted, query } => {
                 let listing = Listing::of(&query)?;
                 let rows = connections::own(self, &wanted, &listing).await?;

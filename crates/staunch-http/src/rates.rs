@@ -41,6 +41,38 @@ pub(crate) fn queue_stats(
     Some(Value::Object(shown))
 }
 
+/// One number of `message_stats` of a queue, or how fast it moves.
+pub(crate) fn queue_value(
+    path: &[String],
+    series: &Series<{ MESSAGE_NAMES.len() }>,
+    round: &Round,
+) -> Option<Value> {
+    let name = path.first()?;
+    let name = name.strip_suffix("_details").unwrap_or(name);
+    if !series.has_moved() || NOT_OF_QUEUES.contains(&name) {
+        return None;
+    }
+    value_at(path, &MESSAGE_NAMES, series, round)
+}
+
+/// What [`moving`] has at a path: a number, or a rate.
+pub(crate) fn value_at<const N: usize>(
+    path: &[String],
+    names: &[&str; N],
+    series: &Series<N>,
+    round: &Round,
+) -> Option<Value> {
+    let place = |wanted: &str| names.iter().position(|name| *name == wanted);
+    match path {
+        [name] => Some(series.now()[place(name)?].into()),
+        [details, rate] if rate == "rate" => {
+            let place = place(details.strip_suffix("_details")?)?;
+            Some(series.rate(place, round).into())
+        }
+        _ => None,
+    }
+}
+
 /// `message_stats`; empty for what never moved.
 pub(crate) fn message_stats(
     series: Option<&Series<{ MESSAGE_NAMES.len() }>>,
@@ -66,7 +98,8 @@ pub(crate) fn add(sum: &mut Map<String, Value>, other: Map<String, Value>) {
     }
 }
 
-fn add_value(sum: &mut Value, other: Value) {
+/// Adds another node's value to one.
+pub(crate) fn add_value(sum: &mut Value, other: Value) {
     match (sum, other) {
         (Value::Object(sum), Value::Object(other)) => add(sum, other),
         (Value::Array(sum), Value::Array(other)) => {

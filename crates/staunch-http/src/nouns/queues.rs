@@ -1,7 +1,5 @@
 //! `/api/queues`.
 
-use std::collections::HashMap;
-
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -22,8 +20,10 @@ use crate::{
 };
 
 mod live;
+mod order;
 
 pub(crate) use live::{Depth, answer};
+pub(crate) use order::answer as answer_column;
 
 use live::LiveQueues;
 
@@ -189,55 +189,39 @@ async fn find(api: &Api, vhost: &Name, queue: &Name) -> Result<QueueId, ApiError
     id.await?.ok_or(ApiError::NotFound)
 }
 
-/// The queues of these virtual hosts. Of a page in the order of names only its own are looked at.
+/// The queues of these virtual hosts. Of a page only its own are looked at.
 async fn list_in(api: &Api, vhosts: Vec<Name>, listing: &Listing) -> Answer {
     let all = api.directory.queues(&api.node).await?;
-    let mut known: Vec<_> = all
-        .iter()
-        .filter(|(vhost, _, _)| vhosts.contains(vhost))
-        .collect();
+    let of_vhosts = all.iter().filter(|(vhost, _, _)| vhosts.contains(vhost));
+    let mut known: Vec<_> = of_vhosts.collect();
+    let total = known.len();
     let ids = |known: &[&Entry]| -> Vec<QueueId> { known.iter().map(|(_, _, id)| *id).collect() };
+    if !listing.is_paged() {
+        let (rows, unknown) = shown(api, &ids(&known), Depth::All, listing).await?;
+        return Ok(unknown.mark(listing.answer(rows)?));
+    }
+    if listing.is_filtered() {
+        known.retain(|(_, name, _)| listing.wants(&name.to_string()));
+    }
     let is_by_name = match &listing.sort {
         None => true,
         Some(column) => matches!(&column[..], [name] if name == "name") && is_one_vhost(&known),
     };
-    let total = known.len();
-    if listing.is_paged() && is_by_name && !listing.is_choosy() {
-        if listing.is_filtered() {
-            known.retain(|(_, name, _)| listing.wants(&name.to_string()));
-        }
-        if listing.is_reversed {
-            known.reverse();
-        }
-        let (range, frame) = listing.cut(total, known.len())?;
-        let (rows, unknown) = shown(api, &ids(&known[range]), Depth::All, listing).await?;
-        let rows = rows.into_iter().map(|row| listing.only_columns(row));
-        return Ok(unknown.mark(framed(rows.collect(), frame)?));
+    let mut silent = Unknown::default();
+    let mut ids = ids(&known);
+    if !is_by_name || !listing.only().is_empty() {
+        let (places, unknown) = order::arranged(api, &ids, listing).await?;
+        ids = places.into_iter().map(|place| ids[place]).collect();
+        silent = unknown;
+    } else if listing.is_reversed {
+        ids.reverse();
     }
-    let depth = if listing.is_paged() && !listing.sorts_by_rate() {
-        Depth::Held
-    } else {
-        Depth::All
-    };
-    let (rows, unknown) = shown(api, &ids(&known), depth, listing).await?;
-    if depth == Depth::All {
-        return Ok(unknown.mark(listing.answer(rows)?));
-    }
-    // Rates are asked for of those that are shown.
-    let rows = listing.arranged(rows);
-    let (range, frame) = listing.cut(total, rows.len())?;
-    let places: HashMap<_, _> = known
-        .iter()
-        .map(|(vhost, name, id)| ((vhost.to_string(), name.to_string()), *id))
-        .collect();
-    let id = |row: &Value| {
-        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        places.get(&(text("vhost"), text("name"))).copied()
-    };
-    let ids: Vec<_> = rows[range].iter().filter_map(id).collect();
-    let (rows, unknown) = shown(api, &ids, Depth::All, listing).await?;
+    let (range, frame) = listing.cut(total, ids.len())?;
+    let (rows, unknown) = shown(api, &ids[range], Depth::All, listing).await?;
     let rows = rows.into_iter().map(|row| listing.only_columns(row));
-    Ok(unknown.mark(framed(rows.collect(), frame)?))
+    // Who was silent once may have spoken later: the order is without it all the same.
+    let answer = silent.mark(framed(rows.collect(), frame)?);
+    Ok(unknown.mark(answer))
 }
 
 fn is_one_vhost(known: &[&Entry]) -> bool {
@@ -257,15 +241,18 @@ async fn shown(
     depth: Depth,
     listing: &Listing,
 ) -> Result<(Vec<Value>, Unknown), ApiError> {
-    let asked = ids.to_vec();
-    let declared = api.node.read(move |catalog| {
-        let known = asked.into_iter().filter_map(|id| {
-            let entry = catalog.queue_by_id(id)?;
-            Some((id, Declared::of(catalog, entry)))
+    let mut declared = Vec::with_capacity(ids.len());
+    for some in ids.chunks(order::ASKED_MAX) {
+        let some = some.to_vec();
+        let found = api.node.read(move |catalog| {
+            let known = some.into_iter().filter_map(|id| {
+                let entry = catalog.queue_by_id(id)?;
+                Some((id, Declared::of(catalog, entry)))
+            });
+            known.collect::<Vec<_>>()
         });
-        known.collect::<Vec<_>>()
-    });
-    let declared = declared.await?;
+        declared.extend(found.await?);
+    }
     let is_asked = !listing.has_no_stats || listing.has_totals;
     let live = if is_asked {
         LiveQueues::of(api, ids, depth, listing).await?

@@ -5,6 +5,7 @@ mod events;
 mod horizon;
 mod http;
 mod jobs;
+mod lists;
 mod node;
 mod openapi;
 mod proxy;

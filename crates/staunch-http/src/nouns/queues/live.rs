@@ -17,6 +17,8 @@ use crate::{
     rates::{add, moving, queue_stats},
 };
 
+use super::order::ASKED_MAX;
+
 /// More queues than that are not named: all are asked for.
 const NAMED_MAX: usize = 5_000;
 
@@ -100,7 +102,7 @@ impl LiveQueues {
 }
 
 impl Live {
-    fn new(info: &QueueInfo) -> Self {
+    pub(super) fn new(info: &QueueInfo) -> Self {
         Self {
             id: info.id.0,
             ready: info.ready_count,
@@ -138,6 +140,28 @@ impl Live {
         self.moving.clone()
     }
 
+    /// One of [`Live::totals`] and [`Live::details`] that queues are told apart by.
+    pub(super) fn held(&self, column: &str) -> Option<Value> {
+        let value = match column {
+            "messages" | "messages_persistent" => self.ready + self.unacked,
+            "messages_ready" => self.ready,
+            "messages_unacknowledged" => self.unacked,
+            "consumers" | "active_consumers" => self.consumers.into(),
+            "consumer_utilisation" | "consumer_capacity" => self.capacity().into(),
+            "memory" => self.memory,
+            "message_bytes" | "message_bytes_persistent" => self.ready_bytes + self.unacked_bytes,
+            "message_bytes_ready" => self.ready_bytes,
+            "message_bytes_unacknowledged" => self.unacked_bytes,
+            _ => return None,
+        };
+        Some(value.into())
+    }
+
+    /// Consumers can take more if nothing waits for them.
+    fn capacity(&self) -> u8 {
+        u8::from(self.consumers > 0 && self.ready == 0)
+    }
+
     pub(super) fn totals(&self) -> Map<String, Value> {
         of([
             ("messages", (self.ready + self.unacked).into()),
@@ -149,8 +173,7 @@ impl Live {
     /// What RabbitMQ tells of a queue beside its totals, as far as there is such a thing here.
     pub(super) fn details(&self) -> Map<String, Value> {
         let body_bytes = self.ready_bytes + self.unacked_bytes;
-        // Consumers can take more if nothing waits for them.
-        let capacity = u8::from(self.consumers > 0 && self.ready == 0);
+        let capacity = self.capacity();
         of([
             ("consumers", self.consumers.into()),
             ("active_consumers", self.consumers.into()),
@@ -206,7 +229,10 @@ async fn own(
     depth: Depth,
     windows: &Windows,
 ) -> Result<Vec<Live>, ApiError> {
-    let found = api.node.find_queues(ids.to_vec()).await?;
+    let mut found = Vec::with_capacity(ids.len());
+    for some in ids.chunks(ASKED_MAX) {
+        found.extend(api.node.find_queues(some.to_vec()).await?);
+    }
     let mut owners = match depth {
         Depth::Held => HashMap::new(),
         Depth::All => owners(api, ids.to_vec()).await?,
@@ -272,4 +298,32 @@ fn of<const N: usize>(columns: [(&str, Value); N]) -> Map<String, Value> {
     columns
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_alone_is_as_it_is_in_the_row() {
+        let live = Live {
+            id: 1,
+            ready: 0,
+            unacked: 2,
+            consumers: 3,
+            memory: 5,
+            ready_bytes: 7,
+            unacked_bytes: 11,
+            is_split: false,
+            moving: Map::new(),
+        };
+        let mut row = live.totals();
+        row.extend(live.details());
+        let alone = |name: &str| live.held(name).is_some();
+        assert_eq!(row.keys().filter(|name| alone(name)).count(), 12);
+        for (name, value) in &row {
+            let held = live.held(name);
+            assert!(held.is_none_or(|held| held == *value), "{name}");
+        }
+    }
 }
