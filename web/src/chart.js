@@ -5,6 +5,10 @@ import { html, useEffect, useRef } from './html.js';
 import { moment, short } from './format.js';
 import { theme } from './theme.js';
 
+/** What a chart shows at least, seconds. */
+const SPAN_MIN = 60;
+/** Where less than so many seconds are shown, moments have seconds. */
+const SPAN_BRIEF = 400;
 /** Points of a chart; older ones are left out. */
 const POINTS_MAX = 3600;
 
@@ -29,9 +33,12 @@ export function Chart({ title, series, unit = short, height = 170 }) {
       legend: { live: true },
       // While nobody points at a moment it is the last one.
       hooks: { setCursor: [(/** @type {any} */ u) => showLast(u)] },
-      scales: { y: { range: (/** @type {any} */ _u, /** @type {number} */ _min, /** @type {number} */ max) => [0, max > 0 ? max * 1.08 : 1] } },
+      scales: {
+        x: { range: (/** @type {any} */ _u, /** @type {number} */ min, /** @type {number} */ max) => [Math.min(min, max - SPAN_MIN), max] },
+        y: { range: (/** @type {any} */ _u, /** @type {number} */ _min, /** @type {number} */ max) => [0, max > 0 ? max * 1.08 : 1] },
+      },
       axes: [
-        { ...axis, values: '{HH}:{mm}', space: 70, size: 26, gap: 6 },
+        { ...axis, values: moments, space: 70, size: 26, gap: 6 },
         { ...axis, size: 52, values: (/** @type {any} */ _u, /** @type {number[]} */ vs) => vs.map(unit) },
       ],
       series: [
@@ -73,6 +80,11 @@ export function Chart({ title, series, unit = short, height = 170 }) {
           ${series.map((_s, i) => html`<td class="number">${unit(Number(data[i + 1][row]))}</td>`)}</tr>`).reverse().slice(0, 30)}</tbody>
       </table></div></details>
     </figure>`;
+}
+
+/** Moments on the axis of time. @param {any} plot @param {number[]} splits */
+function moments({ scales: { x } }, splits) {
+  return splits.map((at) => moment(at * 1000).slice(11, x.max - x.min < SPAN_BRIEF ? 19 : 16));
 }
 
 /** @param {any} plot */

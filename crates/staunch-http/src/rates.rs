@@ -85,8 +85,8 @@ pub(crate) fn message_stats(
     }
 }
 
-/// Adds the numbers of another node to these. Samples are added by their place, newest first, as far as
-/// both have them; everything else stays as it is.
+/// Adds the numbers of another node to these. Samples are added by their place, newest first; where one
+/// node has no past, as it was started later, it counted nothing. Everything else stays as it is.
 pub(crate) fn add(sum: &mut Map<String, Value>, other: Map<String, Value>) {
     for (name, other) in other {
         match sum.get_mut(&name) {
@@ -103,13 +103,14 @@ pub(crate) fn add_value(sum: &mut Value, other: Value) {
     match (sum, other) {
         (Value::Object(sum), Value::Object(other)) => add(sum, other),
         (Value::Array(sum), Value::Array(other)) => {
-            sum.truncate(other.len());
-            for (point, other) in sum.iter_mut().zip(other) {
+            let mut other = other.into_iter();
+            for (point, other) in sum.iter_mut().zip(&mut other) {
                 let sample = point["sample"].as_u64().zip(other["sample"].as_u64());
                 if let Some((one, other)) = sample {
                     point["sample"] = (one + other).into();
                 }
             }
+            sum.extend(other);
         }
         (Value::Number(sum), Value::Number(other)) => {
             if let Some((one, other)) = sum.as_u64().zip(other.as_u64()) {
@@ -166,10 +167,20 @@ mod tests {
         );
         let expected = json!({
             "publish": 7,
-            "publish_details": {"rate": 2.0, "samples": [{"sample": 7, "timestamp": 20}]},
+            "publish_details": {
+                "rate": 2.0,
+                "samples": [{"sample": 7, "timestamp": 20}, {"sample": 1, "timestamp": 10}],
+            },
             "ack": 2,
             "node": "n1",
         });
         assert_eq!(Value::Object(sum), expected);
+        // The other way round the longer past is the other's.
+        let mut short = of(json!({"samples": [{"sample": 4, "timestamp": 18}]}));
+        add(&mut short, of(expected["publish_details"].clone()));
+        assert_eq!(
+            short["samples"],
+            json!([{"sample": 11, "timestamp": 18}, {"sample": 1, "timestamp": 10}])
+        );
     }
 }
