@@ -42,14 +42,14 @@ export function Chart({ title, series, unit = short, height = 170 }) {
         { ...axis, size: 52, values: (/** @type {any} */ _u, /** @type {number[]} */ vs) => vs.map(unit) },
       ],
       series: [
-        { label: 'at', value: (/** @type {any} */ _u, /** @type {number | null} */ v) => (v === null ? '–' : moment(v * 1000).slice(11)) },
+        { label: 'at', value: (/** @type {any} */ _u, /** @type {number | null} */ v) => (v === null || v === undefined ? '–' : moment(v * 1000).slice(11)) },
         ...series.map((s) => ({
           label: s.label,
           stroke: color(s.color),
           width: 1.75,
           dash: s.dash,
           points: { show: false },
-          value: (/** @type {any} */ _u, /** @type {number | null} */ v) => (v === null ? '–' : unit(v)),
+          value: (/** @type {any} */ _u, /** @type {number | null} */ v) => (v === null || v === undefined ? '–' : unit(v)),
         })),
       ],
     };
@@ -71,7 +71,7 @@ export function Chart({ title, series, unit = short, height = 170 }) {
   return html`
     <figure class="chart">
       <figcaption>${title}</figcaption>
-      <div ref=${box} role="img" aria-label=${`${title}: ${told}`} data-points=${data[0].length}
+      <div ref=${box} hidden=${data[0].length === 0} role="img" aria-label=${`${title}: ${told}`} data-points=${data[0].length}
         data-last=${series.map((_s, i) => last(i) ?? 0).join(' ')}></div>
       ${data[0].length === 0 && html`<p class="dim">No samples yet: they come every few seconds.</p>`}
       <details><summary>As a table</summary><div class="scroll"><table>

@@ -20,7 +20,7 @@ const KEPT_MAX = 64;
 /** Between two rounds of asking, milliseconds. */
 const POLL_EVERY = 2000;
 /** A stream that says nothing for so long is broken, milliseconds. */
-const SILENCE_MAX = 5000;
+const SILENCE_MAX = 15_000;
 /** When to try a stream again after one broke, milliseconds. */
 const RETRY_AFTER = 15_000;
 /** What a stream may have sent without the end of an event. */

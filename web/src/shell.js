@@ -45,7 +45,7 @@ const PAGES = [
 ];
 
 /** Older than this is stale, seconds. */
-const STALE_AFTER = 6;
+const STALE_AFTER = 8;
 const isHelping = signal(false);
 let isGoing = false;
 

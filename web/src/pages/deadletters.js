@@ -63,7 +63,7 @@ export function DeadLetterQueue({ parts: [, vhost, queue] }) {
   const groups = found?.groups.filter((/** @type {any} */ g) => reason === '' || g.reason === reason) ?? null;
   const actions = (/** @type {any} */ g) => html`<button class="quiet" onClick=${() => begin('replay', g)}>replay</button><button class="quiet" onClick=${() => begin('move', g)}>move</button><button class="quiet" onClick=${() => begin('drop', g)}>throw away</button>`;
   return html`
-    <${Head} title=${html`<span class="name">${name(queue)}</span> <small>dead letters in ${name(vhost)}</small>`} command=${`dlq show ${queue} --vhost ${vhost}`}
+    <${Head} title=${html`<span class="name">${name(queue)}</span> <small>dead letters in ${name(vhost)}</small>`} path=${PATH} command=${`dlq show ${queue} --vhost ${vhost}`}
       actions=${html`<button class="primary" onClick=${() => begin('replay', null)}>Replay all</button><button onClick=${() => begin('move', null)}>Move all</button><button class="danger" onClick=${() => begin('drop', null)}>Throw all away</button>`} />
     <section class="card"><h2>Why and where they died <${To} to=${['queues', vhost, queue]}>the queue<//></h2>
       <div class="tools"><label>the first <input type="number" min="1" max="10000" value=${many} onInput=${(/** @type {any} */ e) => setMany(e.target.value)} /></label><button onClick=${look}>Look</button>
@@ -71,7 +71,7 @@ export function DeadLetterQueue({ parts: [, vhost, queue] }) {
         ${found && html`<label>reason <select value=${reason} onChange=${(/** @type {any} */ e) => setReason(e.target.value)}><option value="">any</option>${Object.keys(REASONS).map((r) => html`<option value=${r}>${r}</option>`)}</select></label>`}</div>
       ${found && html`<p role="status">${plural(found.looked_at, 'message')} looked at, ${count(found.left)} not.${found.never_died > 0 ? ` ${plural(found.never_died, 'message is', 'messages are')} no dead letter.` : ''}</p>
         ${groups.map((/** @type {any} */ g) => html`<div class="message"><p><b>${plural(g.messages, 'message')}</b> <${Chip} level="warn">${g.reason}<//> ${REASONS[/** @type {keyof typeof REASONS} */ (g.reason)] ?? ''} in <${To} to=${['queues', vhost, g.queue]}>${g.queue}<//>, published to <b class="name">${g.exchange === '' ? '(default exchange)' : name(g.exchange)}</b> with <span class="name">${name(g.routing_key)}</span></p>
-          <p class="dim">${g.first_at ? `from ${moment(g.first_at * 1000)} to ${moment((g.last_at ?? g.first_at) * 1000)}, ` : ''}died up to ${count(g.deaths)} times${g.replays > 0 ? `, replayed up to ${count(g.replays)} times` : ''} ${actions(g)}</p>
+          <p class="dim">${g.first_at ? `from ${moment(g.first_at * 1000)} to ${moment((g.last_at ?? g.first_at) * 1000)}, ` : ''}died up to ${plural(g.deaths, 'time')}${g.replays > 0 ? `, replayed up to ${plural(g.replays, 'time')}` : ''} ${actions(g)}</p>
           <details><summary>a sample</summary><ol class="messages"><${Message} of=${g.sample} /></ol></details></div>`)}`}
     </section>
     <section class="card"><h2>Jobs</h2><${Jobs} of=${queue} /></section>`;

@@ -17,7 +17,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -57,6 +57,12 @@ const ANSWER_SIZE_BYTES_MAX: usize = 2 << 20;
 const INTERVAL_MILLIS: std::ops::RangeInclusive<u64> = 500..=60_000;
 /// Unless something else is asked for, milliseconds.
 const INTERVAL_MILLIS_DEFAULT: u64 = 1_000;
+
+/// A stream rests for so many times as long as its round took, so that what is shown of very many
+/// queues takes little of the machine,
+const RESTS_PER_ROUND: u32 = 30;
+/// but not for longer than this.
+const REST_MAX: Duration = Duration::from_secs(5);
 
 /// What streams need beside what every handler has.
 #[derive(Clone)]
@@ -227,9 +233,13 @@ impl Watch {
                 Err(refusal) => return Ok(refusal),
             };
             self.parts.extensions.insert(caller);
+            let mut taken = Duration::ZERO;
             for at in 0..self.paths.len() {
                 let free = sender.reserve().await.map_err(|_| Gone)?;
-                if let Some(change) = self.ask(at).await {
+                let asked_at = Instant::now();
+                let change = self.ask(at).await;
+                taken += asked_at.elapsed();
+                if let Some(change) = change {
                     free.send(change);
                 }
             }
@@ -237,6 +247,7 @@ impl Watch {
             let tick = json!({"at": wall_millis(), "node": self.api.settings.node_name});
             let tick = Event::default().event("tick").data(tick.to_string());
             sender.send(tick).await.map_err(|_| Gone)?;
+            time::sleep((taken * RESTS_PER_ROUND).min(REST_MAX)).await;
         }
     }
 
