@@ -320,7 +320,7 @@ mod tests {
         let mut row = live.totals();
         row.extend(live.details());
         let alone = |name: &str| live.held(name).is_some();
-        assert_eq!(row.keys().filter(|name| alone(name)).count(), 12);
+        assert_eq!(row.keys().filter(|name| alone(name)).count(), 13);
         for (name, value) in &row {
             let held = live.held(name);
             assert!(held.is_none_or(|held| held == *value), "{name}");
