@@ -2,7 +2,7 @@
 import { html, useState } from '../html.js';
 import { call, part } from '../api.js';
 import { act, ask } from '../dialog.js';
-import { count, moment, name, plural, span, value } from '../format.js';
+import { count, moment, name, plural, quoted, span, value } from '../format.js';
 import { useLive } from '../live.js';
 import { Chip, Head, Missing, Sorted, Table, To, Unknown } from '../parts.js';
 import { Message } from './queue.js';
@@ -63,7 +63,7 @@ export function DeadLetterQueue({ parts: [, vhost, queue] }) {
   const groups = found?.groups.filter((/** @type {any} */ g) => reason === '' || g.reason === reason) ?? null;
   const actions = (/** @type {any} */ g) => html`<button class="quiet" onClick=${() => begin('replay', g)}>replay</button><button class="quiet" onClick=${() => begin('move', g)}>move</button><button class="quiet" onClick=${() => begin('drop', g)}>throw away</button>`;
   return html`
-    <${Head} title=${html`<span class="name">${name(queue)}</span> <small>dead letters in ${name(vhost)}</small>`} path=${PATH} command=${`dlq show ${queue} --vhost ${vhost}`}
+    <${Head} title=${html`<span class="name">${name(queue)}</span> <small>dead letters in ${name(vhost)}</small>`} path=${PATH} command=${`dlq show ${quoted(queue)} --vhost ${quoted(vhost)}`}
       actions=${html`<button class="primary" onClick=${() => begin('replay', null)}>Replay all</button><button onClick=${() => begin('move', null)}>Move all</button><button class="danger" onClick=${() => begin('drop', null)}>Throw all away</button>`} />
     <section class="card"><h2>Why and where they died <${To} to=${['queues', vhost, queue]}>the queue<//></h2>
       <div class="tools"><label>the first <input type="number" min="1" max="10000" value=${many} onInput=${(/** @type {any} */ e) => setMany(e.target.value)} /></label><button onClick=${look}>Look</button>
