@@ -45,6 +45,9 @@ pub(crate) struct Replicas {
     /// A node that is to keep it no longer.
     #[arg(long, group = "change")]
     remove: Option<String>,
+    /// The one of its nodes that is to lead it from now on, while it is well.
+    #[arg(long, group = "change")]
+    lead: Option<String>,
     /// A node whose replica another is to have.
     #[arg(long = "move", group = "change", requires = "to")]
     from: Option<String>,
@@ -121,15 +124,17 @@ pub(crate) fn change_replicas(target: &Target, replicas: &Replicas) -> anyhow::R
     let Replicas {
         add,
         remove,
+        lead,
         from,
         to,
         named,
     } = replicas;
-    let change = match (add, remove, from) {
-        (Some(node), _, _) => json!({"action": "add", "node": node}),
-        (_, Some(node), _) => json!({"action": "remove", "node": node}),
-        (_, _, Some(node)) => json!({"action": "move", "node": node, "to": to}),
-        (None, None, None) => return Ok(()),
+    let change = match (add, remove, lead, from) {
+        (Some(node), _, _, _) => json!({"action": "add", "node": node}),
+        (_, Some(node), _, _) => json!({"action": "remove", "node": node}),
+        (_, _, Some(node), _) => json!({"action": "lead", "node": node}),
+        (_, _, _, Some(node)) => json!({"action": "move", "node": node, "to": to}),
+        (None, None, None, None) => return Ok(()),
     };
     let change = serde_json::to_vec(&change)?;
     let answer = target.post(&kept::path_of(target, &named.name), &change);

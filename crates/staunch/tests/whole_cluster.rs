@@ -73,6 +73,15 @@ fn scene(directory: &Path) -> Scene {
 
 /// Status, nodes of which nothing is known, body.
 fn ask(nodes: &mut ClusterProcess, at: usize, method: &str, path: &str) -> (u16, String, Value) {
+    ask_with(nodes, at, (method, path), String::new())
+}
+
+fn ask_with(
+    nodes: &mut ClusterProcess,
+    at: usize,
+    (method, path): (&str, &str),
+    body: String,
+) -> (u16, String, Value) {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(PATIENCE));
@@ -82,7 +91,7 @@ fn ask(nodes: &mut ClusterProcess, at: usize, method: &str, path: &str) -> (u16,
         .method(method)
         .uri(uri)
         .header("Authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=");
-    let mut response = agent.run(request.body(String::new()).unwrap()).unwrap();
+    let mut response = agent.run(request.body(body).unwrap()).unwrap();
     let unknown = response.headers().get("staunch-unknown-nodes");
     let unknown = unknown.map_or("", |unknown| unknown.to_str().unwrap());
     let (status, unknown) = (response.status().as_u16(), unknown.to_owned());
@@ -132,6 +141,7 @@ fn every_node_shows_the_whole_cluster() {
     check_sums(&mut scene.nodes);
     check_horizons(&mut scene.nodes);
     check_clients(&mut scene);
+    check_leaders(&mut scene.nodes);
 }
 
 /// The numbers are those of their leaders.
@@ -198,6 +208,20 @@ fn check_horizons(nodes: &mut ClusterProcess) {
         assert_eq!(get(nodes, at, &path)["node"], "n3");
         let asked = format!("{path}/what-if?rate_factor=2");
         assert_eq!(get(nodes, at, &asked)["name"], LOCAL);
+    }
+}
+
+/// A queue is led by the node that is asked for, and holds what it held.
+fn check_leaders(nodes: &mut ClusterProcess) {
+    let path = format!("/queues/%2F/{}?columns=node,messages", QUEUES[0]);
+    for leader in ["n2", "n3", "n1"] {
+        let change = json!({"action": "lead", "node": leader});
+        let replicas = format!("/staunch/v1/queues/%2F/{}/replicas", QUEUES[0]);
+        let told = ask_with(nodes, 0, ("POST", &replicas), change.to_string());
+        assert!((200..300).contains(&told.0), "{leader}: {told:?}");
+        agree(nodes, &path, |queue| {
+            *queue == json!({"node": leader, "messages": MESSAGES})
+        });
     }
 }
 

@@ -97,11 +97,11 @@ function HorizonCard({ known }) {
 function Replicas({ of, path }) {
   if (!of) return html`<p class="dim">Asking…</p>`;
   if (!of.replicated) return html`<p class="dim">Kept by one node only.</p>`;
-  const change = (/** @type {'add' | 'remove' | 'move'} */ action, /** @type {string} */ title, /** @type {string | undefined} */ node) => ask({
+  const change = (/** @type {'add' | 'remove' | 'move' | 'lead'} */ action, /** @type {string} */ title, /** @type {string | undefined} */ node) => ask({
     title,
     verb: 'Go',
     danger: action === 'remove',
-    text: node && html`<p>${action === 'remove' ? 'This node keeps the queue no longer' : 'Another node keeps the queue instead of this one'}: <b class="name">${name(node)}</b>. The queue goes on meanwhile.</p>`,
+    text: node && html`<p>${action === 'remove' ? 'This node keeps the queue no longer' : action === 'lead' ? 'This node leads the queue within seconds, and from now on while it is well' : 'Another node keeps the queue instead of this one'}: <b class="name">${name(node)}</b>. The queue goes on meanwhile.</p>`,
     fields: [...(node ? [] : [{ name: 'node', label: 'Node', required: true }]), ...(action === 'move' ? [{ name: 'to', label: 'To the node', required: true }] : [])],
     run: (v) => call('POST', path, { action, node: node ?? v.node, ...(v.to ? { to: v.to } : {}) }),
     said: 'It is on its way.',
@@ -112,7 +112,7 @@ function Replicas({ of, path }) {
     { key: 'role', title: 'part', of: (/** @type {Api['Replica']} */ r) => (r.witness ? 'witness: votes, keeps nothing' : r.voter ? 'votes' : 'catches up') },
     { key: 'behind', title: 'behind', number: true, of: (/** @type {Api['Replica']} */ r) => (r.behind === null ? 'unknown' : r.behind === 0 ? 'nothing' : plural(r.behind, 'entry', 'entries')) },
     { key: 'state', title: 'state', of: (/** @type {Api['Replica']} */ r) => (r.repairing ? html`<${Chip} level="warn">is repaired<//>` : r.needs_snapshot ? html`<${Chip} level="warn">needs a snapshot<//>` : 'whole') },
-    { key: 'do', title: '', of: (/** @type {Api['Replica']} */ r) => may('administrator') && html`<button class="quiet" onClick=${() => change('move', 'Move the replica', r.node)}>move</button><button class="quiet" onClick=${() => change('remove', 'Remove the replica?', r.node)}>remove</button>` },
+    { key: 'do', title: '', of: (/** @type {Api['Replica']} */ r) => may('administrator') && html`${r.node !== of.leader && !r.witness && html`<button class="quiet" onClick=${() => change('lead', 'Have it lead?', r.node)}>lead</button>`}<button class="quiet" onClick=${() => change('move', 'Move the replica', r.node)}>move</button><button class="quiet" onClick=${() => change('remove', 'Remove the replica?', r.node)}>remove</button>` },
   ]} />${may('administrator') && html`<button onClick=${() => change('add', 'Add a replica', undefined)}>Add a replica</button>`}`;
 }
 

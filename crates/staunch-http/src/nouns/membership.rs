@@ -28,7 +28,7 @@ pub(crate) struct Removal {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReplicaChange {
     action: Action,
-    /// Which is to keep it, or is to keep it no longer.
+    /// Which is to keep it, is to keep it no longer, or is to lead it.
     node: String,
     /// Which is to keep it instead.
     to: Option<String>,
@@ -44,6 +44,7 @@ enum Action {
     Add,
     Remove,
     Move,
+    Lead,
 }
 
 /// What would stand still if the node stopped now.
@@ -184,11 +185,15 @@ fn changed(
         (Action::Remove, Some(at), None) => {
             members.remove(at);
         }
+        // Leaders go home to the first of the members.
+        (Action::Lead, Some(at), None) => members[..=at].rotate_right(1),
         (Action::Move, Some(at), Some(to)) => members[at] = to,
         (Action::Move, _, None) => return refuse("move needs the node to move to"),
-        (Action::Add | Action::Remove, _, Some(_)) => return refuse("only move has a second node"),
+        (Action::Add | Action::Remove | Action::Lead, _, Some(_)) => {
+            return refuse("only move has a second node");
+        }
         (Action::Add, Some(_), None) => return refuse("the node keeps the queue already"),
-        (Action::Remove | Action::Move, None, _) => {
+        (Action::Remove | Action::Move | Action::Lead, None, _) => {
             return refuse("the node does not keep the queue");
         }
     }
@@ -212,6 +217,9 @@ mod tests {
         check(Action::Add, 4, None, Some(&[1, 2, 3, 4]));
         check(Action::Remove, 2, None, Some(&[1, 3]));
         check(Action::Move, 1, Some(4), Some(&[4, 2, 3]));
+        check(Action::Lead, 3, None, Some(&[3, 1, 2]));
+        check(Action::Lead, 1, None, Some(&[1, 2, 3]));
+        check(Action::Lead, 4, None, None);
         check(Action::Add, 1, None, None);
         check(Action::Remove, 4, None, None);
         check(Action::Move, 1, None, None);
