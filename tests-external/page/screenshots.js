@@ -66,8 +66,8 @@ async function furnish(at) {
   }
 }
 
-async function shoot(browser, at, colorScheme, shown) {
-  const context = await browser.newContext({ colorScheme, viewport: { width: 1280, height: 900 }, deviceScaleFactor: 1.25 });
+async function shoot(browser, at, shown) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, deviceScaleFactor: 1.25 });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   await page.goto(at);
@@ -86,7 +86,12 @@ async function shoot(browser, at, colorScheme, shown) {
     }
     // Once round, so that what moves has moved.
     await page.waitForTimeout(1500);
-    await page.screenshot({ path: join(out, `${name}-${colorScheme}.png`) });
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      await page.locator(`html[data-theme="${colorScheme}"]`).waitFor({ state: 'attached' });
+      await page.waitForTimeout(300);
+      await page.screenshot({ path: join(out, `${name}-${colorScheme}.png`) });
+    }
   }
   await context.close();
 }
@@ -97,7 +102,7 @@ const [, struck] = await heard(/kill -9 n(\d)/);
 // Another is paused after that, and is back too.
 await heard(/is back and catches up(.|\n)*is back and catches up/);
 const at = pages[Number(struck) % pages.length];
-for (const colorScheme of ['light', 'dark']) await shoot(browser, at, colorScheme, SHOWN);
+await shoot(browser, at, SHOWN);
 await browser.close();
 demo.kill('SIGINT');
 await ended;
