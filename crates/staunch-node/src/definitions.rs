@@ -545,6 +545,7 @@ impl Node {
     /// A queue has come into the catalog.
     pub(crate) fn make_queue(&mut self, id: QueueId) {
         let owner = self.open_queue(id);
+        self.doom_if_old(id);
         if let Some(session) = owner.and_then(|owner| self.sessions.find(owner))
             && let Some(session) = self.sessions.get_mut(session)
         {

@@ -233,6 +233,12 @@ impl QueueEntry {
         self.options.durable && !self.options.exclusive
     }
 
+    /// Whether it goes with the process of that node, which keeps it in memory alone. A queue for
+    /// delayed messages stays, empty, with its exchange.
+    pub fn goes_with(&self, node: NodeId) -> bool {
+        self.placement.home() == Some(node) && !self.holds_delayed && !self.is_durable()
+    }
+
     /// What kind it was declared as.
     pub fn kind(&self) -> QueueKind {
         arguments::queue_kind(&self.options.arguments).unwrap_or(QueueKind::Classic)

@@ -397,7 +397,7 @@ impl Catalog {
     }
 
     /// What a node kept in memory alone is gone with its process: queues that are not durable, and
-    /// those of its connections. A queue for delayed messages stays, empty, with its exchange.
+    /// those of its connections.
     pub(super) fn drop_transient_of(&mut self, node: NodeId, mode: Mode, applied: &mut Applied) {
         for queue in self.transient_of(node) {
             self.drop_queue(queue, mode, applied);
@@ -407,10 +407,7 @@ impl Catalog {
     /// Queues that go with the node's process, in the order of their names.
     pub fn transient_of(&self, node: NodeId) -> Vec<QueueId> {
         let all = self.queues.sorted().into_iter();
-        let gone = all.filter(|queue| {
-            let is_home = queue.placement.home() == Some(node);
-            is_home && !queue.holds_delayed && !queue.is_durable()
-        });
+        let gone = all.filter(|queue| queue.goes_with(node));
         gone.map(|queue| queue.id).collect()
     }
 

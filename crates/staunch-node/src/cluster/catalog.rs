@@ -584,6 +584,19 @@ impl Node {
         }
     }
 
+    /// As [`Node::doom_transient_queues`], for a queue of which this node has heard only now: while
+    /// the others do not know that it has been started, it is of a life before.
+    pub(crate) fn doom_if_old(&mut self, id: QueueId) {
+        let Some(cluster) = &self.cluster else { return };
+        let (me, origin) = (cluster.me, cluster.origin);
+        let known = self.catalog.node(me);
+        let is_known = known.is_none_or(|known| known.life == origin);
+        let entry = self.catalog.queue_by_id(id);
+        if !is_known && entry.is_some_and(|entry| entry.goes_with(me)) {
+            self.doom(id);
+        }
+    }
+
     /// The queue is gone.
     pub(crate) fn forget_doom(&mut self, id: QueueId) {
         if let Some(cluster) = &mut self.cluster {

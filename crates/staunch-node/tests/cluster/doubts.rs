@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use staunch_log::Disk;
 use staunch_node::Input;
 use staunch_types::{Event, Outcome, Reply, Request, field_table::TableBuilder};
 
@@ -277,6 +278,13 @@ fn a_settlement_is_not_for_a_message_that_came_after_the_queues_only_node_had_re
 
 #[test]
 fn nothing_comes_of_a_transient_queue_whose_node_has_restarted() {
+    for is_damaged in [false, true] {
+        restart_home_of_transient_queue(is_damaged);
+    }
+}
+
+/// Its node knows of the queue from its disk, or hears of it from the others.
+fn restart_home_of_transient_queue(is_damaged: bool) {
     let mut world = World::new(3);
     let a = Client::connect(&mut world, 1);
     declare(&mut world, a, "q", classic(&[]));
@@ -288,6 +296,12 @@ fn nothing_comes_of_a_transient_queue_whose_node_has_restarted() {
         next_delivery(&mut world, client);
     }
     world.kill(1);
+    if is_damaged {
+        let disk = world.disk(1);
+        let names = disk.list().unwrap();
+        let young = names.iter().find(|name| name.starts_with("young"));
+        disk.flip_bit(young.unwrap(), 80);
+    }
     other.send(&mut world, publish("", "q", "late", None));
     world.start(1);
     world.run(Duration::from_secs(3));
@@ -296,6 +310,7 @@ fn nothing_comes_of_a_transient_queue_whose_node_has_restarted() {
     assert!(heard.iter().any(is_over), "{heard:?}");
     let has_come = |event: &Event| matches!(event, Event::Delivery(_));
     assert!(!heard.iter().any(has_come), "{heard:?}");
+    assert!(!world.queue_names(2).contains("q"));
     world.check_invariants();
 }
 
