@@ -13,7 +13,7 @@ import { chromium } from 'playwright-core';
 const BINARY = process.env.STAUNCH_BINARY;
 const CHROMIUM = process.env.STAUNCH_CHROMIUM ?? '/usr/bin/chromium';
 /** Whatever is waited for comes within this, milliseconds. */
-const PATIENCE = 20_000;
+const PATIENCE = 40_000;
 /** What a first load may transfer. */
 const FIRST_LOAD_SIZE_BYTES_MAX = 150_000;
 const HOSTILE = ['<img src=x onerror=alert(1)>', `rtl\u202eabc`, `"'&<b>;--`, 'x'.repeat(255)];
@@ -108,7 +108,7 @@ before(async () => {
   }
   browser = await chromium.launch({
     executablePath: CHROMIUM,
-    args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
 });
 
